@@ -1,0 +1,15 @@
+# What every target is compiled with: filelock_flags, an interface that is never installed.
+add_library(filelock_flags INTERFACE)
+target_compile_options(filelock_flags INTERFACE -Wall -Wextra -Wpedantic)
+if(FILELOCK_WERROR)
+	target_compile_options(filelock_flags INTERFACE -Werror)
+endif()
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+	target_compile_definitions(filelock_flags INTERFACE _GNU_SOURCE)
+endif()
+if(FILELOCK_SANITIZE)
+	set(sanitize -fsanitize=${FILELOCK_SANITIZE} -fno-omit-frame-pointer
+		-fno-sanitize-recover=all)
+	target_compile_options(filelock_flags INTERFACE ${sanitize})
+	target_link_options(filelock_flags INTERFACE ${sanitize})
+endif()
