@@ -1,8 +1,9 @@
 # filelock_library(NAME DIRECTORY dir HEADERS h... [EXPORT_NAME name] [USES targets...])
 #
-# Makes NAME_shared and NAME_static, as far as they are wanted, of the sources in DIRECTORY,
-# compiled once; and the names filelock::EXPORT_NAME (shared; static if there is no other) and
-# filelock::EXPORT_NAME_static. The version script DIRECTORY/NAME.map.in says what is exported.
+# Makes of the sources in DIRECTORY, compiled once:
+#   NAME_shared    filelock::EXPORT_NAME; exports what the script DIRECTORY/NAME.map.in says
+#   NAME_static    filelock::EXPORT_NAME_static, and EXPORT_NAME if there is no shared one
+#   NAME_internal  for the tests, which may use what is hidden; never installed
 # USES names another such library by its NAME, or any target.
 function(filelock_library name)
 	cmake_parse_arguments(arg "" "DIRECTORY;EXPORT_NAME" "HEADERS;USES" ${ARGN})
@@ -30,7 +31,7 @@ function(filelock_library name)
 	endforeach()
 
 	if(FILELOCK_BUILD_SHARED)
-		filelock_flavour(${name} shared SHARED)
+		filelock_flavour(${name} shared SHARED $<TARGET_OBJECTS:${name}_objects>)
 		set_target_properties(${name}_shared PROPERTIES
 			VERSION ${PROJECT_VERSION}
 			SOVERSION ${PROJECT_VERSION_MAJOR}
@@ -39,7 +40,8 @@ function(filelock_library name)
 		filelock_version_script(${name}_shared ${arg_DIRECTORY}/${name}.map.in)
 	endif()
 	if(FILELOCK_BUILD_STATIC)
-		filelock_flavour(${name} static STATIC)
+		filelock_single_object(${name} object)
+		filelock_flavour(${name} static STATIC ${object})
 		set_target_properties(${name}_static PROPERTIES
 			EXPORT_NAME ${arg_EXPORT_NAME}_static)
 		add_library(filelock::${arg_EXPORT_NAME}_static ALIAS ${name}_static)
@@ -47,12 +49,31 @@ function(filelock_library name)
 			add_library(filelock::${arg_EXPORT_NAME} ALIAS ${name}_static)
 		endif()
 	endif()
+	filelock_flavour(${name} internal STATIC $<TARGET_OBJECTS:${name}_objects>)
+	set_target_properties(${name}_internal PROPERTIES
+		OUTPUT_NAME ${name}_internal
+		EXCLUDE_FROM_ALL ON)
 endfunction()
 
-# One of the two; arg_… are those of filelock_library.
+# All objects as one, in which what is hidden is local: so no internal name can meet a name of
+# the program that links the static library.
+function(filelock_single_object name ret_object)
+	# Intermediate code of a link-time optimiser has no symbols that objcopy could make local.
+	target_compile_options(${name}_objects PRIVATE -fno-lto)
+	set(joined ${PROJECT_BINARY_DIR}/${name}_joined.o)
+	set(object ${PROJECT_BINARY_DIR}/${name}.o)
+	add_custom_command(OUTPUT ${object}
+		COMMAND ${CMAKE_LINKER} -r -o ${joined} $<TARGET_OBJECTS:${name}_objects>
+		COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${joined} ${object}
+		DEPENDS ${name}_objects $<TARGET_OBJECTS:${name}_objects>
+		COMMAND_EXPAND_LISTS VERBATIM)
+	set(${ret_object} ${object} PARENT_SCOPE)
+endfunction()
+
+# One of the three; arg_… are those of filelock_library.
 function(filelock_flavour name flavour type)
 	set(target ${name}_${flavour})
-	add_library(${target} ${type} $<TARGET_OBJECTS:${name}_objects>)
+	add_library(${target} ${type} ${ARGN})
 	set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name} LINKER_LANGUAGE C)
 	target_sources(${target} PUBLIC FILE_SET HEADERS
 		BASE_DIRS ${PROJECT_SOURCE_DIR}/include)
