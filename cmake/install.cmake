@@ -24,9 +24,9 @@ function(filelock_pkgconfig name)
 			string(PREPEND pc_${dir} "\${prefix}/")
 		endif()
 	endforeach()
-	set(private .private) # with static libraries alone everybody must link it
-	if(NOT FILELOCK_BUILD_SHARED)
-		set(private "")
+	set(pc_also "")
+	if(NOT FILELOCK_BUILD_SHARED) # then everybody links statically, with --static or without
+		set(pc_also " -pthread")
 	endif()
 	set(prefix @CMAKE_INSTALL_PREFIX@)
 	set(half ${PROJECT_BINARY_DIR}/${name}.pc.in)
