@@ -1,0 +1,256 @@
+/*
+ * event.c - contexts and requests: the public face.
+ *
+ * States of a request: queued (in a queue) or prompt (in ev->prompt: cancelled, or nested), then
+ * finished: its callback has begun. Memory of a finished request lives until its callback returns, so
+ * that a cancel from inside it finds it so.
+ *
+ * A context freed from inside a callback is destroyed when its pass unwinds.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include <event2/event.h>
+
+#include "context.h"
+
+static bool is_foreign(const struct evfilelock *ev)
+{
+	return filelock_watcher_is_foreign(ev->watcher);
+}
+
+static void on_timer(evutil_socket_t fd, short events, void *arg)
+{
+	struct evfilelock *ev = arg;
+
+	(void)fd;
+	(void)events;
+	if (is_foreign(ev))
+		return;
+	ev->armed = FILELOCK_NEVER;
+	pass_run(ev);
+}
+
+static void on_stirred(struct filelock *lock, void *arg)
+{
+	struct evfilelock_request *request = arg;
+
+	(void)lock;
+	if (request->queue)
+		queue_make_ready(request->queue);
+}
+
+static void on_closing(struct filelock *lock, void *arg)
+{
+	(void)lock;
+	evfilelock_cancel(arg);
+}
+
+FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
+{
+	struct evfilelock *ev;
+	int r;
+
+	if (!base) {
+		errno = EINVAL;
+		return NULL;
+	}
+	ev = calloc(1, sizeof(*ev));
+	if (!ev)
+		return NULL;
+	ev->base = base;
+	ev->armed = FILELOCK_NEVER;
+	ev->priority = -1;
+	r = filelock_watcher_new(&ev->watcher);
+	ev->driver = (struct filelock_driver){ ev->watcher, on_stirred, on_closing };
+	if (r == 0) {
+		ev->timer = evtimer_new(base, on_timer, ev);
+		r = ev->timer ? 0 : -ENOMEM;
+	}
+	if (r < 0) {
+		context_destroy(ev);
+		errno = -r;
+		return NULL;
+	}
+	return ev;
+}
+
+static struct evfilelock_request *request_new(struct evfilelock *ev, struct filelock *lock,
+                                              int64_t deadline, evfilelock_cb cb, void *arg)
+{
+	struct evfilelock_request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return NULL;
+	if (alarms_reserve(&ev->alarms) < 0) {
+		free(request);
+		return NULL;
+	}
+	request->ev = ev;
+	request->lock = lock;
+	request->cb = cb;
+	request->arg = arg;
+	request->deadline = (struct alarm){ .at = deadline, .is_deadline = true };
+	/* outside of a pass: of the pass that is over */
+	request->born = ev->pass;
+	return request;
+}
+
+/* Puts a request that has begun where it belongs. */
+static int request_enlist(struct evfilelock_request *request)
+{
+	struct evfilelock *ev = request->ev;
+	struct queue *queue;
+
+	if (filelock_is_held(request->lock)) {
+		list_append(&ev->prompt, request);
+		return 0;
+	}
+	queue = queue_of(ev, request);
+	if (!queue)
+		return -ENOMEM;
+	queue_append(queue, request);
+	if (request->deadline.at != FILELOCK_NEVER)
+		alarms_set(&ev->alarms, &request->deadline, request->deadline.at);
+	return 0;
+}
+
+static int check_request(const struct evfilelock *ev, const struct filelock *lock,
+                         const struct timeval *timeout, evfilelock_cb cb)
+{
+	if (!ev || !lock || !cb)
+		return EINVAL;
+	if (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0 ||
+	                timeout->tv_usec > 999999))
+		return EINVAL;
+	if (is_foreign(ev) || filelock_is_foreign(lock))
+		return ECHILD;
+	return ev->freeing ? ECANCELED : 0;
+}
+
+/* In nanoseconds, below zero for ever; what cannot be told from it is. */
+static int64_t timeout_ns(const struct timeval *timeout)
+{
+	if (!timeout || timeout->tv_sec >= INT64_MAX / 1000000000)
+		return -1;
+	return (int64_t)timeout->tv_sec * 1000000000 + (int64_t)timeout->tv_usec * 1000;
+}
+
+FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev,
+                                                           struct filelock *lock,
+                                                           enum filelock_mode mode,
+                                                           const struct timeval *timeout,
+                                                           evfilelock_cb cb, void *arg)
+{
+	struct evfilelock_request *request = NULL;
+	int64_t deadline;
+	int r = -check_request(ev, lock, timeout, cb);
+
+	if (r < 0)
+		goto failed;
+	deadline = filelock_deadline(filelock_now(), timeout_ns(timeout));
+	request = request_new(ev, lock, deadline, cb, arg);
+	r = request ? filelock_begin(lock, mode, deadline, &ev->driver, request) : -ENOMEM;
+	if (r < 0)
+		goto failed;
+	r = request_enlist(request);
+	if (r < 0) {
+		(void)filelock_give_up(lock, r);
+		goto failed;
+	}
+	ev->pending++;
+	filelock_ref(lock);
+	if (!ev->running)
+		pass_arm(ev);
+	return request;
+
+failed:
+	if (request)
+		alarms_unreserve(&ev->alarms);
+	free(request);
+	errno = -r;
+	return NULL;
+}
+
+FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
+{
+	struct evfilelock *ev;
+
+	if (!request || request->finished)
+		return;
+	ev = request->ev;
+	if (is_foreign(ev))
+		return;
+	request_cancel(request);
+	if (!ev->running && !ev->freeing)
+		pass_arm(ev);
+}
+
+FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
+{
+	if (!ev || ev->running || priority < 0 || event_priority_set(ev->timer, priority) < 0)
+		return -EINVAL;
+	if (ev->readable && event_priority_set(ev->readable, priority) < 0)
+		return -EINVAL;
+	ev->priority = priority;
+	return 0;
+}
+
+/* Any request, taken out of its list; NULL when there is none. No queue is added meanwhile, so
+   *bucket need only go forward. */
+static struct evfilelock_request *take_any(struct evfilelock *ev, size_t *bucket)
+{
+	struct evfilelock_request *request = ev->prompt.first;
+
+	if (request) {
+		list_remove(&ev->prompt, request);
+		return request;
+	}
+	for (; *bucket < ev->queues.size; (*bucket)++) {
+		struct hash_node *node = ev->queues.buckets[*bucket];
+
+		/* one that is being served may be empty */
+		for (; node; node = node->next) {
+			request = hash_entry(node, struct queue, node)->requests.first;
+			if (request) {
+				queue_leave(request);
+				return request;
+			}
+		}
+	}
+	return NULL;
+}
+
+FILELOCK_API void evfilelock_free(struct evfilelock *ev)
+{
+	struct evfilelock_request *request;
+	size_t bucket = 0;
+	bool foreign;
+
+	if (!ev || ev->freeing)
+		return;
+	ev->freeing = true;
+	foreign = is_foreign(ev);
+	while ((request = take_any(ev, &bucket))) {
+		if (!foreign) {
+			request_complete(request, filelock_give_up(request->lock, -ECANCELED));
+			continue;
+		}
+		filelock_unref(request->lock);
+		free(request);
+	}
+	if (!ev->running)
+		context_destroy(ev);
+}
+
+void context_destroy(struct evfilelock *ev)
+{
+	if (ev->timer)
+		event_free(ev->timer);
+	if (ev->readable)
+		event_free(ev->readable);
+	filelock_watcher_free(ev->watcher);
+	alarms_free(&ev->alarms);
+	free(ev->queues.buckets);
+	free(ev);
+}

@@ -1,0 +1,244 @@
+/*
+ * pass.c - what a context does when the loop calls it.
+ *
+ * A pass takes, in this order: requests that wait for nobody (cancelled, or nested), queues that
+ * are ready (new, stirred, due), and alarms that have passed. It stops after 256 completions or
+ * 1 ms, when a callback broke the loop, and when the context was freed; a zero timer starts the
+ * next one. (event_active(3) from a callback would starve the other events of the loop.)
+ *
+ * Every request ends in request_complete, exactly once, and only from here or from
+ * evfilelock_free. What a callback begins is born in this pass and left for the next one.
+ *
+ * A request that is not the first of its queue has made no attempt of its own. Its deadline
+ * makes the first one's handle attempt at once; if that finds the lock held, it is held for all
+ * behind it as well.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <event2/event.h>
+
+#include "context.h"
+
+#define MOST_COMPLETIONS 256
+#define LONGEST_PASS 1000000 /* ns */
+#define AT_ONCE INT64_MIN
+
+void request_complete(struct evfilelock_request *request, int result)
+{
+	struct evfilelock *ev = request->ev;
+	struct filelock *lock = request->lock;
+
+	alarms_unset(&ev->alarms, &request->deadline);
+	alarms_unreserve(&ev->alarms);
+	ev->pending--;
+	if (ev->left > 0)
+		ev->left--;
+	request->finished = true;
+	request->cb(lock, result, request->arg);
+	/* only now: removing a watch takes longer than telling */
+	filelock_tidy(lock);
+	filelock_unref(lock);
+	free(request);
+}
+
+void request_cancel(struct evfilelock_request *request)
+{
+	request->result = -ECANCELED;
+	if (!request->queue)
+		return;
+	queue_leave(request);
+	(void)filelock_give_up(request->lock, -ECANCELED);
+	alarms_unset(&request->ev->alarms, &request->deadline);
+	list_append(&request->ev->prompt, request);
+}
+
+/* Also takes the time, for the step to come. */
+static bool may_go_on(struct evfilelock *ev)
+{
+	if (ev->freeing || ev->left == 0 || event_base_got_break(ev->base))
+		return false;
+	ev->now = filelock_now();
+	return ev->now < ev->pass_ends;
+}
+
+/* Whether there was one to take. */
+static bool take_prompt(struct evfilelock *ev)
+{
+	struct evfilelock_request *request = ev->prompt.first;
+	int64_t until;
+	int r;
+
+	if (!request || request->born == ev->pass)
+		return false;
+	list_remove(&ev->prompt, request);
+	if (request->result < 0)
+		r = filelock_give_up(request->lock, request->result);
+	else
+		r = filelock_step(request->lock, ev->now, &until);
+	if (r > 0) /* released meanwhile, and taken by another */
+		r = filelock_give_up(request->lock, -EPERM);
+	request_complete(request, r);
+	return true;
+}
+
+/* Serves the first request; false if the queue has to wait. */
+static bool serve_first(struct queue *queue)
+{
+	struct evfilelock *ev = queue->ev;
+	struct evfilelock_request *request = queue->requests.first;
+	int64_t until;
+	int r;
+
+	if (request->born == ev->pass) {
+		queue->rested = ev->pass;
+		queue_make_ready(queue);
+		return false;
+	}
+	if (request->deadline.at <= queue->refused_at)
+		r = filelock_give_up(request->lock, -ETIMEDOUT);
+	else
+		r = filelock_step(request->lock, ev->now, &until);
+	if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
+		queue->refused_at = ev->now;
+	if (r > 0) {
+		alarms_set(&ev->alarms, &queue->poll, until);
+		return until <= ev->now;
+	}
+	queue_leave(request);
+	request_complete(request, r);
+	return true;
+}
+
+static void serve(struct queue *queue)
+{
+	struct evfilelock *ev = queue->ev;
+	bool waits = false;
+
+	queue->serving = true;
+	while (!waits && queue->requests.first && may_go_on(ev))
+		waits = !serve_first(queue);
+	queue->serving = false;
+	if (!waits && queue->requests.first)
+		queue_make_ready(queue);
+	queue_free_if_empty(queue);
+}
+
+/* Whether there was one to take. */
+static bool take_alarm(struct evfilelock *ev)
+{
+	struct alarm *alarm = alarms_first(&ev->alarms);
+	struct evfilelock_request *request;
+
+	if (!alarm || alarm->at > ev->now)
+		return false;
+	if (!alarm->is_deadline) {
+		alarms_unset(&ev->alarms, alarm);
+		queue_make_ready(hash_entry(alarm, struct queue, poll));
+		return true;
+	}
+	request = hash_entry(alarm, struct evfilelock_request, deadline);
+	if (!request->queue || request->queue->requests.first->born == ev->pass)
+		return false;
+	if (alarm->at <= request->queue->refused_at) {
+		queue_leave(request);
+		request_complete(request, filelock_give_up(request->lock, -ETIMEDOUT));
+		return true;
+	}
+	filelock_hasten(request->queue->requests.first->lock);
+	queue_make_ready(request->queue);
+	return true;
+}
+
+void pass_run(struct evfilelock *ev)
+{
+	ev->running = true;
+	ev->pass++;
+	ev->left = MOST_COMPLETIONS;
+	ev->pass_ends = filelock_now() + LONGEST_PASS;
+	while (may_go_on(ev)) {
+		struct queue *queue;
+
+		if (take_prompt(ev))
+			continue;
+		queue = queue_take_ready(ev);
+		if (queue)
+			serve(queue);
+		else if (!take_alarm(ev))
+			break;
+	}
+	ev->running = false;
+	if (ev->freeing)
+		context_destroy(ev);
+	else
+		pass_arm(ev);
+}
+
+static void on_readable(evutil_socket_t fd, short events, void *arg)
+{
+	struct evfilelock *ev = arg;
+
+	(void)fd;
+	(void)events;
+	if (filelock_watcher_is_foreign(ev->watcher))
+		return;
+	filelock_watcher_dispatch(ev->watcher);
+	pass_run(ev);
+}
+
+/* Listens to the watcher while somebody waits through it. Without memory for the event, the
+   polls are left. */
+static void listen_if_watched(struct evfilelock *ev)
+{
+	bool wanted = filelock_watcher_load(ev->watcher) > 0;
+
+	if (wanted == ev->listening)
+		return;
+	if (!wanted) {
+		(void)event_del(ev->readable);
+		ev->listening = false;
+		return;
+	}
+	if (!ev->readable) {
+		ev->readable = event_new(ev->base, filelock_watcher_fd(ev->watcher),
+		                         EV_READ | EV_PERSIST, on_readable, ev);
+		if (ev->readable && ev->priority >= 0)
+			(void)event_priority_set(ev->readable, ev->priority);
+	}
+	ev->listening = ev->readable && event_add(ev->readable, NULL) == 0;
+}
+
+static int64_t next_pass(const struct evfilelock *ev)
+{
+	const struct alarm *alarm = alarms_first(&ev->alarms);
+
+	if (ev->prompt.first || ev->first_ready)
+		return AT_ONCE;
+	return alarm ? alarm->at : FILELOCK_NEVER;
+}
+
+void pass_arm(struct evfilelock *ev)
+{
+	int64_t at = next_pass(ev);
+	struct timeval delay = { 0, 0 };
+	int64_t now;
+
+	listen_if_watched(ev);
+	if (at == ev->armed)
+		return;
+	ev->armed = at;
+	if (at == FILELOCK_NEVER) {
+		(void)event_del(ev->timer);
+		return;
+	}
+	now = filelock_now();
+	if (at > now) {
+		int64_t us = (at - now + 999) / 1000;
+
+		delay = (struct timeval){ us / 1000000, us % 1000000 };
+	}
+	/* without memory for the timer, run at every turn of the loop rather than never */
+	if (event_add(ev->timer, &delay) < 0)
+		event_active(ev->timer, EV_TIMEOUT, 1);
+}

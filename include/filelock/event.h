@@ -1,0 +1,97 @@
+/*
+ * event.h - waiting for file locks in a libevent loop.
+ *
+ * A context (struct evfilelock) lives on the caller's event_base; requests are made on it, and
+ * answered by callback. Nothing here blocks: a wait costs one timer of the base for the whole
+ * context and, once somebody waits, one inotify descriptor, which wakes it the moment a lock
+ * comes free. Requests for one lock in one context form a queue, served first come first
+ * served, shared requests at its head together.
+ *
+ * What a callback may rely on:
+ *  1. If evfilelock_acquire returns NULL, the callback is never called, and errno says why.
+ *  2. Otherwise it is called exactly once: with 0, -ETIMEDOUT, -ECANCELED or the error.
+ *  3. Always on the loop's thread, from the loop, never from inside evfilelock_acquire or
+ *     evfilelock_cancel. The one exception is evfilelock_free: it completes every pending
+ *     request with -ECANCELED before it returns; inside those callbacks evfilelock_acquire
+ *     returns NULL (ECANCELED), and a second evfilelock_free does nothing.
+ *  4. The request is finished before its callback begins: its pointer is dead from then on, and
+ *     cancelling it from inside does nothing. Cancel is otherwise idempotent.
+ *  5. Inside a callback you may release the lock, close the handle, start or cancel any request,
+ *     free the context, or break the loop: no further callback comes after
+ *     event_base_loopbreak, until the loop runs again.
+ *  6. A request begun inside a callback completes no earlier than the loop's next pass, and one
+ *     pass runs at most 256 completions, or 1 ms of them: the caller's other events go on.
+ *  7. A lock won while losing a race with cancel or free is released, never leaked.
+ *  8. Closing a handle cancels its pending request; the handle lives until that callback
+ *     returns.
+ *  9. The base is the caller's: never owned, never freed. A context that waits for nothing adds
+ *     nothing that keeps event_base_dispatch from returning.
+ *
+ * Threads. A context, its requests, and closing a handle whose request is pending belong to the
+ * thread that runs the loop. A lock granted by a callback may be released from any thread.
+ *
+ * Fork. In a child a context is dead: no callback of a request begun before the fork ever runs
+ * there, evfilelock_acquire returns NULL (errno ECHILD), and evfilelock_free frees it. Its
+ * descriptors are replaced by idle ones, so event_reinit(3) works, and neither it nor
+ * event_base_free disturbs the parent.
+ */
+#ifndef FILELOCK_EVENT_H
+#define FILELOCK_EVENT_H
+
+#include <sys/time.h>
+
+#include <filelock/filelock.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct event_base;
+struct evfilelock;
+struct evfilelock_request;
+
+/* lock: the handle of the request, borrowed. result: 0 held; else the error. */
+typedef void (*evfilelock_cb)(struct filelock *lock, int result, void *arg);
+
+/*
+ * A context on base, which is borrowed and must outlive it. NULL: errno says why (ENOMEM,
+ * EINVAL). evfilelock_free must come before event_base_free.
+ */
+FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base);
+
+/*
+ * Asks for the lock.
+ *
+ * lock     borrowed until the callback; must not be used meanwhile but for filelock_close.
+ *          If the handle holds the lock already, in this mode, the request nests.
+ * timeout  from now, copied; NULL: wait for ever; zero: one attempt. The deadline is kept on
+ *          CLOCK_MONOTONIC, to the resolution of the base's timers, and one attempt is made at
+ *          it, also by a loop that was blocked for seconds.
+ * cb       must not be NULL.
+ *
+ * Returns the request, valid until its callback begins, or NULL: errno is EINVAL, ENOMEM,
+ * EALREADY (this handle has a request pending), EDEADLK (it holds the lock in the other mode),
+ * ECANCELED (the context is being freed) or ECHILD (context or handle is the parent's).
+ */
+FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev,
+                                                           struct filelock *lock,
+                                                           enum filelock_mode mode,
+                                                           const struct timeval *timeout,
+                                                           evfilelock_cb cb, void *arg);
+
+/* Ends a pending request: its callback comes with -ECANCELED, from the loop. NULL is fine. */
+FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request);
+
+/* Frees the context, after completing what is pending (rule 3); NULL is fine. Locks that were
+   granted stay held by their handles. */
+FILELOCK_API void evfilelock_free(struct evfilelock *ev);
+
+/* Priority of the context's events, as event_priority_set(3). 0, or -EINVAL: no such priority
+   on this base, or called from inside a callback of this context. */
+FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

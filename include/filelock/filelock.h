@@ -1,0 +1,295 @@
+/*
+ * filelock.h - file locks between processes, and between handles of one process.
+ *
+ * A handle (struct filelock) is one owner of one lock. Two handles on one path exclude each
+ * other, in two processes as within one process or one thread. The locks are advisory: they bind
+ * those who take them, and nobody else.
+ *
+ *	struct filelock *lock;
+ *	int r = filelock_open("/run/app/state.lock", FILELOCK_NATIVE, NULL, &lock);
+ *	if (r == 0) {
+ *		r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, 5000);
+ *		if (r == 0) {
+ *			...
+ *			filelock_release(lock);
+ *		}
+ *		filelock_close(lock);
+ *	}
+ *
+ * Results. Every call returns 0 or a negative error: the negative errno where one says it
+ * exactly, else a code of enum filelock_error (below -4095). What a call returns through a
+ * ret_ pointer is untouched when it fails. The errors that any call may give:
+ *   -EINVAL          an argument is out of its range
+ *   -ENOMEM          out of memory; nothing has changed
+ *   FILELOCK_EFORKED the handle was opened before a fork(2), by the parent (see "Fork")
+ *
+ * Threads. Different handles may be used from different threads at once, freely. One handle
+ * may be used from one thread at a time; it need not always be the same thread. Only
+ * filelock_interrupt may be called on a handle that another thread is using.
+ *
+ * Signals. Only filelock_interrupt may be called from a signal handler. A signal never ends a
+ * wait by itself.
+ *
+ * Fork. A lock belongs to the process that took it. In a child made by fork(2) every inherited
+ * handle is dead: each call on it but filelock_close gives FILELOCK_EFORKED, and nothing that the
+ * child does, nor its exit, touches the parent's lock. (flock(2): a lock belongs to the open
+ * file description, which fork shares; so the child drops its descriptors, at the fork, by
+ * pthread_atfork(3). A process made by a bare clone(2) or vfork(2) runs no such handler and
+ * must do nothing but exec or exit.) So acquire after daemon(3), not before. New handles in the
+ * child work. To hand a lock to a child on purpose, lock a descriptor of your own with
+ * filelock_open_fd and open it again, in the child, with filelock_open_fd. No descriptor of
+ * ours survives exec(3).
+ *
+ * Caveats
+ *   - Overlapping shared holders can keep an exclusive waiter out for ever: flock(2) has no
+ *     queue that would stop new ones. FILELOCK_READWRITE is the kind that does not starve writers.
+ *   - On NFS flock(2) is emulated by byte-range locks, per host and mount options; releases by
+ *     other machines raise no event and are found by polling.
+ *   - The lock file stays when the lock is released. That is right: see unlink_on_release.
+ */
+#ifndef FILELOCK_FILELOCK_H
+#define FILELOCK_FILELOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define FILELOCK_API __attribute__((visibility("default")))
+#else
+#define FILELOCK_API
+#endif
+
+struct filelock;
+
+enum filelock_kind {
+	/* flock(2) on the lock file. Shares locks with flock(1) and Python's FileLock. */
+	FILELOCK_NATIVE = 0
+};
+
+enum filelock_mode {
+	FILELOCK_EXCLUSIVE = 0, /* one holder */
+	FILELOCK_SHARED = 1     /* any number of shared holders, no exclusive one */
+};
+
+/* Timeouts are milliseconds, as in poll(2). */
+#define FILELOCK_WAIT_FOREVER (-1)
+#define FILELOCK_NO_WAIT 0 /* exactly one attempt */
+
+/* Errors for which errno has no name: X(name, value, sentence). */
+#define FILELOCK_ERRORS(X)                                                                     \
+	X(FILELOCK_EFORKED, -4096,                                                             \
+	  "the handle belongs to the parent process: open a new one after fork")              \
+	X(FILELOCK_ENOTREGULAR, -4097,                                                         \
+	  "what stands at the path is not a regular file")                                    \
+	X(FILELOCK_ENOHOLDER, -4098, "nobody holds the lock")                                  \
+	X(FILELOCK_EUNKNOWNHOLDER, -4099,                                                      \
+	  "somebody holds the lock, but the system does not say who")
+
+enum filelock_error {
+#define FILELOCK_ERROR_CODE(name, value, text) name = value,
+	FILELOCK_ERRORS(FILELOCK_ERROR_CODE)
+#undef FILELOCK_ERROR_CODE
+	FILELOCK_ERROR_LAST_ = -4095 /* not an error: ends the list */
+};
+
+/* Who holds a lock. What is not known is 0, or the empty string. */
+struct filelock_owner {
+	size_t size;             /* sizeof(struct filelock_owner), by FILELOCK_OWNER_INIT */
+	pid_t pid;               /* in the caller's PID namespace */
+	enum filelock_mode mode; /* the mode it is held in */
+	int64_t start_time;      /* when the process began, seconds since the epoch */
+	char host[256];          /* host name of the holder's machine */
+};
+#define FILELOCK_OWNER_INIT                                                                    \
+	{ sizeof(struct filelock_owner), 0, FILELOCK_EXCLUSIVE, 0, { 0 } }
+
+/* What on_wait is told; valid during the call. */
+struct filelock_waiting {
+	size_t size;
+	const char *path;                    /* as filelock_path */
+	int64_t waited_ms;                   /* since filelock_acquire was called */
+	const struct filelock_owner *holder; /* NULL: not known */
+};
+
+/* Zero is the default of every member. */
+struct filelock_options {
+	size_t size; /* sizeof(struct filelock_options), by FILELOCK_OPTIONS_INIT */
+
+	/* Permission bits of a lock file that we make, through the umask; 0: 0666. An existing
+	   file is never changed. Beyond 07777: -EINVAL. */
+	unsigned file_mode;
+
+	/* How often a waiter tries without having been woken, 1 … 3,600,000 ms. It is the safety
+	   net under the wake-ups, and the only way to find a release on another machine. 0: 50
+	   ms, which a loop that waits for many locks on local disks may stretch, to 1 s at most. */
+	unsigned poll_interval_ms;
+
+	/* One handle a path and kind in this process: opening it again returns the same handle,
+	   and filelock_close takes back one open. The path is compared with its parent
+	   resolved and its last name not followed. The other options must agree, else -EINVAL,
+	   and filelock_last_error(NULL) says which one differs. The holders nest: they do not
+	   exclude each other. */
+	bool singleton;
+
+	/* Remove the lock file when the lock is released: only while we hold it, and only
+	   while the path names the file that we hold. Unsafe with peers that do not check, once
+	   they have the lock, that the path still names their file, as flock(1) does not: one
+	   of them may hold the removed file while another holds its successor. */
+	bool unlink_on_release;
+
+	/* Asked whenever a synchronous wait is about to sleep, so at least once a poll interval:
+	   true ends the wait with -ECANCELED. May be NULL. Called on the waiting thread; must
+	   not use the handle. */
+	bool (*should_cancel)(void *arg);
+
+	/* Told as a synchronous wait begins and then every on_wait_ms (0: 1000). Looking for
+	   the holder reads /proc/locks. May be NULL. As should_cancel otherwise. */
+	void (*on_wait)(const struct filelock_waiting *waiting, void *arg);
+	unsigned on_wait_ms;
+
+	void *arg; /* for the two callbacks; borrowed until the handle is closed */
+};
+#define FILELOCK_OPTIONS_INIT                                                                  \
+	{ sizeof(struct filelock_options), 0, 0, false, false, NULL, NULL, 0, NULL }
+
+/*
+ * Opens a handle. Touches no file: the lock file, and missing parent directories, are made by
+ * the first acquisition.
+ *
+ * path     copied, and made absolute now: a later chdir(2) changes nothing. The last name
+ *          must not be a symbolic link when the lock is acquired (-ELOOP).
+ * options  copied; NULL for the defaults.
+ * ret_lock the handle; close it with filelock_close.
+ *
+ * Errors: -ENAMETOOLONG; -EINVAL (no path, unknown kind, option out of range or not of this
+ * kind: filelock_last_error(NULL) says which); those of getcwd(3).
+ */
+FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
+                               const struct filelock_options *options,
+                               struct filelock **ret_lock);
+
+/*
+ * Opens a FILELOCK_NATIVE handle on the caller's descriptor, of any kind of file that flock(2)
+ * takes, a directory too. It stays the caller's: never closed by us, in a forked child neither;
+ * it must stay open until the handle is closed. No path is looked at, so filelock_verify never
+ * finds it stale. The lock belongs to the open file description: handles on duplicates of one
+ * descriptor are one owner. A waiter on a directory is not woken, it polls.
+ *
+ * Errors: -EBADF; -EINVAL also for singleton or unlink_on_release, which need a path.
+ */
+FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options,
+                                  struct filelock **ret_lock);
+
+/*
+ * Acquires the lock, waiting at most timeout_ms (CLOCK_MONOTONIC). Acquiring again in the mode
+ * that the handle holds nests: each needs its release.
+ *
+ * A wait is woken by the release (inotify(7)) and tries besides every poll interval. It is over
+ * at the deadline, after one last attempt.
+ *
+ * Errors worth branching on:
+ *   -ETIMEDOUT  not had in time, also after the single attempt of FILELOCK_NO_WAIT
+ *   -ECANCELED  should_cancel or filelock_interrupt ended the wait
+ *   -EDEADLK    the handle holds the lock in the other mode; or a wait without end for a
+ *               lock that another handle of this thread holds
+ *   -EALREADY   an asynchronous request for this handle is pending
+ *   -ELOOP      the path's last name is a symbolic link
+ *   -EISDIR, FILELOCK_ENOTREGULAR  what stands there is no regular file
+ *   other errors of open(2), mkdir(2) and flock(2), as they came, at once
+ */
+FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode,
+                                  int timeout_ms);
+
+/*
+ * Gives back one level; the last one unlocks. -EPERM: not held. If unlocking itself fails, its
+ * error is returned, the lock is still held, and the call may be repeated.
+ */
+FILELOCK_API int filelock_release(struct filelock *lock);
+
+/* Gives back every level. Errors as filelock_release. */
+FILELOCK_API int filelock_release_all(struct filelock *lock);
+
+/*
+ * Closes the handle, releasing what it holds; NULL is fine. A pending asynchronous request is
+ * cancelled; its callback still comes, and the handle lives until that returns. A singleton
+ * handle closes with its last close. errno is kept.
+ */
+FILELOCK_API void filelock_close(struct filelock *lock);
+
+/*
+ * Ends the synchronous wait of this handle, at once, with -ECANCELED. If there is none, the
+ * handle's next acquisition that would have to wait ends so: an interrupt is never lost. Safe from
+ * any thread and from a signal handler; errno is kept. The handle must not be closed meanwhile.
+ */
+FILELOCK_API void filelock_interrupt(struct filelock *lock);
+
+/* Whether, and at how many levels, this handle holds the lock; false and 0 in a forked child. */
+FILELOCK_API bool filelock_is_held(const struct filelock *lock);
+FILELOCK_API unsigned filelock_depth(const struct filelock *lock);
+
+/*
+ * Whether what we hold is still what the path names: 0, or -ESTALE if somebody removed, renamed
+ * or replaced the lock file, so that others may now hold the lock too. -EPERM: not held.
+ */
+FILELOCK_API int filelock_verify(struct filelock *lock);
+
+/* The descriptor that holds the lock, lent while it is held: do not close it. -EPERM: not held;
+   -ENOTSUP: this kind holds by no descriptor. */
+FILELOCK_API int filelock_fd(const struct filelock *lock);
+
+/* The absolute path, owned by the handle; for a handle on a descriptor "fd N". */
+FILELOCK_API const char *filelock_path(const struct filelock *lock);
+
+FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
+
+/*
+ * Looks who holds the lock now; of several shared holders, one. It is gone as soon as it is
+ * said, so good for messages only. For native locks read from /proc/locks, which takes half a
+ * second when the machine has 100,000 locks: not for an event loop's path.
+ *
+ * Errors: FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER (another PID namespace, a network file
+ * system, no /proc); errors of opening the file.
+ */
+FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner);
+
+/* A sentence for an error of this library or a negative errno; static, never NULL. */
+FILELOCK_API const char *filelock_strerror(int error);
+
+/*
+ * What the last failed call on this handle failed at: what, on which path, why and, after a
+ * timeout, who holds the lock now (filelock_holder is asked). With NULL: the same of this
+ * thread's last failed filelock_open. Empty if nothing failed. Valid until the next call on the
+ * handle (or, with NULL, in the thread).
+ */
+FILELOCK_API const char *filelock_last_error(const struct filelock *lock);
+
+enum filelock_log_level {
+	FILELOCK_LOG_ERROR = 0, /* something was lost: a descriptor could not be closed, … */
+	FILELOCK_LOG_WARNING,   /* works, but not as asked: polling for want of a watch, … */
+	FILELOCK_LOG_INFO,
+	FILELOCK_LOG_DEBUG
+};
+typedef void (*filelock_log_cb)(enum filelock_log_level level, const char *message, void *arg);
+
+/*
+ * Sends log messages of the whole process up to this level to cb, on whatever thread they
+ * arise; cb must not call into the library. NULL (the start): silence. The library never
+ * prints. message is one line without its end, valid during the call.
+ */
+FILELOCK_API void filelock_set_log(filelock_log_cb cb, void *arg,
+                                   enum filelock_log_level up_to);
+
+/* "1.0.0": the version of the library that is running. */
+FILELOCK_API const char *filelock_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,306 @@
+/*
+ * acquire.c - one acquisition, step by step.
+ *
+ * The machine never sleeps, reads no clock and knows no loop. A step makes at most one attempt;
+ * all arithmetic of deadlines, intervals and back-off is here, once.
+ *
+ *   begun ── attempt ──> held
+ *              │busy
+ *              v
+ *           waiting: watch (again, if it was lost), attempt, then sleep until `next` or a stir
+ *
+ * The watch comes before the attempt that the sleep follows, so that a release between the two
+ * is not missed. The poll stays armed under every watch: it is the safety net.
+ *
+ * After a stir that finds the lock still held, the release may be under way (on a plain close or a
+ * kill the event can come first): three more attempts at once, then after 1, 2, 4 … ms, until the
+ * poll interval is reached.
+ *
+ * Deadline: `next` is never later, and at it one last attempt is made before -ETIMEDOUT is said.
+ *
+ * Fairness. flock(2) has no queue for those who poll: whoever asks again right after its own
+ * release beats everybody that must first be woken. So a handle that asks again within 1 ms of
+ * releasing a lock that it had to wait for is polite: before each attempt it waits 200 µs,
+ * halved for each wake that it has lost, so that who has lost most goes first. A handle that
+ * never had to wait cannot know whether it keeps others out; it lets them go first
+ * once every 25 ms of asking again at once, and if it must then wait, it has found out.
+ */
+#include <errno.h>
+#include <linux/magic.h>
+
+#include "handle.h"
+#include "registry.h"
+#include "sys.h"
+
+#define MICROSECOND INT64_C(1000)
+#define MILLISECOND INT64_C(1000000)
+
+#define DEFAULT_INTERVAL (50 * MILLISECOND)
+#define LONGEST_INTERVAL (1000 * MILLISECOND)
+#define LOAD_INTERVAL (1 * MILLISECOND) /* a waiter: 1,000 attempts a second a loop */
+#define QUICK_ATTEMPTS 3
+#define MOST_RACES 10
+#define POLITE_DELAY (200 * MICROSECOND)
+#define AGAIN_AT_ONCE (1 * MILLISECOND)
+#define YIELD_EVERY (25 * MILLISECOND)
+
+FILELOCK_API int64_t filelock_now(void)
+{
+	return sys.now();
+}
+
+static int64_t later(int64_t now, int64_t delay)
+{
+	return delay > FILELOCK_NEVER - now ? FILELOCK_NEVER : now + delay;
+}
+
+static struct filelock_watcher *watcher_of(const struct acquisition *a)
+{
+	return a->driver ? a->driver->watcher : NULL;
+}
+
+FILELOCK_API int64_t filelock_deadline(int64_t now, int64_t timeout_ns)
+{
+	return timeout_ns < 0 ? FILELOCK_NEVER : later(now, timeout_ns);
+}
+
+FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
+                                int64_t deadline, const struct filelock_driver *driver,
+                                void *arg)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	if (filelock_is_foreign(lock))
+		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
+	if (mode != FILELOCK_EXCLUSIVE && mode != FILELOCK_SHARED)
+		return handle_fail(lock, -EINVAL, "cannot acquire");
+	if (a->pending)
+		return handle_fail(lock, -EALREADY, "cannot acquire");
+	if (lock->depth > 0 && lock->mode != mode)
+		return handle_fail(lock, -EDEADLK, "cannot acquire in another mode");
+	filelock_tidy(lock);
+	*a = (struct acquisition){ .driver = driver, .arg = arg, .deadline = deadline,
+		                   .mode = (unsigned char)mode, .pending = true };
+	return 0;
+}
+
+FILELOCK_API void filelock_tidy(struct filelock *lock)
+{
+	if (!lock->acquisition.pending)
+		lock->kind->unwatch(lock);
+}
+
+FILELOCK_API void filelock_hasten(struct filelock *lock)
+{
+	lock->acquisition.hastened = true;
+}
+
+void acquire_stir(struct filelock *lock)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	a->stirred = true;
+	if (a->driver && a->driver->stirred)
+		a->driver->stirred(lock, a->arg);
+}
+
+static int fail(struct filelock *lock, int error)
+{
+	lock->acquisition.pending = false;
+	lock->acquisition.driver = NULL;
+	lock->kind->abandon(lock);
+	return error;
+}
+
+FILELOCK_API int filelock_give_up(struct filelock *lock, int error)
+{
+	if (!lock->acquisition.pending)
+		return error;
+	(void)handle_fail(lock, error, "gave up waiting for");
+	if (lock->depth == 0)
+		return fail(lock, error);
+	lock->acquisition.pending = false; /* a nested one has nothing to drop */
+	lock->acquisition.driver = NULL;
+	return error;
+}
+
+static int hold(struct filelock *lock)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	a->pending = false;
+	a->driver = NULL;
+	if (lock->depth++ > 0)
+		return FILELOCK_STEP_HELD;
+	lock->mode = (enum filelock_mode)a->mode;
+	lock->contended = a->contended;
+	registry_add_held(lock, lock->kind->identity(lock));
+	return FILELOCK_STEP_HELD;
+}
+
+static bool is_local(const char *path)
+{
+	struct statfs fs;
+
+	if (sys.statfs(path, &fs) < 0)
+		return false;
+	switch ((unsigned long)fs.f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case F2FS_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+	case RAMFS_MAGIC:
+	case OVERLAYFS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The poll interval: the default one grows with the number that wait in this loop. */
+static int64_t poll_interval(const struct filelock *lock)
+{
+	const struct filelock_watcher *watcher = watcher_of(&lock->acquisition);
+	int64_t interval = DEFAULT_INTERVAL;
+	int64_t wanted;
+
+	if (lock->options.poll_interval_ms)
+		return lock->options.poll_interval_ms * MILLISECOND;
+	if (!watcher)
+		return interval;
+	wanted = (int64_t)filelock_watcher_load(watcher) * LOAD_INTERVAL;
+	if (wanted <= interval || !is_local(lock->path))
+		return interval;
+	return wanted < LONGEST_INTERVAL ? wanted : LONGEST_INTERVAL;
+}
+
+/* How long to wait after an attempt that found the lock held. */
+static int64_t next_delay(struct filelock *lock)
+{
+	struct acquisition *a = &lock->acquisition;
+	int64_t interval = poll_interval(lock);
+
+	if (a->quick > 0) {
+		a->quick--;
+		return 0;
+	}
+	if (a->back_off > 0 && a->back_off < interval) {
+		int64_t delay = a->back_off;
+
+		a->back_off *= 2;
+		return delay;
+	}
+	a->back_off = 0;
+	return interval;
+}
+
+static int wait_until(struct filelock *lock, int64_t next, int64_t *ret_until)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	a->next = next < a->deadline ? next : a->deadline;
+	*ret_until = a->next;
+	return FILELOCK_STEP_EARLY;
+}
+
+static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	a->races = 0;
+	if (now >= a->deadline)
+		return fail(lock, handle_fail(lock, -ETIMEDOUT, "cannot acquire"));
+	if (a->woken && a->lost < 30)
+		a->lost++;
+	a->woken = false;
+	if (a->contended) {
+		(void)wait_until(lock, later(now, next_delay(lock)), ret_until);
+		return FILELOCK_STEP_WAIT;
+	}
+	a->contended = true;
+	if (a->blocking && a->deadline == FILELOCK_NEVER &&
+	    registry_holds_elsewhere(lock, lock->kind->identity(lock)))
+		return fail(lock, handle_fail(lock, -EDEADLK, "cannot wait for"));
+	/* now that it is held, watch it, and look again */
+	(void)wait_until(lock, now, ret_until);
+	return FILELOCK_STEP_WAIT;
+}
+
+static int attempt(struct filelock *lock, int64_t now, int64_t *ret_until)
+{
+	struct acquisition *a = &lock->acquisition;
+	int r;
+
+	if (a->contended && watcher_of(a)) {
+		r = lock->kind->watch(lock, watcher_of(a));
+		if (r < 0)
+			log_write(FILELOCK_LOG_DEBUG, "polling %s, no watch: %s", lock->path,
+			          filelock_strerror(r));
+	}
+	r = lock->kind->try(lock, (enum filelock_mode)a->mode);
+	if (r == 0)
+		return hold(lock);
+	if (r == TRY_RACED && a->races++ < MOST_RACES)
+		return wait_until(lock, now, ret_until);
+	if (r == TRY_BUSY || r == TRY_RACED)
+		return take_busy(lock, now, ret_until);
+	return fail(lock, r);
+}
+
+/* Starts the series of attempts that a stir is worth. */
+static void take_stir(struct acquisition *a, int64_t now)
+{
+	bool waiting_politely = a->polite && a->woken;
+
+	a->stirred = false;
+	a->woken = true;
+	a->quick = QUICK_ATTEMPTS;
+	a->back_off = MILLISECOND;
+	if (!waiting_politely)
+		a->next = a->polite ? later(now, POLITE_DELAY >> a->lost) : now;
+}
+
+/* Whether to let others go first: see "Fairness". */
+static bool should_be_polite(struct filelock *lock, int64_t now)
+{
+	if (lock->released_at == 0 || now - lock->released_at >= AGAIN_AT_ONCE) {
+		lock->yielded_at = now;
+		return false;
+	}
+	if (!lock->contended && now - lock->yielded_at < YIELD_EVERY)
+		return false;
+	lock->yielded_at = now;
+	return true;
+}
+
+static void start(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	a->started = true;
+	if (a->deadline <= now || !should_be_polite(lock, now))
+		return;
+	a->polite = true;
+	a->next = later(now, POLITE_DELAY);
+}
+
+FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_until)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	if (filelock_is_foreign(lock))
+		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
+	if (!a->pending)
+		return handle_fail(lock, -EINVAL, "no acquisition is under way of");
+	if (lock->depth > 0)
+		return hold(lock);
+	if (!a->started)
+		start(lock, now);
+	if (a->stirred)
+		take_stir(a, now);
+	if (now < a->next && now < a->deadline && !a->hastened)
+		return wait_until(lock, a->next, ret_until);
+	a->hastened = false;
+	return attempt(lock, now, ret_until);
+}

@@ -1,0 +1,353 @@
+/*
+ * filelock.c - handles: opening and closing, options, releasing, and what one can ask of them.
+ *
+ * A handle is freed when its last reference goes: the opens count as one together, each driver
+ * that is still to tell its user about the handle holds another.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handle.h"
+#include "path.h"
+#include "registry.h"
+#include "sys.h"
+
+#define LONGEST_POLL_MS 3600000u
+
+FILELOCK_API const char *filelock_version(void)
+{
+	return FILELOCK_VERSION;
+}
+
+/* The caller's options, from a header older or newer than ours: what it does not know is zero,
+   what we do not know must be. */
+static int read_options(const struct filelock_options *from, struct filelock_options *ret)
+{
+	size_t size = from ? from->size : 0;
+	size_t known = size < sizeof(*ret) ? size : sizeof(*ret);
+
+	*ret = (struct filelock_options)FILELOCK_OPTIONS_INIT;
+	if (!from)
+		return 0;
+	if (size < sizeof(size_t))
+		return -EINVAL;
+	for (size_t i = known; i < size; i++)
+		if (((const unsigned char *)from)[i] != 0)
+			return -EINVAL;
+	memcpy(ret, from, known);
+	ret->size = sizeof(*ret);
+	return 0;
+}
+
+/* NULL, or the name of the option that is out of its range. */
+static const char *wrong_option(const struct filelock_options *options, bool has_path)
+{
+	if (options->file_mode > 07777)
+		return "file_mode";
+	if (options->poll_interval_ms > LONGEST_POLL_MS)
+		return "poll_interval_ms";
+	if (options->singleton && !has_path)
+		return "singleton";
+	if (options->unlink_on_release && !has_path)
+		return "unlink_on_release";
+	return NULL;
+}
+
+/* NULL, or the name of an option in which two handles differ. */
+static const char *differing_option(const struct filelock_options *a,
+                                    const struct filelock_options *b)
+{
+#define DIFFERS(member)         \
+	if (a->member != b->member) \
+		return #member;
+	DIFFERS(file_mode)
+	DIFFERS(poll_interval_ms)
+	DIFFERS(unlink_on_release)
+	DIFFERS(should_cancel)
+	DIFFERS(on_wait)
+	DIFFERS(on_wait_ms)
+	DIFFERS(arg)
+#undef DIFFERS
+	return NULL;
+}
+
+static void destroy(struct filelock *lock, bool registered)
+{
+	if (registered) {
+		lock->kind->abandon(lock);
+		registry_remove(lock);
+	}
+	if (lock->depth > 0)
+		registry_remove_held(lock);
+	failure_clear(&lock->failure);
+	free(lock->path);
+	free(lock);
+}
+
+/* Takes over path. */
+static int make_handle(const struct kind *kind, char *path, int borrowed,
+                       const struct filelock_options *options, struct filelock **ret_lock)
+{
+	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind->state_size);
+	int r;
+
+	if (!lock) {
+		free(path);
+		return -ENOMEM;
+	}
+	lock->kind = kind;
+	lock->path = path;
+	lock->borrowed = borrowed;
+	lock->options = *options;
+	lock->references = 1;
+	atomic_init(&lock->wake_fd, -1);
+	r = kind->open ? kind->open(lock) : 0;
+	if (r == 0)
+		r = registry_add(lock);
+	if (r < 0) {
+		destroy(lock, false);
+		return r;
+	}
+	*ret_lock = lock;
+	return 0;
+}
+
+/* Replaces a new handle by the one that this process has already, if there is one. */
+static int share_handle(struct filelock *lock, struct filelock **ret_lock)
+{
+	struct filelock *shared = registry_open_singleton(lock);
+	const char *differs;
+
+	if (shared == lock) {
+		*ret_lock = lock;
+		return 0;
+	}
+	differs = differing_option(&shared->options, &lock->options);
+	if (differs) {
+		(void)open_failure(-EINVAL, lock->path, "cannot share the singleton of",
+		                   differs);
+		filelock_close(shared);
+		shared = NULL;
+	}
+	destroy(lock, true);
+	if (!shared)
+		return -EINVAL;
+	*ret_lock = shared;
+	return 0;
+}
+
+static int make_path(const char *path, bool canonical, char **ret_path)
+{
+	char *absolute;
+	int r = path ? path_absolute(path, &absolute) : -EINVAL;
+
+	if (r < 0)
+		return r;
+	if (!canonical) {
+		*ret_path = absolute;
+		return 0;
+	}
+	r = path_canonical(absolute, ret_path);
+	free(absolute);
+	return r;
+}
+
+static int check_options(const struct filelock_options *from, bool has_path,
+                         const char *path, struct filelock_options *ret)
+{
+	const char *wrong = "size";
+	int r = read_options(from, ret);
+
+	if (r == 0)
+		wrong = wrong_option(ret, has_path);
+	return wrong ? open_failure(-EINVAL, path, "cannot open", wrong) : 0;
+}
+
+FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
+                               const struct filelock_options *options,
+                               struct filelock **ret_lock)
+{
+	const struct kind *table = kind_find(kind);
+	struct filelock_options checked;
+	struct filelock *lock;
+	char *absolute;
+	int r;
+
+	if (!ret_lock || !table)
+		return open_failure(-EINVAL, path, "cannot open", table ? "ret_lock" : "kind");
+	r = check_options(options, true, path, &checked);
+	if (r < 0)
+		return r;
+	r = make_path(path, checked.singleton, &absolute);
+	if (r == 0)
+		r = make_handle(table, absolute, -1, &checked, &lock);
+	if (r < 0)
+		return open_failure(r, path, "cannot open", NULL);
+	if (checked.singleton)
+		return share_handle(lock, ret_lock);
+	*ret_lock = lock;
+	return 0;
+}
+
+FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options,
+                                  struct filelock **ret_lock)
+{
+	struct filelock_options checked;
+	char *name;
+	int r;
+
+	if (!ret_lock)
+		return open_failure(-EINVAL, "a descriptor", "cannot open", "ret_lock");
+	if (fd < 0)
+		return open_failure(-EBADF, "a descriptor", "cannot open", NULL);
+	r = check_options(options, false, "a descriptor", &checked);
+	if (r < 0)
+		return r;
+	name = sys_format("fd %d", fd);
+	r = name ? make_handle(kind_find(FILELOCK_NATIVE), name, fd, &checked, ret_lock)
+	         : -ENOMEM;
+	return r < 0 ? open_failure(r, "a descriptor", "cannot open", NULL) : 0;
+}
+
+FILELOCK_API void filelock_ref(struct filelock *lock)
+{
+	lock->references++;
+}
+
+FILELOCK_API void filelock_unref(struct filelock *lock)
+{
+	if (--lock->references == 0)
+		destroy(lock, true);
+}
+
+static void close_last(struct filelock *lock)
+{
+	const struct acquisition *a = &lock->acquisition;
+	int r = 0;
+
+	if (!filelock_is_foreign(lock)) {
+		if (lock->depth > 0)
+			r = filelock_release_all(lock);
+		if (r < 0)
+			log_write(FILELOCK_LOG_ERROR, "closing %s, which cannot be unlocked: %s",
+			          lock->path, filelock_strerror(r));
+		if (a->pending && a->driver && a->driver->closing)
+			a->driver->closing(lock, a->arg);
+	}
+	filelock_unref(lock);
+}
+
+FILELOCK_API void filelock_close(struct filelock *lock)
+{
+	int saved = errno;
+
+	if (lock && registry_close(lock))
+		close_last(lock);
+	errno = saved;
+}
+
+static int check_held(struct filelock *lock, const char *what)
+{
+	if (filelock_is_foreign(lock))
+		return handle_fail(lock, FILELOCK_EFORKED, what);
+	return lock->depth == 0 ? handle_fail(lock, -EPERM, what) : 0;
+}
+
+FILELOCK_API int filelock_release_all(struct filelock *lock)
+{
+	int r = check_held(lock, "cannot release");
+
+	if (r < 0)
+		return r;
+	r = lock->kind->release(lock);
+	if (r < 0)
+		return r;
+	registry_remove_held(lock);
+	lock->depth = 0;
+	lock->released_at = filelock_now();
+	return 0;
+}
+
+FILELOCK_API int filelock_release(struct filelock *lock)
+{
+	int r = check_held(lock, "cannot release");
+
+	if (r < 0)
+		return r;
+	if (lock->depth == 1)
+		return filelock_release_all(lock);
+	lock->depth--;
+	return 0;
+}
+
+FILELOCK_API bool filelock_is_held(const struct filelock *lock)
+{
+	return filelock_depth(lock) > 0;
+}
+
+FILELOCK_API unsigned filelock_depth(const struct filelock *lock)
+{
+	return filelock_is_foreign(lock) ? 0 : lock->depth;
+}
+
+FILELOCK_API int filelock_verify(struct filelock *lock)
+{
+	int r = check_held(lock, "cannot verify");
+
+	if (r < 0)
+		return r;
+	r = lock->kind->verify(lock);
+	return r < 0 ? handle_fail(lock, r, "cannot vouch for") : 0;
+}
+
+FILELOCK_API int filelock_fd(const struct filelock *lock)
+{
+	if (filelock_is_foreign(lock))
+		return FILELOCK_EFORKED;
+	return lock->depth > 0 ? lock->kind->fd(lock) : -EPERM;
+}
+
+FILELOCK_API const char *filelock_path(const struct filelock *lock)
+{
+	return lock->path;
+}
+
+FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock)
+{
+	return lock->kind->id;
+}
+
+FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+{
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	int r;
+
+	if (!ret_owner || ret_owner->size < sizeof(size_t) || ret_owner->size > sizeof(owner))
+		return -EINVAL;
+	if (filelock_is_foreign(lock))
+		return FILELOCK_EFORKED;
+	r = lock->kind->holder(lock, &owner);
+	if (r < 0)
+		return r;
+	owner.size = ret_owner->size;
+	memcpy(ret_owner, &owner, owner.size);
+	return 0;
+}
+
+FILELOCK_API int filelock_compare(const struct filelock *a, const struct filelock *b)
+{
+	if (a->kind != b->kind)
+		return a->kind->id < b->kind->id ? -1 : 1;
+	return strcmp(a->path, b->path);
+}
+
+FILELOCK_API size_t filelock_hash(const struct filelock *lock)
+{
+	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->kind->id);
+}
+
+FILELOCK_API bool filelock_is_foreign(const struct filelock *lock)
+{
+	return lock->generation != registry_generation();
+}

@@ -1,0 +1,95 @@
+/*
+ * handle.h - the inside of a handle, for the floors that work on it: filelock.c, acquire.c,
+ * wait.c, registry.c and the kinds.
+ */
+#ifndef FILELOCK_HANDLE_H
+#define FILELOCK_HANDLE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include <filelock/driver.h>
+
+#include "error.h"
+#include "hash.h"
+#include "kind.h"
+
+/* A file, as the kernel tells files apart; all zero: none. */
+struct identity {
+	dev_t dev;
+	ino_t ino;
+};
+
+static inline bool identity_equal(struct identity a, struct identity b)
+{
+	return a.dev == b.dev && a.ino == b.ino;
+}
+
+/* An acquisition under way: acquire.c. */
+struct acquisition {
+	const struct filelock_driver *driver; /* NULL once it is over */
+	void *arg;                            /* the driver's */
+	int64_t deadline; /* FILELOCK_NEVER: none */
+	int64_t next;     /* no attempt before this, unless stirred */
+	int64_t back_off; /* the last wait of a series; 0: no series is on */
+	unsigned char quick; /* attempts left to make at once, after a stir */
+	unsigned char races; /* in a row */
+	unsigned char lost;  /* wakes that found it held */
+	unsigned char mode;  /* enum filelock_mode */
+	bool pending;   /* between filelock_begin and held, failed or given up */
+	bool started;   /* the first step was made */
+	bool blocking;  /* the thread sleeps meanwhile, so it can wait for itself */
+	bool contended; /* an attempt found it held */
+	bool stirred;   /* something happened since the last step */
+	bool hastened;  /* the next step attempts, whatever `next` says */
+	bool woken;     /* the attempt to come is the first after a stir */
+	bool polite;    /* lets others go first */
+};
+
+/* A lock that is held, in the registry's table of held locks. */
+struct held {
+	struct hash_node node;
+	const struct kind *kind;
+	struct identity identity;
+	pthread_t thread; /* that acquired it */
+};
+
+struct filelock {
+	const struct kind *kind;
+	char *path;   /* absolute; for a descriptor's handle "fd N" */
+	int borrowed; /* the caller's descriptor, or -1 */
+	unsigned generation; /* the registry's, when opened: another one is a parent's */
+	unsigned opens;      /* singleton: filelock_open calls not yet closed */
+	unsigned references; /* opens as one, and drivers' */
+	unsigned depth;      /* 0: not held */
+	enum filelock_mode mode;
+	struct filelock_options options;
+	struct acquisition acquisition;
+	int64_t released_at;     /* when it was last released; 0: never */
+	int64_t yielded_at;      /* when it last let others go first */
+	bool contended;          /* the hold, or the last one, had to be waited for */
+	struct held held;
+	struct failure failure;
+	struct filelock *previous, *next; /* registry: all handles */
+	struct hash_node singleton;       /* registry */
+	atomic_bool interrupted; /* and not yet told */
+	atomic_int wake_fd;      /* writing 8 bytes wakes the synchronous wait; -1: none */
+	max_align_t state[]; /* of the kind */
+};
+
+static inline void *kind_state(const struct filelock *lock)
+{
+	return (void *)lock->state;
+}
+
+/* Notes a failure of this handle and returns its code. */
+static inline int handle_fail(struct filelock *lock, int code, const char *what)
+{
+	return failure_set(&lock->failure, code, what);
+}
+
+/* What the acquisition waits for stirred: acquire.c. */
+void acquire_stir(struct filelock *lock);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * kind.h - what a kind of lock is: one table of functions and a state of its own in the handle.
+ *
+ * Nothing outside a kind's file knows how it locks. A new kind is a new file and one row in
+ * kinds.c.
+ */
+#ifndef FILELOCK_KIND_H
+#define FILELOCK_KIND_H
+
+#include <filelock/driver.h>
+
+struct identity;
+
+/* What a try says besides 0 (held) and an error. */
+#define TRY_BUSY (-EAGAIN)  /* somebody holds it */
+#define TRY_RACED (-ESTALE) /* the file changed under us: try again at once */
+
+struct kind {
+	enum filelock_kind id;
+	const char *name;
+	size_t state_size; /* of kind_state(lock), zeroed at open */
+
+	/* Checks the options and sets the state up; touches no file. May be NULL. */
+	int (*open)(struct filelock *lock);
+	/* One attempt that does not block. On failure other than busy nothing is kept. */
+	int (*try)(struct filelock *lock, enum filelock_mode mode);
+	/* Watches what stirs when the lock comes free; an error means: only poll. */
+	int (*watch)(struct filelock *lock, struct filelock_watcher *watcher);
+	/* Removes the watch; the lock may be held. */
+	void (*unwatch)(struct filelock *lock);
+	/* Drops what an unfinished acquisition keeps between attempts. */
+	void (*abandon)(struct filelock *lock);
+	/* Unlocks. An error: still held. */
+	int (*release)(struct filelock *lock);
+	/* 0, or -ESTALE: what we hold is not what the path names. */
+	int (*verify)(const struct filelock *lock);
+	int (*holder)(const struct filelock *lock, struct filelock_owner *ret_owner);
+	/* The descriptor that holds the lock, or -ENOTSUP. */
+	int (*fd)(const struct filelock *lock);
+	/* Which file the last try met, to find another handle of this thread on it. */
+	struct identity (*identity)(const struct filelock *lock);
+	/* In a forked child: closes the descriptors, without unlocking, and forgets them. */
+	void (*forget)(struct filelock *lock);
+};
+
+extern const struct kind kind_native;
+
+/* NULL: no such kind. */
+const struct kind *kind_find(enum filelock_kind id);
+
+#endif

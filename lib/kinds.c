@@ -1,0 +1,13 @@
+#include "kind.h"
+
+static const struct kind *const kinds[] = {
+	&kind_native,
+};
+
+const struct kind *kind_find(enum filelock_kind id)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (kinds[i]->id == id)
+			return kinds[i];
+	return NULL;
+}

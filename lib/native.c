@@ -1,0 +1,339 @@
+/*
+ * native.c - flock(2) on the lock file.
+ *
+ * One descriptor serves an acquisition from its first attempt and then the hold. It is kept
+ * between attempts: closing one raises an event at every other waiter, so that two that closed
+ * and opened again would wake each other for ever.
+ *
+ * A flock(2) is on an inode, a lock is on a path. Whoever gets the flock therefore looks whether the
+ * path still names that inode (device and number, not the link count: a renamed file keeps its
+ * links); if not, somebody else may hold the path's new file, and the flock is worthless.
+ *
+ * Release unlocks before it closes: on a plain close the event can reach a waiter before the
+ * lock is dropped.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "handle.h"
+#include "owner.h"
+#include "path.h"
+#include "registry.h"
+#include "sys.h"
+#include "watch.h"
+
+/* O_NONBLOCK: a file under a lease of another process (fcntl(2)) would block the open. */
+#define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+#define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
+
+struct native {
+	int fd; /* of the hold or of the waiter; -1: none */
+	bool regular;
+	unsigned forks; /* registry_forks() when it was opened */
+	struct identity identity;
+	struct subscription subscription;
+};
+
+static bool is_borrowed(const struct filelock *lock)
+{
+	return lock->borrowed >= 0;
+}
+
+static struct native *native_state(const struct filelock *lock)
+{
+	return kind_state(lock);
+}
+
+static int native_open(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct stat st;
+	int r;
+
+	n->fd = lock->borrowed;
+	if (!is_borrowed(lock))
+		return 0;
+	r = sys_fstat(n->fd, &st);
+	if (r < 0)
+		return r;
+	n->regular = S_ISREG(st.st_mode);
+	n->identity = (struct identity){ st.st_dev, st.st_ino };
+	return 0;
+}
+
+static void native_unwatch(struct filelock *lock)
+{
+	watch_unsubscribe(&native_state(lock)->subscription);
+}
+
+/* Closes the descriptor, if it is ours, with whatever lock is on it. */
+static void drop(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	int fd = n->fd;
+	int r;
+
+	if (is_borrowed(lock) || fd < 0)
+		return;
+	n->fd = -1;
+	r = sys_close(fd);
+	if (r < 0)
+		log_write(FILELOCK_LOG_ERROR, "cannot close %s: %s", lock->path,
+		          filelock_strerror(r));
+}
+
+static void native_abandon(struct filelock *lock)
+{
+	native_unwatch(lock);
+	drop(lock);
+}
+
+/* The parent exists and yet O_CREAT said ENOENT: a race that FUSE and NFS show. */
+static int judge_missing(const struct filelock *lock)
+{
+	const char *name = strrchr(lock->path, '/');
+	char *parent = sys_format("%.*s/.", (int)(name - lock->path), lock->path);
+	int fd;
+
+	if (!parent)
+		return -ENOMEM;
+	fd = sys_open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	free(parent);
+	if (fd < 0)
+		return fd;
+	(void)sys_close(fd);
+	return TRY_BUSY;
+}
+
+static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
+{
+	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
+	int flags = O_RDWR | SAFE_FLAGS;
+	int fd = sys_open(lock->path, flags | O_CREAT, bits);
+
+	if (fd == -ENOENT) {
+		int r = path_make_parents(lock->path);
+
+		if (r < 0)
+			return r;
+		fd = sys_open(lock->path, flags | O_CREAT, bits);
+		if (fd == -ENOENT)
+			return judge_missing(lock);
+	}
+	/* fs.protected_regular: in a sticky directory O_CREAT of another user's file is
+	   refused, opening it is not (proc_sys_fs(5)) */
+	if (fd == -EACCES || fd == -EPERM) {
+		int again = sys_open(lock->path, flags, 0);
+
+		fd = again == -ENOENT ? fd : again;
+	}
+	if ((fd == -EACCES || fd == -EPERM || fd == -EROFS) && mode == FILELOCK_SHARED) {
+		int again = sys_open(lock->path, O_RDONLY | SAFE_FLAGS, 0);
+
+		fd = again == -ENOENT ? fd : again;
+	}
+	if (fd == -EWOULDBLOCK) /* under a lease, which is being broken: open(2) */
+		return TRY_BUSY;
+	return fd == -ENXIO ? FILELOCK_ENOTREGULAR : fd; /* a socket: open(2) */
+}
+
+static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
+{
+	struct native *n = native_state(lock);
+	unsigned forks = registry_forks();
+	struct stat st;
+	int fd = open_lock_file(lock, mode);
+	int r;
+
+	if (fd == TRY_BUSY)
+		return fd;
+	if (fd < 0)
+		return handle_fail(lock, fd, "cannot open the lock file");
+	n->fd = fd;
+	n->forks = forks;
+	r = sys_fstat(fd, &st);
+	if (r == 0 && S_ISDIR(st.st_mode))
+		r = -EISDIR;
+	else if (r == 0 && !S_ISREG(st.st_mode))
+		r = FILELOCK_ENOTREGULAR;
+	if (r < 0) {
+		drop(lock);
+		return handle_fail(lock, r, "cannot use the lock file");
+	}
+	n->regular = true;
+	n->identity = (struct identity){ st.st_dev, st.st_ino };
+	return 0;
+}
+
+/* 0 if the path names our file, -ESTALE if not. */
+static int check_path(const struct filelock *lock)
+{
+	const struct native *n = native_state(lock);
+	struct stat st;
+	int r;
+
+	if (is_borrowed(lock))
+		return 0;
+	r = sys_lstat(lock->path, &st);
+	if (r == -ENOENT || r == -ENOTDIR)
+		return -ESTALE;
+	if (r < 0)
+		return r;
+	return identity_equal(n->identity, (struct identity){ st.st_dev, st.st_ino }) ? 0
+	                                                                            : -ESTALE;
+}
+
+static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
+{
+	int r = sys_flock(native_state(lock)->fd,
+	                  (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
+
+	if (r == -EWOULDBLOCK || r == -EACCES) /* EACCES: as some file systems put it */
+		return TRY_BUSY;
+	if (r < 0)
+		return handle_fail(lock, r, "cannot flock");
+	return 0;
+}
+
+static int native_try(struct filelock *lock, enum filelock_mode mode)
+{
+	struct native *n = native_state(lock);
+	bool fresh = n->fd < 0;
+	int checked = 0;
+	int r;
+
+	if (fresh) {
+		r = open_descriptor(lock, mode);
+		if (r < 0)
+			return r;
+	}
+	r = lock_descriptor(lock, mode);
+	/* a waiter's file may have been replaced, and its successor be free */
+	if (r == 0 || (r == TRY_BUSY && !fresh))
+		checked = check_path(lock);
+	if (checked == 0 && (r == 0 || r == TRY_BUSY))
+		return r;
+	if (r == 0 && is_borrowed(lock))
+		(void)sys_flock(n->fd, LOCK_UN);
+	native_abandon(lock);
+	if (checked == -ESTALE)
+		return TRY_RACED;
+	return checked < 0 ? handle_fail(lock, checked, "cannot check the lock file") : r;
+}
+
+static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct native *n = native_state(lock);
+	char link[32];
+	int r;
+
+	if (watch_is_subscribed(&n->subscription))
+		return 0;
+	if (n->fd < 0 || !n->regular)
+		return -ENOTSUP;
+	/* by descriptor: the inode that we shall try, whatever the path names by now */
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", n->fd);
+	r = watch_subscribe(watcher, &n->subscription, lock, link, WATCHED, NULL);
+	if (r == -ENOENT && !is_borrowed(lock)) /* no /proc */
+		r = watch_subscribe(watcher, &n->subscription, lock, lock->path,
+		                    WATCHED | IN_DONT_FOLLOW, NULL);
+	return r;
+}
+
+/*
+ * Raises the event that waiters watch for where no close of ours will: on a descriptor that stays
+ * open, here or in a forked child. Only a hint, so errors do not matter.
+ */
+static void stir(const struct native *n)
+{
+	char link[32];
+	int fd;
+
+	if (!n->regular)
+		return;
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", n->fd);
+	fd = sys_open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+	if (fd >= 0)
+		(void)sys_close(fd);
+}
+
+static int native_release(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	int r;
+
+	if (lock->options.unlink_on_release && check_path(lock) == 0 &&
+	    sys.unlink(lock->path) < 0 && errno != ENOENT)
+		return handle_fail(lock, -errno, "cannot remove the lock file");
+	r = sys_flock(n->fd, LOCK_UN);
+	if (r < 0)
+		return handle_fail(lock, r, "cannot unlock");
+	if (is_borrowed(lock) || n->forks != registry_forks())
+		stir(n);
+	drop(lock);
+	return 0;
+}
+
+static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+{
+	int fd = native_state(lock)->fd;
+	struct stat st;
+	int r;
+
+	if (fd >= 0)
+		return owner_of_flock(fd, ret_owner);
+	/* O_PATH: its close raises no event at the waiters */
+	fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (fd == -ENOENT)
+		return FILELOCK_ENOHOLDER;
+	if (fd < 0)
+		return fd;
+	r = sys_fstat(fd, &st);
+	if (r == 0 && S_ISLNK(st.st_mode))
+		r = -ELOOP;
+	if (r == 0)
+		r = owner_of_flock(fd, ret_owner);
+	(void)sys_close(fd);
+	return r;
+}
+
+static int native_fd(const struct filelock *lock)
+{
+	return native_state(lock)->fd;
+}
+
+static struct identity native_identity(const struct filelock *lock)
+{
+	return native_state(lock)->identity;
+}
+
+static void native_forget(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+
+	if (is_borrowed(lock) || n->fd < 0)
+		return;
+	(void)sys_close(n->fd);
+	n->fd = -1;
+}
+
+const struct kind kind_native = {
+	.id = FILELOCK_NATIVE,
+	.name = "native",
+	.state_size = sizeof(struct native),
+	.open = native_open,
+	.try = native_try,
+	.watch = native_watch,
+	.unwatch = native_unwatch,
+	.abandon = native_abandon,
+	.release = native_release,
+	.verify = check_path,
+	.holder = native_holder,
+	.fd = native_fd,
+	.identity = native_identity,
+	.forget = native_forget,
+};

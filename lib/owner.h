@@ -1,0 +1,22 @@
+/*
+ * owner.h - who holds a lock, as the kernel tells it; and what is known of a process.
+ */
+#ifndef FILELOCK_OWNER_H
+#define FILELOCK_OWNER_H
+
+#include <filelock/filelock.h>
+
+/*
+ * Who holds a flock(2) on the file that fd is open on; fd's description need not hold
+ * anything. 0 and the owner (pid, mode, host, start time where known), FILELOCK_ENOHOLDER,
+ * FILELOCK_EUNKNOWNHOLDER (no /proc, or the holder's pid means nothing here), or an error.
+ * flock(2) locks are the lines FLOCK of /proc/locks, found by inode and by the device of the
+ * superblock: stat(2) reports another one on btrfs and overlay, so it is looked up through
+ * mnt_id of /proc/self/fdinfo/N in /proc/self/mountinfo.
+ */
+int owner_of_flock(int fd, struct filelock_owner *ret_owner);
+
+/* Fills in host and start time of a process of this machine, as far as they are known. */
+void owner_describe_process(struct filelock_owner *owner, pid_t pid);
+
+#endif

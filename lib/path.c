@@ -1,0 +1,104 @@
+#include "path.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sys.h"
+
+int path_absolute(const char *path, char **ret_path)
+{
+	char here[PATH_MAX];
+	size_t length = strlen(path);
+	char *absolute;
+
+	if (length == 0 || path[length - 1] == '/')
+		return length ? -EISDIR : -EINVAL;
+	if (path[0] == '/') {
+		absolute = sys_strdup(path);
+	} else {
+		if (!sys.getcwd(here, sizeof(here)))
+			return -errno;
+		absolute = sys_format("%s/%s", strcmp(here, "/") ? here : "", path);
+	}
+	if (!absolute)
+		return -ENOMEM;
+	if (strlen(absolute) >= PATH_MAX) {
+		free(absolute);
+		return -ENAMETOOLONG;
+	}
+	*ret_path = absolute;
+	return 0;
+}
+
+/* Resolves the longest part of `directory` that exists and appends the rest as it stands. */
+static int resolve_existing(char *directory, char resolved[PATH_MAX])
+{
+	char *end = directory + strlen(directory);
+	size_t length;
+
+	for (;;) {
+		char *slash;
+		char saved = *end;
+
+		*end = '\0';
+		if (sys.realpath(end == directory ? "/" : directory, resolved)) {
+			*end = saved;
+			break;
+		}
+		if (errno != ENOENT || end == directory)
+			return -errno;
+		slash = strrchr(directory, '/');
+		*end = saved;
+		end = slash;
+	}
+	length = strcmp(resolved, "/") ? strlen(resolved) : 0;
+	if (length + strlen(end) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	strcpy(resolved + length, end);
+	return 0;
+}
+
+int path_canonical(const char *path, char **ret_path)
+{
+	char resolved[PATH_MAX];
+	char directory[PATH_MAX];
+	const char *name = strrchr(path, '/');
+	char *canonical;
+	int r;
+
+	if ((size_t)(name - path) >= sizeof(directory))
+		return -ENAMETOOLONG;
+	memcpy(directory, path, (size_t)(name - path));
+	directory[name - path] = '\0';
+	r = resolve_existing(directory, resolved);
+	if (r < 0)
+		return r;
+	canonical = sys_format("%s%s", strcmp(resolved, "/") ? resolved : "", name);
+	if (!canonical)
+		return -ENOMEM;
+	*ret_path = canonical;
+	return 0;
+}
+
+int path_make_parents(const char *path)
+{
+	char directory[PATH_MAX];
+	size_t length = strlen(path);
+	int first = 0;
+	int r = 0;
+
+	if (length >= sizeof(directory))
+		return -ENAMETOOLONG;
+	memcpy(directory, path, length + 1);
+	for (char *slash = strchr(directory + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		r = sys.mkdir(directory, 0777) < 0 && errno != EEXIST ? -errno : 0;
+		*slash = '/';
+		/* one that may not be made can exist all the same: the next level tells */
+		if (r < 0 && first == 0)
+			first = r;
+	}
+	return r < 0 ? first : 0;
+}

@@ -1,0 +1,266 @@
+/*
+ * registry.c - what this process has, and fork.
+ *
+ * One mutex guards everything here. It is held for a few instructions, never across a system
+ * call that can block nor a callback of the user's, but for the fork itself: prepare takes it,
+ * parent and child release it, so that the child finds the lists whole.
+ *
+ * In the child, before fork(2) returns there:
+ *   - the descriptors of locks are closed, never unlocked: LOCK_UN would drop the parent's lock,
+ *     which lives in the open file description that both share (flock(2));
+ *   - a descriptor that the caller's event loop may have registered gets an idle one in its
+ *     place: were it closed, event_reinit(3) would fail; were it kept, the child would eat the
+ *     parent's events; and with another file behind the number, an epoll_ctl(2) of the child
+ *     can no longer reach the parent's registration in the epoll instance that they share;
+ *   - the generation changes, and with it everything made before is dead.
+ */
+#include "registry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "sys.h"
+#include "wait.h"
+
+static struct {
+	pthread_mutex_t mutex;
+	struct filelock *handles;
+	struct registry_fd *fds;
+	struct hash held;
+	struct hash singletons;
+	atomic_uint generation;
+	atomic_uint forks;
+} registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int once_result;
+
+static void enter(void)
+{
+	(void)pthread_mutex_lock(&registry.mutex);
+}
+
+static void leave(void)
+{
+	(void)pthread_mutex_unlock(&registry.mutex);
+}
+
+static void before_fork(void)
+{
+	enter();
+	wait_before_fork();
+	log_before_fork();
+}
+
+static void after_fork_parent(void)
+{
+	atomic_fetch_add(&registry.forks, 1);
+	log_after_fork();
+	wait_after_fork();
+	leave();
+}
+
+static void replace_descriptors(void)
+{
+	struct registry_fd *next;
+	int idle = -1;
+
+	for (struct registry_fd *entry = registry.fds; entry; entry = next) {
+		next = entry->next;
+		if (entry->keep_number && idle < 0)
+			idle = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		/* without one to put there, closing is the lesser evil */
+		if (!entry->keep_number || idle < 0 ||
+		    sys.dup3(idle, entry->fd, O_CLOEXEC) < 0) {
+			(void)sys_close(entry->fd);
+			entry->fd = -1;
+		}
+	}
+	if (idle >= 0)
+		(void)sys_close(idle);
+}
+
+static void after_fork_child(void)
+{
+	int saved = errno;
+
+	atomic_fetch_add(&registry.generation, 1);
+	for (struct filelock *lock = registry.handles; lock; lock = lock->next)
+		lock->kind->forget(lock);
+	replace_descriptors();
+	log_after_fork();
+	wait_after_fork();
+	leave();
+	errno = saved;
+}
+
+static void install(void)
+{
+	once_result = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+int registry_prepare(void)
+{
+	int r = pthread_once(&once, install);
+
+	return r ? -r : -once_result;
+}
+
+unsigned registry_generation(void)
+{
+	return atomic_load_explicit(&registry.generation, memory_order_relaxed);
+}
+
+unsigned registry_forks(void)
+{
+	return atomic_load_explicit(&registry.forks, memory_order_relaxed);
+}
+
+int registry_add(struct filelock *lock)
+{
+	int r = registry_prepare();
+
+	if (r < 0)
+		return r;
+	lock->generation = registry_generation();
+	enter();
+	if (hash_reserve(&registry.held, sys.calloc, free) < 0 ||
+	    hash_reserve(&registry.singletons, sys.calloc, free) < 0) {
+		leave();
+		return -ENOMEM;
+	}
+	lock->next = registry.handles;
+	if (lock->next)
+		lock->next->previous = lock;
+	registry.handles = lock;
+	leave();
+	return 0;
+}
+
+void registry_remove(struct filelock *lock)
+{
+	enter();
+	if (lock->previous)
+		lock->previous->next = lock->next;
+	else
+		registry.handles = lock->next;
+	if (lock->next)
+		lock->next->previous = lock->previous;
+	leave();
+}
+
+static struct filelock *find_singleton(const struct filelock *like, size_t hash)
+{
+	struct hash_node *node = hash_first(&registry.singletons, hash);
+
+	for (; node; node = hash_next(node)) {
+		struct filelock *lock = hash_entry(node, struct filelock, singleton);
+
+		if (lock->kind == like->kind && !filelock_is_foreign(lock) &&
+		    strcmp(lock->path, like->path) == 0)
+			return lock;
+	}
+	return NULL;
+}
+
+struct filelock *registry_open_singleton(struct filelock *candidate)
+{
+	size_t hash = filelock_hash(candidate);
+	struct filelock *lock;
+
+	enter();
+	lock = find_singleton(candidate, hash);
+	if (!lock) {
+		lock = candidate;
+		(void)hash_reserve(&registry.singletons, sys.calloc, free);
+		hash_insert(&registry.singletons, &lock->singleton, hash);
+	}
+	lock->opens++;
+	leave();
+	return lock;
+}
+
+bool registry_close(struct filelock *lock)
+{
+	bool last;
+
+	if (!lock->options.singleton)
+		return true;
+	enter();
+	last = --lock->opens == 0;
+	if (last)
+		hash_remove(&registry.singletons, &lock->singleton);
+	leave();
+	return last;
+}
+
+static size_t identity_hash(struct identity identity)
+{
+	return hash_bytes(&identity.ino, sizeof(identity.ino), (size_t)identity.dev);
+}
+
+void registry_add_held(struct filelock *lock, struct identity identity)
+{
+	lock->held.kind = lock->kind;
+	lock->held.identity = identity;
+	lock->held.thread = pthread_self();
+	enter();
+	(void)hash_reserve(&registry.held, sys.calloc, free);
+	hash_insert(&registry.held, &lock->held.node, identity_hash(identity));
+	leave();
+}
+
+void registry_remove_held(struct filelock *lock)
+{
+	enter();
+	hash_remove(&registry.held, &lock->held.node);
+	leave();
+}
+
+bool registry_holds_elsewhere(const struct filelock *lock, struct identity identity)
+{
+	pthread_t self = pthread_self();
+	struct hash_node *node;
+	bool found = false;
+
+	enter();
+	node = hash_first(&registry.held, identity_hash(identity));
+	for (; node && !found; node = hash_next(node)) {
+		const struct held *held = hash_entry(node, struct held, node);
+
+		found = held != &lock->held && held->kind == lock->kind &&
+		        identity_equal(held->identity, identity) &&
+		        pthread_equal(held->thread, self);
+	}
+	leave();
+	return found;
+}
+
+void registry_add_fd(struct registry_fd *entry, int fd, bool keep_number)
+{
+	entry->fd = fd;
+	entry->keep_number = keep_number;
+	enter();
+	entry->previous = NULL;
+	entry->next = registry.fds;
+	if (entry->next)
+		entry->next->previous = entry;
+	registry.fds = entry;
+	leave();
+}
+
+void registry_remove_fd(struct registry_fd *entry)
+{
+	enter();
+	if (entry->previous)
+		entry->previous->next = entry->next;
+	else
+		registry.fds = entry->next;
+	if (entry->next)
+		entry->next->previous = entry->previous;
+	entry->fd = -1;
+	leave();
+}

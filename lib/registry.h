@@ -1,0 +1,44 @@
+/*
+ * registry.h - what this process has: its handles, its held locks, its idle descriptors; and
+ * what becomes of them at a fork.
+ */
+#ifndef FILELOCK_REGISTRY_H
+#define FILELOCK_REGISTRY_H
+
+#include "handle.h"
+
+/* Another number in each forked child: what carries another one is the parent's. */
+unsigned registry_generation(void);
+/* How often this process has forked: a descriptor made before a fork may be open elsewhere. */
+unsigned registry_forks(void);
+
+/* All handles. Adding can fail for want of memory. */
+int registry_add(struct filelock *lock);
+void registry_remove(struct filelock *lock);
+
+/*
+ * Singletons. Finding and publishing one, and closing the last open of one, are each one step
+ * for all threads.
+ */
+struct filelock *registry_open_singleton(struct filelock *candidate);
+/* Takes back one open; true if it was the last, and the handle is no longer to be found. */
+bool registry_close(struct filelock *lock);
+
+/* Held locks, so that a thread does not wait for itself for ever. */
+void registry_add_held(struct filelock *lock, struct identity identity);
+void registry_remove_held(struct filelock *lock);
+/* Whether this thread holds a lock on that file through another handle. */
+bool registry_holds_elsewhere(const struct filelock *lock, struct identity identity);
+
+/* A descriptor that is not a lock's. A forked child closes it, or puts an idle one in the
+   place of one that may be registered with an event loop. */
+struct registry_fd {
+	struct registry_fd *previous, *next;
+	int fd;
+	bool keep_number;
+};
+int registry_prepare(void);
+void registry_add_fd(struct registry_fd *entry, int fd, bool keep_number);
+void registry_remove_fd(struct registry_fd *entry);
+
+#endif

@@ -1,0 +1,158 @@
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <time.h>
+#include <unistd.h>
+
+static int open_mode(const char *path, int flags, mode_t mode)
+{
+	return open(path, flags, mode);
+}
+
+static int fcntl_getfd(int fd)
+{
+	return fcntl(fd, F_GETFD);
+}
+
+static int eventfd_flags(unsigned initial, int flags)
+{
+	return eventfd(initial, flags);
+}
+
+static int64_t monotonic_now(void)
+{
+	struct timespec t;
+
+	/* clock_gettime(2) of CLOCK_MONOTONIC cannot fail on Linux */
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+struct sys_table sys = {
+	.open = open_mode,
+	.close = close,
+	.read = read,
+	.write = write,
+	.flock = flock,
+	.fstat = fstat,
+	.lstat = lstat,
+	.statfs = statfs,
+	.unlink = unlink,
+	.mkdir = mkdir,
+	.readlink = readlink,
+	.realpath = realpath,
+	.getcwd = getcwd,
+	.kill = kill,
+	.gethostname = gethostname,
+	.fcntl_getfd = fcntl_getfd,
+	.dup3 = dup3,
+	.inotify_init1 = inotify_init1,
+	.inotify_add_watch = inotify_add_watch,
+	.inotify_rm_watch = inotify_rm_watch,
+	.eventfd = eventfd_flags,
+	.ppoll = ppoll,
+	.now = monotonic_now,
+	.calloc = calloc,
+	.realloc = realloc,
+};
+
+#define REPEAT_EINTR(result, call)                  \
+	do {                                        \
+		(result) = (call);                  \
+	} while ((result) == -1 && errno == EINTR)
+
+int sys_open(const char *path, int flags, mode_t mode)
+{
+	int fd;
+
+	REPEAT_EINTR(fd, sys.open(path, flags, mode));
+	return fd < 0 ? -errno : fd;
+}
+
+int sys_close(int fd)
+{
+	return sys.close(fd) < 0 ? -errno : 0;
+}
+
+int sys_flock(int fd, int operation)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.flock(fd, operation));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_fstat(int fd, struct stat *ret)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.fstat(fd, ret));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_lstat(const char *path, struct stat *ret)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.lstat(path, ret));
+	return r < 0 ? -errno : 0;
+}
+
+ssize_t sys_read_file(const char *path, char *buffer, size_t size)
+{
+	int fd = sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+	size_t length = 0;
+	ssize_t n = 0;
+
+	if (fd < 0)
+		return fd;
+	while (length < size - 1) {
+		REPEAT_EINTR(n, sys.read(fd, buffer + length, size - 1 - length));
+		if (n <= 0)
+			break;
+		length += (size_t)n;
+	}
+	if (n < 0)
+		n = -errno;
+	(void)sys_close(fd);
+	buffer[length] = '\0';
+	return n < 0 ? n : (ssize_t)length;
+}
+
+char *sys_strdup(const char *text)
+{
+	size_t size = strlen(text) + 1;
+	char *copy = sys.calloc(1, size);
+
+	return copy ? memcpy(copy, text, size) : NULL;
+}
+
+char *sys_format(const char *format, ...)
+{
+	va_list arguments;
+	char *text;
+	int n;
+
+	va_start(arguments, format);
+	n = vsnprintf(NULL, 0, format, arguments);
+	va_end(arguments);
+	if (n < 0)
+		return NULL;
+	text = sys.calloc(1, (size_t)n + 1);
+	if (!text)
+		return NULL;
+	va_start(arguments, format);
+	(void)vsnprintf(text, (size_t)n + 1, format, arguments);
+	va_end(arguments);
+	return text;
+}

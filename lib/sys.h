@@ -1,0 +1,64 @@
+/*
+ * sys.h - the one door to the system.
+ *
+ * Every call that can fail goes through this table, so that a test can replace an entry and make the
+ * Nth call fail, in a plain build. An entry has the contract of the call it is named after
+ * (-1 and errno); the sys_… functions below are what the library uses: they repeat EINTR where
+ * repeating is right, and return a negative errno.
+ */
+#ifndef FILELOCK_SYS_H
+#define FILELOCK_SYS_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/vfs.h>
+
+struct sys_table {
+	int (*open)(const char *path, int flags, mode_t mode);
+	int (*close)(int fd);
+	ssize_t (*read)(int fd, void *buffer, size_t size);
+	ssize_t (*write)(int fd, const void *buffer, size_t size);
+	int (*flock)(int fd, int operation);
+	int (*fstat)(int fd, struct stat *ret);
+	int (*lstat)(const char *path, struct stat *ret);
+	int (*statfs)(const char *path, struct statfs *ret);
+	int (*unlink)(const char *path);
+	int (*mkdir)(const char *path, mode_t mode);
+	ssize_t (*readlink)(const char *path, char *buffer, size_t size);
+	char *(*realpath)(const char *path, char *resolved);
+	char *(*getcwd)(char *buffer, size_t size);
+	int (*kill)(pid_t pid, int signal);
+	int (*gethostname)(char *name, size_t size);
+	int (*fcntl_getfd)(int fd);
+	int (*dup3)(int from, int to, int flags);
+	int (*inotify_init1)(int flags);
+	int (*inotify_add_watch)(int fd, const char *path, uint32_t mask);
+	int (*inotify_rm_watch)(int fd, int wd);
+	int (*eventfd)(unsigned initial, int flags);
+	int (*ppoll)(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+	             const sigset_t *mask);
+	int64_t (*now)(void); /* CLOCK_MONOTONIC, nanoseconds */
+	void *(*calloc)(size_t n, size_t size);
+	void *(*realloc)(void *memory, size_t size);
+};
+
+extern struct sys_table sys;
+
+int sys_open(const char *path, int flags, mode_t mode);
+/* Never repeated: on Linux the descriptor is gone whatever close(2) says. */
+int sys_close(int fd);
+int sys_flock(int fd, int operation);
+int sys_fstat(int fd, struct stat *ret);
+/* Of the path itself: a symbolic link at its end is not followed. */
+int sys_lstat(const char *path, struct stat *ret);
+/* Reads a file (of /proc) to its end or to size - 1 bytes; returns the length, terminated. */
+ssize_t sys_read_file(const char *path, char *buffer, size_t size);
+char *sys_strdup(const char *text);
+/* Like asprintf(3), through the table's allocator; NULL out of memory. */
+char *sys_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,235 @@
+/*
+ * wait.c - the synchronous driver: filelock_acquire, asleep in ppoll(2).
+ *
+ * A thread that must wait borrows a sleeper, an inotify watcher and an eventfd, from a pool that only
+ * grows: a user has few inotify instances, and closing one takes milliseconds. As a sleeper's
+ * eventfd is never closed, filelock_interrupt may write to one that its handle has just given back: it
+ * wakes somebody for nothing, who looks and sleeps on.
+ *
+ * filelock_interrupt sets the handle's flag, then reads its wake_fd; the waiter sets wake_fd,
+ * then reads the flag. One of them sees the other.
+ *
+ * Without a sleeper (no descriptors, no memory) the wait polls.
+ */
+#include "wait.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "handle.h"
+#include "registry.h"
+#include "sys.h"
+
+#define MILLISECOND INT64_C(1000000)
+#define SECOND INT64_C(1000000000)
+#define DEFAULT_REPORT (1000 * MILLISECOND)
+
+struct sleeper {
+	struct sleeper *next;
+	struct filelock_watcher *watcher;
+	struct registry_fd wake;
+};
+
+static struct {
+	pthread_mutex_t mutex;
+	struct sleeper *idle;
+} pool = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+void wait_before_fork(void)
+{
+	(void)pthread_mutex_lock(&pool.mutex);
+}
+
+void wait_after_fork(void)
+{
+	(void)pthread_mutex_unlock(&pool.mutex);
+}
+
+static void sleeper_free(struct sleeper *sleeper)
+{
+	int fd = sleeper->wake.fd;
+
+	if (fd >= 0) {
+		registry_remove_fd(&sleeper->wake);
+		(void)sys_close(fd);
+	}
+	filelock_watcher_free(sleeper->watcher);
+	free(sleeper);
+}
+
+static struct sleeper *sleeper_new(void)
+{
+	struct sleeper *sleeper = sys.calloc(1, sizeof(*sleeper));
+	int fd;
+
+	if (!sleeper)
+		return NULL;
+	sleeper->wake.fd = -1;
+	if (filelock_watcher_new(&sleeper->watcher) < 0) {
+		free(sleeper);
+		return NULL;
+	}
+	fd = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd >= 0)
+		registry_add_fd(&sleeper->wake, fd, false);
+	return sleeper;
+}
+
+static struct sleeper *sleeper_get(void)
+{
+	struct sleeper *sleeper;
+
+	for (;;) {
+		(void)pthread_mutex_lock(&pool.mutex);
+		sleeper = pool.idle;
+		if (sleeper)
+			pool.idle = sleeper->next;
+		(void)pthread_mutex_unlock(&pool.mutex);
+		if (!sleeper)
+			return sleeper_new();
+		if (sleeper->wake.fd >= 0 && !filelock_watcher_is_foreign(sleeper->watcher))
+			return sleeper;
+		sleeper_free(sleeper); /* the parent's */
+	}
+}
+
+static void sleeper_put(struct sleeper *sleeper)
+{
+	if (!sleeper)
+		return;
+	(void)pthread_mutex_lock(&pool.mutex);
+	sleeper->next = pool.idle;
+	pool.idle = sleeper;
+	(void)pthread_mutex_unlock(&pool.mutex);
+}
+
+FILELOCK_API void filelock_interrupt(struct filelock *lock)
+{
+	static const uint64_t one = 1;
+	int saved = errno;
+	int fd;
+
+	if (filelock_is_foreign(lock))
+		return;
+	atomic_store(&lock->interrupted, true);
+	fd = atomic_load(&lock->wake_fd);
+	/* fails only if the counter is full, and then the sleeper is awake */
+	if (fd >= 0 && sys.write(fd, &one, sizeof(one)) < 0) {
+	}
+	errno = saved;
+}
+
+/* A wait under way. */
+struct wait {
+	struct filelock *lock;
+	struct sleeper *sleeper; /* NULL: none to be had */
+	int64_t began;
+	int64_t report_at; /* when on_wait is due */
+};
+
+static void report(struct wait *wait, int64_t now)
+{
+	const struct filelock_options *options = &wait->lock->options;
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	struct filelock_waiting waiting = {
+		.size = sizeof(waiting),
+		.path = wait->lock->path,
+		.waited_ms = (now - wait->began) / MILLISECOND,
+	};
+
+	if (!options->on_wait || now < wait->report_at)
+		return;
+	wait->report_at = now + (options->on_wait_ms ? options->on_wait_ms * MILLISECOND
+	                                             : DEFAULT_REPORT);
+	if (filelock_holder(wait->lock, &owner) == 0)
+		waiting.holder = &owner;
+	options->on_wait(&waiting, options->arg);
+}
+
+/* Sleeps until `until`, an event or an interrupt, and takes in what came. */
+static void sleep_until(const struct wait *wait, int64_t until)
+{
+	struct filelock_watcher *watcher = wait->sleeper ? wait->sleeper->watcher : NULL;
+	struct pollfd fds[2] = { { -1, POLLIN, 0 }, { -1, POLLIN, 0 } };
+	int64_t now = filelock_now();
+	struct timespec timeout;
+	uint64_t count;
+
+	if (wait->lock->options.on_wait && until > wait->report_at)
+		until = wait->report_at;
+	if (until <= now)
+		return;
+	timeout = (struct timespec){ (until - now) / SECOND, (until - now) % SECOND };
+	if (watcher) {
+		fds[0].fd = filelock_watcher_fd(watcher);
+		fds[1].fd = wait->sleeper->wake.fd;
+	}
+	/* EINTR and ENOMEM alike: the step will say how long to sleep on */
+	if (sys.ppoll(fds, 2, &timeout, NULL) <= 0)
+		return;
+	if (fds[1].revents && sys.read(fds[1].fd, &count, sizeof(count)) < 0) {
+		/* somebody else's wake-up was taken already: nothing to take */
+	}
+	if (fds[0].revents)
+		filelock_watcher_dispatch(watcher);
+}
+
+static int wait_for(struct wait *wait, int64_t until)
+{
+	struct filelock *lock = wait->lock;
+	const struct filelock_options *options = &lock->options;
+	int64_t now = wait->began;
+	int r;
+
+	do {
+		if (atomic_exchange(&lock->interrupted, false))
+			return filelock_give_up(lock, -ECANCELED);
+		if (until > now) {
+			if (options->should_cancel && options->should_cancel(options->arg))
+				return filelock_give_up(lock, -ECANCELED);
+			report(wait, now);
+			sleep_until(wait, until);
+		}
+		now = filelock_now();
+		r = filelock_step(lock, now, &until);
+	} while (r > 0);
+	return r;
+}
+
+static int acquire_slowly(struct filelock *lock, int64_t began, int64_t until)
+{
+	struct wait wait = { .lock = lock, .began = began, .report_at = began };
+	struct filelock_driver driver = { 0 };
+	int r;
+
+	wait.sleeper = sleeper_get();
+	if (wait.sleeper) {
+		driver.watcher = wait.sleeper->watcher;
+		atomic_store(&lock->wake_fd, wait.sleeper->wake.fd);
+	}
+	lock->acquisition.driver = &driver;
+	r = wait_for(&wait, until);
+	filelock_tidy(lock);
+	atomic_store(&lock->wake_fd, -1);
+	sleeper_put(wait.sleeper);
+	return r;
+}
+
+FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode, int timeout_ms)
+{
+	int64_t now = filelock_now();
+	int64_t until = now;
+	int r;
+
+	if (timeout_ms < FILELOCK_WAIT_FOREVER)
+		return handle_fail(lock, -EINVAL, "cannot acquire");
+	r = filelock_begin(lock, mode, filelock_deadline(now, timeout_ms * MILLISECOND), NULL,
+	                   NULL);
+	if (r < 0)
+		return r;
+	lock->acquisition.blocking = true;
+	r = filelock_step(lock, now, &until);
+	return r > 0 ? acquire_slowly(lock, now, until) : r;
+}

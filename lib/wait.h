@@ -1,0 +1,11 @@
+/*
+ * wait.h - the synchronous driver.
+ */
+#ifndef FILELOCK_WAIT_H
+#define FILELOCK_WAIT_H
+
+/* Around a fork: the pool of sleepers. */
+void wait_before_fork(void);
+void wait_after_fork(void);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * watch.h - inotify: one instance a watcher, one counted watch an inode, any number of
+ * subscriptions on it.
+ */
+#ifndef FILELOCK_WATCH_H
+#define FILELOCK_WATCH_H
+
+#include <sys/inotify.h>
+
+#include <filelock/driver.h>
+
+#include "hash.h"
+
+struct watch;
+
+/*
+ * One interest of one acquisition; it lives in a kind's state, zeroed when unused. Exactly
+ * the events of its mask stir it and, if name is not NULL, only those of that name in the
+ * watched directory. What ends the watch itself (the inode deleted, its file system
+ * unmounted) stirs it too, and leaves it unsubscribed.
+ */
+struct subscription {
+	struct hash_node node;
+	struct filelock_watcher *watcher; /* NULL: not subscribed */
+	struct watch *watch;
+	uint32_t mask;
+	const char *name; /* borrowed */
+	struct filelock *lock;
+};
+
+/* 0 or a negative error: no watch to be had (-ENOSPC), no instance (-EMFILE), no inotify. */
+int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
+                    struct filelock *lock, const char *path, uint32_t mask, const char *name);
+/* Idempotent. */
+void watch_unsubscribe(struct subscription *subscription);
+static inline bool watch_is_subscribed(const struct subscription *subscription)
+{
+	return subscription->watcher != NULL;
+}
+
+#endif
