@@ -8,7 +8,7 @@
 #include <filelock/event.h>
 
 #include "alarms.h"
-#include "hash.h"
+#include "../lib/hash.h" /* header only: async/ uses nothing hidden of lib/ */
 
 struct queue;
 
