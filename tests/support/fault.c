@@ -1,0 +1,163 @@
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "support.h"
+#include "sys.h"
+
+struct fault {
+	_Atomic unsigned calls, hits;
+	unsigned nth; /* 0: none */
+	enum fault_span span;
+	int error;
+	void (*action)(void *arg);
+	void *arg;
+};
+
+static struct fault faults[FAULT_COUNT];
+static struct sys_table real;
+
+/* Counts a call; true: it is to fail, and errno is set. */
+static bool strikes(enum fault_call call)
+{
+	struct fault *fault = &faults[call];
+	unsigned count = atomic_fetch_add(&fault->calls, 1) + 1;
+
+	if (fault->nth == 0 || count < fault->nth ||
+	    (count > fault->nth && fault->span == FAULT_ONCE))
+		return false;
+	atomic_fetch_add(&fault->hits, 1);
+	if (fault->action) {
+		fault->action(fault->arg);
+		return false;
+	}
+	errno = fault->error;
+	return true;
+}
+
+#define WRAP(type, name, failure, parameters, arguments) \
+	static type wrapped_##name parameters            \
+	{                                                \
+		if (strikes(FAULT_##name))               \
+			return failure;                  \
+		return real.name arguments;              \
+	}
+
+WRAP(int, open, -1, (const char *path, int flags, mode_t mode), (path, flags, mode))
+WRAP(ssize_t, read, -1, (int fd, void *buffer, size_t size), (fd, buffer, size))
+WRAP(ssize_t, write, -1, (int fd, const void *buffer, size_t size), (fd, buffer, size))
+WRAP(int, flock, -1, (int fd, int operation), (fd, operation))
+WRAP(int, fstat, -1, (int fd, struct stat *ret), (fd, ret))
+WRAP(int, lstat, -1, (const char *path, struct stat *ret), (path, ret))
+WRAP(int, statfs, -1, (const char *path, struct statfs *ret), (path, ret))
+WRAP(int, unlink, -1, (const char *path), (path))
+WRAP(int, mkdir, -1, (const char *path, mode_t mode), (path, mode))
+WRAP(ssize_t, readlink, -1, (const char *path, char *buffer, size_t size), (path, buffer, size))
+WRAP(char *, realpath, NULL, (const char *path, char *resolved), (path, resolved))
+WRAP(char *, getcwd, NULL, (char *buffer, size_t size), (buffer, size))
+WRAP(int, kill, -1, (pid_t pid, int signal), (pid, signal))
+WRAP(int, gethostname, -1, (char *name, size_t size), (name, size))
+WRAP(int, fcntl_getfd, -1, (int fd), (fd))
+WRAP(int, dup3, -1, (int from, int to, int flags), (from, to, flags))
+WRAP(int, inotify_init1, -1, (int flags), (flags))
+WRAP(int, inotify_add_watch, -1, (int fd, const char *path, uint32_t mask), (fd, path, mask))
+WRAP(int, inotify_rm_watch, -1, (int fd, int wd), (fd, wd))
+WRAP(int, eventfd, -1, (unsigned initial, int flags), (initial, flags))
+WRAP(int, ppoll, -1,
+     (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask),
+     (fds, n, timeout, mask))
+WRAP(void *, calloc, NULL, (size_t n, size_t size), (n, size))
+WRAP(void *, realloc, NULL, (void *memory, size_t size), (memory, size))
+
+/* A close(2) that fails has closed the descriptor all the same. */
+static int wrapped_close(int fd)
+{
+	bool struck = strikes(FAULT_close);
+	int error = errno;
+	int r = real.close(fd);
+
+	if (!struck)
+		return r;
+	errno = error;
+	return -1;
+}
+
+void fault_watch(void)
+{
+	if (sys.open == wrapped_open)
+		return;
+	real = sys;
+#define INSTALL(name) sys.name = wrapped_##name;
+	FAULT_CALLS(INSTALL)
+#undef INSTALL
+}
+
+static struct fault *prepare(enum fault_call call, unsigned nth)
+{
+	struct fault *fault = &faults[call];
+
+	fault_watch();
+	*fault = (struct fault){ .nth = nth };
+	return fault;
+}
+
+void fault_set(enum fault_call call, unsigned nth, enum fault_span span, int error)
+{
+	struct fault *fault = prepare(call, nth);
+
+	fault->span = span;
+	fault->error = error;
+}
+
+void fault_before(enum fault_call call, unsigned nth, void (*action)(void *arg), void *arg)
+{
+	struct fault *fault = prepare(call, nth);
+
+	fault->span = FAULT_ONCE;
+	fault->action = action;
+	fault->arg = arg;
+}
+
+unsigned fault_calls(enum fault_call call)
+{
+	return faults[call].calls;
+}
+
+unsigned fault_hits(enum fault_call call)
+{
+	return faults[call].hits;
+}
+
+void fault_clear(void)
+{
+	for (int call = 0; call < FAULT_COUNT; call++)
+		faults[call] = (struct fault){ 0 };
+}
+
+const char *fault_name(enum fault_call call)
+{
+	static const char *const names[] = {
+#define NAME(name) #name,
+		FAULT_CALLS(NAME)
+#undef NAME
+	};
+
+	return names[call];
+}
+
+static int64_t fake_time;
+
+static int64_t fake_now(void)
+{
+	return fake_time;
+}
+
+void clock_fake(int64_t now)
+{
+	fake_time = now;
+	sys.now = fake_now;
+}
+
+void clock_advance(int64_t by)
+{
+	fake_time += by;
+}

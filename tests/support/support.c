@@ -1,0 +1,210 @@
+#include "support.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static char base[PATH_MAX / 2]; /* of the program; each test has a folder in it */
+static pid_t base_owner;
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	(void)remove(path);
+	return 0;
+}
+
+static void remove_base(void)
+{
+	if (base[0] && base_owner == getpid())
+		(void)nftw(base, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void make_base(void)
+{
+	const char *parent = getenv("TMPDIR");
+
+	(void)snprintf(base, sizeof(base), "%s/filelock-test.XXXXXX",
+	               parent && *parent ? parent : "/tmp");
+	if (!mkdtemp(base) || chmod(base, 0711) < 0) {
+		perror(base);
+		exit(1);
+	}
+	base_owner = getpid();
+}
+
+int support_main(Suite *suite)
+{
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	make_base();
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	remove_base();
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+Suite *support_suite(const char *name, const TTest *const *tests, size_t count)
+{
+	Suite *suite = suite_create(name);
+	TCase *tcase = tcase_create(name);
+
+	for (size_t i = 0; i < count; i++)
+		tcase_add_test(tcase, tests[i]);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
+
+void test_skip(const char *reason)
+{
+	const char *tap = getenv("CK_TAP_LOG_FILE_NAME");
+	char path[PATH_MAX];
+	FILE *file;
+
+	fprintf(stderr, "skipped: %s: %s\n", tcase_name(), reason);
+	if (!tap || snprintf(path, sizeof(path), "%s.skipped", tap) >= (int)sizeof(path))
+		return;
+	file = fopen(path, "ae");
+	ck_assert_ptr_nonnull(file);
+	fprintf(file, "%s: %s\n", tcase_name(), reason);
+	fclose(file);
+}
+
+const char *test_folder(void)
+{
+	static char folder[PATH_MAX / 2 + 16];
+
+	if (!folder[0]) {
+		(void)snprintf(folder, sizeof(folder), "%s/XXXXXX", base);
+		ck_assert_ptr_nonnull(mkdtemp(folder));
+		ck_assert_int_eq(chmod(folder, 0755), 0);
+	}
+	return folder;
+}
+
+const char *test_path(const char *name)
+{
+	static char paths[16][PATH_MAX];
+	static unsigned next;
+	char *path = paths[next++ % 16];
+
+	(void)snprintf(path, PATH_MAX, "%s/%s", test_folder(), name);
+	return path;
+}
+
+void test_write_file(const char *path, const char *content)
+{
+	FILE *file = fopen(path, "we");
+
+	ck_assert_ptr_nonnull(file);
+	ck_assert_int_ge(fputs(content, file), 0);
+	ck_assert_int_eq(fclose(file), 0);
+}
+
+void test_read_file(const char *path, char *content, size_t size)
+{
+	FILE *file = fopen(path, "re");
+
+	ck_assert_ptr_nonnull(file);
+	content[fread(content, 1, size - 1, file)] = '\0';
+	fclose(file);
+}
+
+unsigned test_rounds(unsigned count)
+{
+	const char *scale = getenv("FILELOCK_TEST_SCALE");
+	unsigned long percent = scale && *scale ? strtoul(scale, NULL, 10) : 100;
+	unsigned long scaled = count * percent / 100;
+
+	return scaled ? (unsigned)scaled : 1;
+}
+
+int64_t test_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * SECONDS + t.tv_nsec;
+}
+
+void test_nap(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+/* Calls count(fd) for each open descriptor but the one that reads the folder, and adds up. */
+static unsigned over_descriptors(unsigned (*count)(int fd))
+{
+	DIR *folder = opendir("/proc/self/fd");
+	struct dirent *entry;
+	unsigned sum = 0;
+
+	ck_assert_ptr_nonnull(folder);
+	while ((entry = readdir(folder))) {
+		int fd = atoi(entry->d_name);
+
+		if (entry->d_name[0] != '.' && fd != dirfd(folder))
+			sum += count(fd);
+	}
+	closedir(folder);
+	return sum;
+}
+
+static unsigned count_one(int fd)
+{
+	(void)fd;
+	return 1;
+}
+
+unsigned test_descriptors(void)
+{
+	return over_descriptors(count_one);
+}
+
+static unsigned count_watches(int fd)
+{
+	char path[64], line[512];
+	unsigned count = 0;
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "re");
+	ck_assert_ptr_nonnull(file);
+	while (fgets(line, sizeof(line), file))
+		count += strncmp(line, "inotify wd:", 11) == 0;
+	fclose(file);
+	return count;
+}
+
+unsigned test_watches(void)
+{
+	return over_descriptors(count_watches);
+}
+
+struct filelock *test_open(const char *path, const struct filelock_options *options)
+{
+	struct filelock *lock = NULL;
+	int r = filelock_open(path, FILELOCK_NATIVE, options, &lock);
+
+	ck_assert_msg(r == 0, "filelock_open: %s", filelock_last_error(NULL));
+	return lock;
+}
+
+void *test_shared(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert(memory != MAP_FAILED);
+	return memory;
+}

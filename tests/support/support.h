@@ -1,0 +1,180 @@
+/*
+ * support.h - what the tests share: a main, a folder a test, a second process that obeys, faults
+ * at the door to the system, and verifiers of mutual exclusion.
+ *
+ * Check runs each test in a process of its own, so what a test does to the table of system calls
+ * or to descriptors needs no undoing.
+ */
+#ifndef FILELOCK_TESTS_SUPPORT_H
+#define FILELOCK_TESTS_SUPPORT_H
+
+#include <check.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+#include <filelock/filelock.h>
+
+#define MILLISECONDS INT64_C(1000000)
+#define SECONDS INT64_C(1000000000)
+
+/* Runs the suite, removes the tests' folders; returns main's status. */
+int support_main(Suite *suite);
+
+/* A suite of one case: SUITE("name", test_a, test_b). */
+Suite *support_suite(const char *name, const TTest *const *tests, size_t count);
+#define SUITE(name, ...)                                                       \
+	support_suite((name), (const TTest *const[]){ __VA_ARGS__ },           \
+	              sizeof((const TTest *const[]){ __VA_ARGS__ }) /          \
+	                      sizeof(const TTest *))
+
+/* Says that the test cannot be tried here, and why; then return from it. */
+void test_skip(const char *reason);
+
+/* The test's own folder, made at the first call; and a path in it, good for 16 more calls. */
+const char *test_folder(void);
+const char *test_path(const char *name);
+/* Writes a file with this content, or reads up to size - 1 bytes of one. */
+void test_write_file(const char *path, const char *content);
+void test_read_file(const char *path, char *content, size_t size);
+
+/* count, scaled by the percentage FILELOCK_TEST_SCALE; at least 1. */
+unsigned test_rounds(unsigned count);
+
+/* How long anything may take before a test gives up: generous, for valgrind on a busy machine. */
+#define TEST_PATIENCE (50 * SECONDS)
+int64_t test_now(void); /* CLOCK_MONOTONIC, whatever the library's clock says */
+void test_nap(void);    /* a millisecond, between two looks at a condition */
+
+/* Looks at a condition until it holds. */
+#define await(condition)                                                       \
+	do {                                                                   \
+		int64_t await_end_ = test_now() + TEST_PATIENCE;               \
+		while (!(condition)) {                                         \
+			ck_assert_msg(test_now() < await_end_, "never: %s",    \
+			              #condition);                             \
+			test_nap();                                            \
+		}                                                              \
+	} while (0)
+
+/* Open descriptors of this process; and inotify watches on them. */
+unsigned test_descriptors(void);
+unsigned test_watches(void);
+
+/* Opens, or fails the test. */
+struct filelock *test_open(const char *path, const struct filelock_options *options);
+
+/* Zeroed memory that is shared with children forked later. */
+void *test_shared(size_t size);
+
+/*
+ * A peer: a second process, forked from the test, that does one order after another and
+ * answers each with a number. It dies with the test.
+ */
+struct peer {
+	pid_t pid;
+	int orders, answers;
+	bool answered; /* an answer was read ahead */
+	int answer;
+};
+
+void peer_start(struct peer *peer);
+/* Runs run(arg) in the peer. What arg points to must be older than the peer, or shared. */
+int peer_call(struct peer *peer, int (*run)(void *arg), void *arg);
+/* The same in two halves: peer_answer waits for the answer. */
+void peer_order(struct peer *peer, int (*run)(void *arg), void *arg);
+int peer_answer(struct peer *peer);
+/* Said by an order under way, in the peer: peer_await_notice waits for it in the test. */
+void peer_notify(void);
+void peer_await_notice(struct peer *peer);
+/* Whether an answer comes within so many milliseconds. */
+bool peer_answers_within(struct peer *peer, int timeout_ms);
+
+/* The peer's own handle: one at a time, its waits give notice when they begin. */
+int peer_open(struct peer *peer, const char *path, const struct filelock_options *options);
+int peer_acquire(struct peer *peer, enum filelock_mode mode, int timeout_ms);
+void peer_order_acquire(struct peer *peer, enum filelock_mode mode, int timeout_ms);
+int peer_release(struct peer *peer);
+int peer_close(struct peer *peer);
+/* In an order: the handle that peer_open opened. */
+struct filelock *peer_lock(void);
+/* Open and acquire: the peer holds the lock on path when it returns. */
+void peer_start_holding(struct peer *peer, const char *path, enum filelock_mode mode);
+
+void peer_stop(struct peer *peer);             /* exits by itself, with status 0 */
+void peer_kill(struct peer *peer, int signal); /* and is reaped */
+
+/* A child of fork(2) in which `run` runs; its exit status is the result (0…255). */
+int test_in_child(int (*run)(void *arg), void *arg);
+pid_t test_fork(int (*run)(void *arg), void *arg);
+int test_reap(pid_t pid); /* exit status, or 128 + the signal */
+
+/*
+ * Faults: every entry of the table `sys` is wrapped, counted and, when its turn has come, made
+ * to fail, or preceded by an action of the test's: "before the second flock(2) remove the file".
+ */
+#define FAULT_CALLS(X)                                                                         \
+	X(open) X(close) X(read) X(write) X(flock) X(fstat) X(lstat) X(statfs) X(unlink)       \
+	X(mkdir) X(readlink) X(realpath) X(getcwd) X(kill) X(gethostname) X(fcntl_getfd)       \
+	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
+	X(calloc) X(realloc)
+
+enum fault_call {
+#define FAULT_CALL(name) FAULT_##name,
+	FAULT_CALLS(FAULT_CALL)
+#undef FAULT_CALL
+	FAULT_COUNT
+};
+
+enum fault_span { FAULT_ONCE, FAULT_FOR_GOOD };
+
+/* Makes the nth call from now (1: the next) fail with errno error. One fault a call. */
+void fault_set(enum fault_call call, unsigned nth, enum fault_span span, int error);
+/* Calls action(arg) just before the nth call from now; the call then goes through. */
+void fault_before(enum fault_call call, unsigned nth, void (*action)(void *arg), void *arg);
+/* Calls since the last fault_set or fault_clear for it; counting starts with fault_watch. */
+void fault_watch(void);
+unsigned fault_calls(enum fault_call call);
+unsigned fault_hits(enum fault_call call); /* how many failed, or met their action */
+void fault_clear(void);                    /* no fault is set; counts are zero */
+const char *fault_name(enum fault_call call);
+
+/* From now on the library's clock stands at `now` and moves only by hand. */
+void clock_fake(int64_t now);
+void clock_advance(int64_t by);
+
+/* A witness of exclusion, in test_shared memory. Who: 1 … 255. */
+struct witness {
+	_Atomic unsigned inside;   /* the exclusive holder */
+	_Atomic unsigned readers;
+	_Atomic unsigned overlaps;
+	_Atomic unsigned entries;
+	_Atomic unsigned most_readers;
+	_Atomic bool victims[256]; /* marked before they are killed: may leave `inside` set */
+};
+
+void witness_enter(struct witness *witness, unsigned who);
+void witness_leave(struct witness *witness, unsigned who);
+void witness_enter_shared(struct witness *witness);
+void witness_leave_shared(struct witness *witness);
+
+/* Holds as time intervals, stamped inside the lock, looked at afterwards. */
+struct interval {
+	int64_t begin, end;
+	unsigned who;
+	enum filelock_mode mode;
+};
+struct interval_log {
+	size_t capacity;
+	_Atomic size_t count;
+	struct interval entries[];
+};
+
+struct interval_log *interval_log_new(size_t capacity); /* shared */
+void interval_log_add(struct interval_log *log, struct interval interval);
+/* How many intervals overlap an earlier one that excludes them; a tie is an overlap. */
+size_t interval_log_overlaps(const struct interval_log *log);
+
+#endif
