@@ -26,10 +26,6 @@
 #include "proc.h"
 #include "sys.h"
 
-#ifndef XFS_SUPER_MAGIC
-#define XFS_SUPER_MAGIC 0x58465342
-#endif
-
 /* The first PID namespace's inode number: PROC_PID_INIT_INO in the kernel's proc_ns.h. */
 #define FIRST_PID_NAMESPACE "pid:[4026531836]"
 
@@ -78,22 +74,6 @@ static int find_mount(uint64_t mount, struct proc_device *ret)
 	return r < 0 ? r : found;
 }
 
-static bool is_local(const struct statfs *file_system)
-{
-	switch ((unsigned long)file_system->f_type) {
-	case EXT4_SUPER_MAGIC: /* ext2 and ext3 too */
-	case XFS_SUPER_MAGIC:
-	case BTRFS_SUPER_MAGIC:
-	case F2FS_SUPER_MAGIC:
-	case TMPFS_MAGIC:
-	case RAMFS_MAGIC:
-	case OVERLAYFS_SUPER_MAGIC:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* Whether stat(2) reports the device of the superblock: btrfs and overlay do not. */
 static bool has_plain_device(const struct statfs *file_system)
 {
@@ -138,7 +118,7 @@ static int find_device(int fd, const char *fdinfo, struct target *target)
 		return found;
 	target->device_known = found || has_plain_device(&file_system);
 	target->complete =
-	        target->device_known && is_local(&file_system) && in_first_namespace();
+	        target->device_known && sys_is_local(&file_system) && in_first_namespace();
 	return 0;
 }
 
