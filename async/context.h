@@ -4,6 +4,8 @@
 #ifndef EVFILELOCK_CONTEXT_H
 #define EVFILELOCK_CONTEXT_H
 
+#include <event2/event.h>
+
 #include <filelock/driver.h>
 #include <filelock/event.h>
 
@@ -46,6 +48,7 @@ struct queue {
 struct evfilelock {
 	struct event_base *base;
 	struct event *timer;    /* the next pass */
+	struct event *precise;  /* the same, for short delays; NULL until first needed */
 	struct event *readable; /* of the watcher; NULL until it has a descriptor */
 	struct filelock_watcher *watcher;
 	struct filelock_driver driver;
@@ -60,6 +63,7 @@ struct evfilelock {
 	int64_t pass_ends;
 	unsigned left;     /* completions that the pass may still make */
 	uint32_t pass;
+	bool precisely; /* `precise` is added */
 	bool listening; /* `readable` is added */
 	bool running;   /* inside a pass */
 	bool freeing;   /* evfilelock_free was called */
@@ -82,6 +86,7 @@ void request_cancel(struct evfilelock_request *request);
 /* The one place where callbacks are called. The request is in no list. */
 void request_complete(struct evfilelock_request *request, int result);
 void pass_run(struct evfilelock *ev);
+void pass_on_timer(evutil_socket_t fd, short events, void *arg);
 /* Sets the timer, and listens to the watcher, as what is pending demands. */
 void pass_arm(struct evfilelock *ev);
 

@@ -19,18 +19,6 @@ static bool is_foreign(const struct evfilelock *ev)
 	return filelock_watcher_is_foreign(ev->watcher);
 }
 
-static void on_timer(evutil_socket_t fd, short events, void *arg)
-{
-	struct evfilelock *ev = arg;
-
-	(void)fd;
-	(void)events;
-	if (is_foreign(ev))
-		return;
-	ev->armed = FILELOCK_NEVER;
-	pass_run(ev);
-}
-
 static void on_stirred(struct filelock *lock, void *arg)
 {
 	struct evfilelock_request *request = arg;
@@ -64,7 +52,7 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
 	r = filelock_watcher_new(&ev->watcher);
 	ev->driver = (struct filelock_driver){ ev->watcher, on_stirred, on_closing };
 	if (r == 0) {
-		ev->timer = evtimer_new(base, on_timer, ev);
+		ev->timer = evtimer_new(base, pass_on_timer, ev);
 		r = ev->timer ? 0 : -ENOMEM;
 	}
 	if (r < 0) {
@@ -190,7 +178,8 @@ FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
 {
 	if (!ev || ev->running || priority < 0 || event_priority_set(ev->timer, priority) < 0)
 		return -EINVAL;
-	if (ev->readable && event_priority_set(ev->readable, priority) < 0)
+	if ((ev->readable && event_priority_set(ev->readable, priority) < 0) ||
+	    (ev->precise && event_priority_set(ev->precise, priority) < 0))
 		return -EINVAL;
 	ev->priority = priority;
 	return 0;
@@ -247,6 +236,8 @@ void context_destroy(struct evfilelock *ev)
 {
 	if (ev->timer)
 		event_free(ev->timer);
+	if (ev->precise)
+		event_free(ev->precise);
 	if (ev->readable)
 		event_free(ev->readable);
 	filelock_watcher_free(ev->watcher);

@@ -17,13 +17,12 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include <event2/event.h>
-
 #include "context.h"
 
 #define MOST_COMPLETIONS 256
 #define LONGEST_PASS 1000000 /* ns */
 #define AT_ONCE INT64_MIN
+#define SHORT_DELAY 5000000 /* ns */
 
 void request_complete(struct evfilelock_request *request, int result)
 {
@@ -151,6 +150,18 @@ static bool take_alarm(struct evfilelock *ev)
 	return true;
 }
 
+static void disarm(struct evfilelock *ev)
+{
+	if (ev->armed == FILELOCK_NEVER)
+		return;
+	ev->armed = FILELOCK_NEVER;
+	if (ev->precisely)
+		(void)event_del(ev->precise);
+	else
+		(void)event_del(ev->timer);
+	ev->precisely = false;
+}
+
 void pass_run(struct evfilelock *ev)
 {
 	ev->running = true;
@@ -175,6 +186,18 @@ void pass_run(struct evfilelock *ev)
 		pass_arm(ev);
 }
 
+void pass_on_timer(evutil_socket_t fd, short events, void *arg)
+{
+	struct evfilelock *ev = arg;
+
+	(void)fd;
+	(void)events;
+	if (filelock_watcher_is_foreign(ev->watcher))
+		return;
+	disarm(ev);
+	pass_run(ev);
+}
+
 static void on_readable(evutil_socket_t fd, short events, void *arg)
 {
 	struct evfilelock *ev = arg;
@@ -185,6 +208,15 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 		return;
 	filelock_watcher_dispatch(ev->watcher);
 	pass_run(ev);
+}
+
+static struct event *new_event(struct evfilelock *ev, int fd, event_callback_fn callback)
+{
+	struct event *event = event_new(ev->base, fd, EV_READ | EV_PERSIST, callback, ev);
+
+	if (event && ev->priority >= 0)
+		(void)event_priority_set(event, ev->priority);
+	return event;
 }
 
 /* Listens to the watcher while somebody waits through it. Without memory for the event, the
@@ -200,12 +232,8 @@ static void listen_if_watched(struct evfilelock *ev)
 		ev->listening = false;
 		return;
 	}
-	if (!ev->readable) {
-		ev->readable = event_new(ev->base, filelock_watcher_fd(ev->watcher),
-		                         EV_READ | EV_PERSIST, on_readable, ev);
-		if (ev->readable && ev->priority >= 0)
-			(void)event_priority_set(ev->readable, ev->priority);
-	}
+	if (!ev->readable)
+		ev->readable = new_event(ev, filelock_watcher_fd(ev->watcher), on_readable);
 	ev->listening = ev->readable && event_add(ev->readable, NULL) == 0;
 }
 
@@ -218,27 +246,48 @@ static int64_t next_pass(const struct evfilelock *ev)
 	return alarm ? alarm->at : FILELOCK_NEVER;
 }
 
+/* libevent's timers are late by milliseconds on most bases; short delays are worth two system
+   calls more. */
+static bool arm_precisely(struct evfilelock *ev, int64_t at)
+{
+	int fd = filelock_watcher_set_timer(ev->watcher, at);
+
+	if (fd < 0)
+		return false;
+	if (!ev->precise)
+		ev->precise = new_event(ev, fd, pass_on_timer);
+	if (!ev->precise || event_add(ev->precise, NULL) < 0)
+		return false;
+	ev->precisely = true;
+	return true;
+}
+
+static void arm_coarsely(struct evfilelock *ev, int64_t delay)
+{
+	int64_t us = (delay + 999) / 1000;
+	struct timeval after = { us / 1000000, us % 1000000 };
+
+	/* without memory for the timer, run at every turn of the loop rather than never */
+	if (event_add(ev->timer, &after) < 0)
+		event_active(ev->timer, EV_TIMEOUT, 1);
+}
+
 void pass_arm(struct evfilelock *ev)
 {
 	int64_t at = next_pass(ev);
-	struct timeval delay = { 0, 0 };
+	int64_t delay = 0;
 	int64_t now;
 
 	listen_if_watched(ev);
 	if (at == ev->armed)
 		return;
+	disarm(ev);
 	ev->armed = at;
-	if (at == FILELOCK_NEVER) {
-		(void)event_del(ev->timer);
+	if (at == FILELOCK_NEVER)
 		return;
-	}
 	now = filelock_now();
-	if (at > now) {
-		int64_t us = (at - now + 999) / 1000;
-
-		delay = (struct timeval){ us / 1000000, us % 1000000 };
-	}
-	/* without memory for the timer, run at every turn of the loop rather than never */
-	if (event_add(ev->timer, &delay) < 0)
-		event_active(ev->timer, EV_TIMEOUT, 1);
+	if (at > now)
+		delay = at - now;
+	if (delay == 0 || delay > SHORT_DELAY || !arm_precisely(ev, at))
+		arm_coarsely(ev, delay);
 }

@@ -26,7 +26,6 @@
  * once every 25 ms of asking again at once, and if it must then wait, it has found out.
  */
 #include <errno.h>
-#include <linux/magic.h>
 
 #include "handle.h"
 #include "registry.h"
@@ -142,20 +141,7 @@ static bool is_local(const char *path)
 {
 	struct statfs fs;
 
-	if (sys.statfs(path, &fs) < 0)
-		return false;
-	switch ((unsigned long)fs.f_type) {
-	case EXT4_SUPER_MAGIC:
-	case XFS_SUPER_MAGIC:
-	case BTRFS_SUPER_MAGIC:
-	case F2FS_SUPER_MAGIC:
-	case TMPFS_MAGIC:
-	case RAMFS_MAGIC:
-	case OVERLAYFS_SUPER_MAGIC:
-		return true;
-	default:
-		return false;
-	}
+	return sys.statfs(path, &fs) == 0 && sys_is_local(&fs);
 }
 
 /* The poll interval: the default one grows with the number that wait in this loop. */

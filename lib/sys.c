@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,8 +12,20 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+
+static int timerfd_create_(int clock, int flags)
+{
+	return timerfd_create(clock, flags);
+}
+
+static int timerfd_settime_(int fd, int flags, const struct itimerspec *at,
+                            struct itimerspec *ret_old)
+{
+	return timerfd_settime(fd, flags, at, ret_old);
+}
 
 static int open_mode(const char *path, int flags, mode_t mode)
 {
@@ -60,6 +73,8 @@ struct sys_table sys = {
 	.inotify_add_watch = inotify_add_watch,
 	.inotify_rm_watch = inotify_rm_watch,
 	.eventfd = eventfd_flags,
+	.timerfd_create = timerfd_create_,
+	.timerfd_settime = timerfd_settime_,
 	.ppoll = ppoll,
 	.now = monotonic_now,
 	.calloc = calloc,
@@ -127,6 +142,22 @@ ssize_t sys_read_file(const char *path, char *buffer, size_t size)
 	(void)sys_close(fd);
 	buffer[length] = '\0';
 	return n < 0 ? n : (ssize_t)length;
+}
+
+bool sys_is_local(const struct statfs *fs)
+{
+	switch ((unsigned long)fs->f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case F2FS_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+	case RAMFS_MAGIC:
+	case OVERLAYFS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
 }
 
 char *sys_strdup(const char *text)

@@ -10,12 +10,14 @@
 #define FILELOCK_SYS_H
 
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 struct sys_table {
 	int (*open)(const char *path, int flags, mode_t mode);
@@ -39,6 +41,9 @@ struct sys_table {
 	int (*inotify_add_watch)(int fd, const char *path, uint32_t mask);
 	int (*inotify_rm_watch)(int fd, int wd);
 	int (*eventfd)(unsigned initial, int flags);
+	int (*timerfd_create)(int clock, int flags);
+	int (*timerfd_settime)(int fd, int flags, const struct itimerspec *at,
+	                       struct itimerspec *ret_old);
 	int (*ppoll)(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 	             const sigset_t *mask);
 	int64_t (*now)(void); /* CLOCK_MONOTONIC, nanoseconds */
@@ -57,6 +62,8 @@ int sys_fstat(int fd, struct stat *ret);
 int sys_lstat(const char *path, struct stat *ret);
 /* Reads a file (of /proc) to its end or to size - 1 bytes; returns the length, terminated. */
 ssize_t sys_read_file(const char *path, char *buffer, size_t size);
+/* Whether statfs(2) names a file system of this machine's own disks or memory. */
+bool sys_is_local(const struct statfs *fs);
 char *sys_strdup(const char *text);
 /* Like asprintf(3), through the table's allocator; NULL out of memory. */
 char *sys_format(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "handle.h"
@@ -34,6 +35,7 @@ struct watch {
 
 struct filelock_watcher {
 	struct registry_fd fd;
+	struct registry_fd timer;
 	struct hash watches;
 	struct hash subscriptions;
 	unsigned generation;
@@ -62,21 +64,28 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	if (!watcher)
 		return -ENOMEM;
 	watcher->fd.fd = -1;
+	watcher->timer.fd = -1;
 	watcher->generation = registry_generation();
 	*ret_watcher = watcher;
 	return 0;
+}
+
+static void close_entry(struct registry_fd *entry)
+{
+	int fd = entry->fd;
+
+	if (fd < 0)
+		return;
+	registry_remove_fd(entry);
+	(void)sys_close(fd);
 }
 
 FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 {
 	if (!watcher)
 		return;
-	if (watcher->fd.fd >= 0) {
-		int fd = watcher->fd.fd;
-
-		registry_remove_fd(&watcher->fd);
-		(void)sys_close(fd);
-	}
+	close_entry(&watcher->fd);
+	close_entry(&watcher->timer);
 	for (size_t i = 0; i < watcher->watches.size; i++) {
 		struct hash_node *node = watcher->watches.buckets[i];
 
@@ -105,6 +114,22 @@ FILELOCK_API bool filelock_watcher_is_foreign(const struct filelock_watcher *wat
 FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher)
 {
 	return watcher->subscriptions.count;
+}
+
+FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)
+{
+	struct itimerspec when = { .it_value = { at / 1000000000, at % 1000000000 } };
+	int fd;
+
+	if (watcher->timer.fd < 0) {
+		fd = sys.timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		registry_add_fd(&watcher->timer, fd, true);
+	}
+	if (sys.timerfd_settime(watcher->timer.fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
+		return -errno;
+	return watcher->timer.fd;
 }
 
 static int open_instance(struct filelock_watcher *watcher)

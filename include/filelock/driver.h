@@ -110,6 +110,13 @@ FILELOCK_API int filelock_watcher_fd(const struct filelock_watcher *watcher);
 /* How many waiters watch through it: none, and its descriptor has nothing to tell. */
 FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher);
 
+/*
+ * A descriptor that becomes readable at `at`, to the microsecond: event loops' own timers are often
+ * late by milliseconds. Made at the first call, kept by the watcher; setting another time takes
+ * back the one before, and what was readable. Or a negative error (-EMFILE, -ENOMEM, …).
+ */
+FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at);
+
 /* Reads what has happened and tells the acquisitions concerned. Never blocks. */
 FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher);
 
