@@ -1,0 +1,27 @@
+/*
+ * kinds.h - the kinds of lock by their names, for the -k option of the examples.
+ */
+#ifndef KINDS_H
+#define KINDS_H
+
+#include <string.h>
+
+#include <filelock/filelock.h>
+
+static const struct {
+	const char *name;
+	enum filelock_kind kind;
+} kinds[] = {
+	{ "native", FILELOCK_NATIVE },
+};
+
+/* The kind of that name, or -1. */
+static inline int kind_by_name(const char *name)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (strcmp(kinds[i].name, name) == 0)
+			return (int)kinds[i].kind;
+	return -1;
+}
+
+#endif
