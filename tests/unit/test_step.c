@@ -1,0 +1,425 @@
+/* The acquisition as a state machine, stepped by hand at times of the test's choosing. */
+#include <errno.h>
+#include <string.h>
+
+#include <filelock/driver.h>
+
+#include "handle.h"
+#include "support.h"
+
+#define T0 (1000 * SECONDS)
+#define INTERVAL (50 * MILLISECONDS) /* the default */
+
+static struct filelock *holder, *waiter;
+
+/* Somebody else holds the lock, exclusively, and attempts are counted. */
+static void set_up(const struct filelock_options *options)
+{
+	holder = test_open(test_path("lock"), NULL);
+	waiter = test_open(test_path("lock"), options);
+	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+	fault_watch();
+	fault_clear();
+}
+
+static void tear_down(void)
+{
+	filelock_close(waiter);
+	filelock_close(holder);
+}
+
+static unsigned attempts(void)
+{
+	return fault_calls(FAULT_flock);
+}
+
+static void begin(int64_t deadline)
+{
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, deadline, NULL, NULL), 0);
+}
+
+/* One step, in which exactly one attempt finds the lock held: when the next one is due. */
+static int64_t step_busy(int64_t now)
+{
+	unsigned before = attempts();
+	int64_t until = -1;
+
+	ck_assert_int_eq(filelock_step(waiter, now, &until), FILELOCK_STEP_WAIT);
+	ck_assert_uint_eq(attempts(), before + 1);
+	return until;
+}
+
+static int step(int64_t now)
+{
+	int64_t until = -1;
+
+	return filelock_step(waiter, now, &until);
+}
+
+START_TEST(test_free_lock_is_held_by_the_first_step)
+{
+	set_up(NULL);
+	filelock_release(holder);
+	fault_clear();
+	begin(T0 + SECONDS);
+	ck_assert_uint_eq(attempts(), 0);
+	ck_assert_int_eq(step(T0), FILELOCK_STEP_HELD);
+	ck_assert_uint_eq(attempts(), 1);
+	ck_assert(filelock_is_held(waiter));
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_no_wait_is_exactly_one_attempt)
+{
+	set_up(NULL);
+	begin(T0);
+	ck_assert_int_eq(step(T0), -ETIMEDOUT);
+	ck_assert_uint_eq(attempts(), 1);
+	ck_assert(!filelock_is_held(waiter));
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_failed_attempt_is_repeated_at_once_under_the_watch)
+{
+	set_up(NULL);
+	begin(T0 + SECONDS);
+	ck_assert_int_eq(step_busy(T0), T0);
+	ck_assert_int_eq(step_busy(T0), T0 + INTERVAL);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_early_step_makes_no_attempt)
+{
+	int64_t until = -1;
+
+	set_up(NULL);
+	begin(T0 + SECONDS);
+	(void)step_busy(T0);
+	(void)step_busy(T0);
+	for (int64_t now = T0; now < T0 + INTERVAL; now += INTERVAL / 10) {
+		ck_assert_int_eq(filelock_step(waiter, now, &until), FILELOCK_STEP_EARLY);
+		ck_assert_int_eq(until, T0 + INTERVAL);
+	}
+	ck_assert_uint_eq(attempts(), 2);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_polls_come_every_interval_option)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	int64_t now = T0;
+
+	options.poll_interval_ms = 7;
+	set_up(&options);
+	begin(FILELOCK_NEVER);
+	now = step_busy(now);
+	for (int i = 0; i < 5; i++) {
+		int64_t next = step_busy(now);
+
+		ck_assert_int_eq(next, now + 7 * MILLISECONDS);
+		now = next;
+	}
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_last_sleep_is_clamped_to_the_deadline)
+{
+	set_up(NULL);
+	begin(T0 + 70 * MILLISECONDS);
+	(void)step_busy(T0);
+	ck_assert_int_eq(step_busy(T0), T0 + 50 * MILLISECONDS);
+	ck_assert_int_eq(step_busy(T0 + 50 * MILLISECONDS), T0 + 70 * MILLISECONDS);
+	ck_assert_int_eq(step(T0 + 70 * MILLISECONDS), -ETIMEDOUT);
+	ck_assert_uint_eq(attempts(), 4);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_timeout_shorter_than_the_interval_is_kept)
+{
+	set_up(NULL);
+	begin(T0 + 3);
+	(void)step_busy(T0);
+	ck_assert_int_eq(step_busy(T0), T0 + 3);
+	ck_assert_int_eq(step(T0 + 2), FILELOCK_STEP_EARLY);
+	ck_assert_int_eq(step(T0 + 3), -ETIMEDOUT);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_attempt_at_the_deadline_can_still_win)
+{
+	set_up(NULL);
+	begin(T0 + 20 * MILLISECONDS);
+	(void)step_busy(T0);
+	(void)step_busy(T0);
+	filelock_release(holder);
+	ck_assert_int_eq(step(T0 + 20 * MILLISECONDS), FILELOCK_STEP_HELD);
+	tear_down();
+}
+END_TEST
+
+/* As by a loop that was blocked for an hour: one real attempt before the timeout. */
+START_TEST(test_very_late_step_makes_one_attempt)
+{
+	set_up(NULL);
+	begin(T0 + SECONDS);
+	(void)step_busy(T0);
+	ck_assert_int_eq(step(T0 + 3600 * SECONDS), -ETIMEDOUT);
+	ck_assert_uint_eq(attempts(), 2);
+	begin(T0 + 3601 * SECONDS);
+	(void)step_busy(T0 + 3600 * SECONDS);
+	filelock_release(holder);
+	ck_assert_int_eq(step(T0 + 7200 * SECONDS), FILELOCK_STEP_HELD);
+	tear_down();
+}
+END_TEST
+
+/* A timeout that is over before the first step is an attempt all the same. */
+START_TEST(test_first_step_after_the_deadline_makes_one_attempt)
+{
+	set_up(NULL);
+	filelock_release(holder);
+	begin(T0);
+	ck_assert_int_eq(step(T0 + SECONDS), FILELOCK_STEP_HELD);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_endless_wait_polls_on)
+{
+	int64_t now = T0;
+
+	set_up(NULL);
+	begin(FILELOCK_NEVER);
+	now = step_busy(now);
+	for (int i = 0; i < 100; i++)
+		now = step_busy(now);
+	ck_assert_int_eq(now, T0 + 100 * INTERVAL);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_deadline_does_not_overflow)
+{
+	ck_assert_int_eq(filelock_deadline(T0, 0), T0);
+	ck_assert_int_eq(filelock_deadline(T0, 5), T0 + 5);
+	ck_assert_int_eq(filelock_deadline(T0, -1), FILELOCK_NEVER);
+	ck_assert_int_eq(filelock_deadline(T0, INT64_MIN), FILELOCK_NEVER);
+	ck_assert_int_eq(filelock_deadline(T0, INT64_MAX), FILELOCK_NEVER);
+	ck_assert_int_eq(filelock_deadline(INT64_MAX - 5, 6), FILELOCK_NEVER);
+}
+END_TEST
+
+START_TEST(test_stir_is_worth_attempts_at_once_then_after_1_2_4_ms)
+{
+	int64_t now = T0 + 10 * MILLISECONDS, delay;
+
+	set_up(NULL);
+	begin(FILELOCK_NEVER);
+	(void)step_busy(T0);
+	(void)step_busy(T0);
+	acquire_stir(waiter);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(step_busy(now), now);
+	for (delay = MILLISECONDS; delay < INTERVAL; delay *= 2) {
+		ck_assert_int_eq(step_busy(now), now + delay);
+		now += delay;
+	}
+	ck_assert_int_eq(step_busy(now), now + INTERVAL);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_stir_begins_the_series_anew)
+{
+	int64_t now = T0;
+
+	set_up(NULL);
+	begin(FILELOCK_NEVER);
+	(void)step_busy(now);
+	acquire_stir(waiter);
+	for (int i = 0; i < 5; i++)
+		now = step_busy(now);
+	ck_assert_int_gt(now, T0);
+	acquire_stir(waiter);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(step_busy(now), now);
+	ck_assert_int_eq(step_busy(now), now + MILLISECONDS);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_back_off_stops_at_a_short_interval)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	int64_t now = T0;
+
+	options.poll_interval_ms = 2;
+	set_up(&options);
+	begin(FILELOCK_NEVER);
+	(void)step_busy(now);
+	acquire_stir(waiter);
+	for (int i = 0; i < 3; i++)
+		now = step_busy(now);
+	ck_assert_int_eq(step_busy(now), now + 1 * MILLISECONDS);
+	ck_assert_int_eq(step_busy(now + 1 * MILLISECONDS), now + 3 * MILLISECONDS);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_hasten_is_one_attempt_at_once)
+{
+	set_up(NULL);
+	begin(FILELOCK_NEVER);
+	(void)step_busy(T0);
+	(void)step_busy(T0);
+	filelock_hasten(waiter);
+	(void)step_busy(T0 + 1);
+	ck_assert_int_eq(step(T0 + 2), FILELOCK_STEP_EARLY);
+	tear_down();
+}
+END_TEST
+
+/* A lock file that is never the one just locked: no attempt succeeds, and none spins. */
+START_TEST(test_endless_races_become_a_wait)
+{
+	int64_t until = T0;
+	int steps = 0;
+
+	set_up(NULL);
+	filelock_release(holder);
+	fault_set(FAULT_lstat, 1, FAULT_FOR_GOOD, ENOENT);
+	begin(T0 + SECONDS);
+	while (until <= T0 && steps < 100) {
+		int r = filelock_step(waiter, T0, &until);
+
+		ck_assert_int_gt(r, 0);
+		steps++;
+	}
+	ck_assert_int_lt(steps, 100);
+	ck_assert_int_gt(steps, 5);
+	ck_assert_int_eq(until, T0 + INTERVAL);
+	fault_clear();
+	ck_assert_int_eq(step(until), FILELOCK_STEP_HELD);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_races_respect_a_passed_deadline)
+{
+	int r = FILELOCK_STEP_EARLY;
+
+	set_up(NULL);
+	filelock_release(holder);
+	fault_set(FAULT_lstat, 1, FAULT_FOR_GOOD, ENOENT);
+	begin(T0);
+	for (int i = 0; i < 100 && r > 0; i++)
+		r = step(T0);
+	ck_assert_int_eq(r, -ETIMEDOUT);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_nested_step_makes_no_system_call)
+{
+	set_up(NULL);
+	filelock_release(holder);
+	ck_assert_int_eq(filelock_acquire(waiter, FILELOCK_SHARED, FILELOCK_NO_WAIT), 0);
+	fault_clear();
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_SHARED, T0, NULL, NULL), 0);
+	ck_assert_int_eq(step(T0), FILELOCK_STEP_HELD);
+	for (int call = 0; call < FAULT_COUNT; call++)
+		ck_assert_msg(fault_calls(call) == 0, "%s", fault_name(call));
+	ck_assert_uint_eq(filelock_depth(waiter), 2);
+	filelock_release_all(waiter);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_begin_refuses_what_cannot_be)
+{
+	set_up(NULL);
+	ck_assert_int_eq(filelock_begin(waiter, (enum filelock_mode)2, T0, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(filelock_begin(holder, FILELOCK_SHARED, T0, NULL, NULL), -EDEADLK);
+	ck_assert_int_eq(step(T0), -EINVAL); /* nothing begun */
+	begin(T0);
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, T0, NULL, NULL), -EALREADY);
+	ck_assert_int_eq(filelock_acquire(waiter, FILELOCK_EXCLUSIVE, 0), -EALREADY);
+	ck_assert_int_eq(step(T0), -ETIMEDOUT); /* the first one was not disturbed */
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_giving_up_drops_the_descriptor_and_can_be_begun_again)
+{
+	unsigned descriptors;
+
+	set_up(NULL);
+	descriptors = test_descriptors();
+	begin(T0 + SECONDS);
+	(void)step_busy(T0);
+	ck_assert_uint_eq(test_descriptors(), descriptors + 1);
+	ck_assert_int_eq(filelock_give_up(waiter, -ECANCELED), -ECANCELED);
+	ck_assert_uint_eq(test_descriptors(), descriptors);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(waiter), "cancelled"));
+	filelock_release(holder);
+	begin(T0);
+	ck_assert_int_eq(step(T0), FILELOCK_STEP_HELD);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_giving_up_a_nested_one_keeps_the_hold)
+{
+	set_up(NULL);
+	filelock_release(holder);
+	ck_assert_int_eq(filelock_acquire(waiter, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+	begin(T0);
+	ck_assert_int_eq(filelock_give_up(waiter, -ECANCELED), -ECANCELED);
+	ck_assert_uint_eq(filelock_depth(waiter), 1);
+	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_SHARED, FILELOCK_NO_WAIT), -ETIMEDOUT);
+	tear_down();
+}
+END_TEST
+
+/* Between its own attempts a waiter closes nothing: that would wake the other waiters. */
+START_TEST(test_waiter_keeps_its_descriptor_between_attempts)
+{
+	int64_t now = T0;
+
+	set_up(NULL);
+	begin(FILELOCK_NEVER);
+	for (int i = 0; i < 10; i++)
+		now = step_busy(now);
+	ck_assert_uint_eq(fault_calls(FAULT_open), 1);
+	ck_assert_uint_eq(fault_calls(FAULT_close), 0);
+	tear_down();
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "step", test_free_lock_is_held_by_the_first_step, test_no_wait_is_exactly_one_attempt,
+	        test_failed_attempt_is_repeated_at_once_under_the_watch,
+	        test_early_step_makes_no_attempt, test_polls_come_every_interval_option,
+	        test_last_sleep_is_clamped_to_the_deadline,
+	        test_timeout_shorter_than_the_interval_is_kept,
+	        test_attempt_at_the_deadline_can_still_win, test_very_late_step_makes_one_attempt,
+	        test_first_step_after_the_deadline_makes_one_attempt, test_endless_wait_polls_on,
+	        test_deadline_does_not_overflow,
+	        test_stir_is_worth_attempts_at_once_then_after_1_2_4_ms,
+	        test_stir_begins_the_series_anew, test_back_off_stops_at_a_short_interval,
+	        test_hasten_is_one_attempt_at_once, test_endless_races_become_a_wait,
+	        test_races_respect_a_passed_deadline, test_nested_step_makes_no_system_call,
+	        test_begin_refuses_what_cannot_be,
+	        test_giving_up_drops_the_descriptor_and_can_be_begun_again,
+	        test_giving_up_a_nested_one_keeps_the_hold,
+	        test_waiter_keeps_its_descriptor_between_attempts));
+}
