@@ -1,0 +1,283 @@
+/* Another user, folders that may not be written, file systems that are read-only. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "support.h"
+
+enum { NOBODY = 65534, SOMEBODY = 65533 };
+
+/* An acquisition to be made in a child, and its result. */
+struct try {
+	const char *path;
+	enum filelock_mode mode;
+	int timeout_ms;
+	int result;
+};
+
+static void acquire(struct try *try)
+{
+	struct filelock *lock = test_open(try->path, NULL);
+
+	try->result = filelock_acquire(lock, try->mode, try->timeout_ms);
+	filelock_close(lock);
+}
+
+static int acquire_as_nobody(void *arg)
+{
+	if (setgroups(0, NULL) < 0 || setgid(NOBODY) < 0 || setuid(NOBODY) < 0)
+		return 1;
+	acquire(arg);
+	return 0;
+}
+
+static bool is_root(void)
+{
+	if (geteuid() == 0)
+		return true;
+	test_skip("needs root, to become another user");
+	return false;
+}
+
+static int as_nobody(const char *path, enum filelock_mode mode, int timeout_ms)
+{
+	struct try *try = test_shared(sizeof(*try));
+
+	*try = (struct try){ path, mode, timeout_ms, 0 };
+	ck_assert_int_eq(test_in_child(acquire_as_nobody, try), 0);
+	return try->result;
+}
+
+static const char *make_file(const char *name, uid_t owner, mode_t mode)
+{
+	const char *path = test_path(name);
+
+	test_write_file(path, "");
+	ck_assert_int_eq(chown(path, owner, owner), 0);
+	ck_assert_int_eq(chmod(path, mode), 0);
+	return path;
+}
+
+/* At once, though the timeout is for ever: waiting would mend nothing. */
+START_TEST(test_folder_that_may_not_be_written_is_eacces)
+{
+	if (!is_root())
+		return;
+	ck_assert_int_eq(as_nobody(test_path("lock"), FILELOCK_EXCLUSIVE, -1), -EACCES);
+	ck_assert_int_eq(as_nobody(test_path("lock"), FILELOCK_SHARED, -1), -EACCES);
+	ck_assert_int_eq(as_nobody(test_path("sub/lock"), FILELOCK_EXCLUSIVE, -1), -EACCES);
+}
+END_TEST
+
+START_TEST(test_parents_that_exist_need_not_be_writable)
+{
+	if (!is_root())
+		return;
+	ck_assert_int_eq(mkdir(test_path("theirs"), 0777), 0);
+	ck_assert_int_eq(chmod(test_path("theirs"), 0777), 0);
+	ck_assert_int_eq(as_nobody(test_path("theirs/new/lock"), FILELOCK_EXCLUSIVE, -1), 0);
+}
+END_TEST
+
+START_TEST(test_read_only_file_is_locked_shared)
+{
+	const char *path;
+
+	if (!is_root())
+		return;
+	path = make_file("lock", 0, 0444);
+	ck_assert_int_eq(as_nobody(path, FILELOCK_SHARED, 0), 0);
+}
+END_TEST
+
+START_TEST(test_shared_lock_of_a_read_only_file_is_kept_out_by_an_exclusive_one)
+{
+	struct filelock *lock;
+	const char *path;
+
+	if (!is_root())
+		return;
+	path = make_file("lock", 0, 0444);
+	lock = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(as_nobody(path, FILELOCK_SHARED, 0), -ETIMEDOUT);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_read_only_file_is_not_locked_exclusively)
+{
+	if (!is_root())
+		return;
+	ck_assert_int_eq(as_nobody(make_file("lock", 0, 0444), FILELOCK_EXCLUSIVE, -1), -EACCES);
+}
+END_TEST
+
+START_TEST(test_file_that_may_not_be_read_is_eacces)
+{
+	if (!is_root())
+		return;
+	ck_assert_int_eq(as_nobody(make_file("lock", 0, 0600), FILELOCK_SHARED, -1), -EACCES);
+	ck_assert_int_eq(as_nobody(make_file("lock", 0, 0600), FILELOCK_EXCLUSIVE, -1), -EACCES);
+}
+END_TEST
+
+static int protected_regular(void)
+{
+	char text[16];
+
+	if (access("/proc/sys/fs/protected_regular", R_OK) < 0)
+		return 0;
+	test_read_file("/proc/sys/fs/protected_regular", text, sizeof(text));
+	return atoi(text);
+}
+
+/* fs.protected_regular refuses O_CREAT of a third user's file there, but not to open it. */
+START_TEST(test_another_users_file_in_a_sticky_folder_is_locked)
+{
+	const char *path;
+
+	if (!is_root())
+		return;
+	if (protected_regular() == 0)
+		test_skip("fs.protected_regular is 0: tried without it");
+	ck_assert_int_eq(mkdir(test_path("sticky"), 0777), 0);
+	ck_assert_int_eq(chmod(test_path("sticky"), 01777), 0);
+	path = make_file("sticky/lock", SOMEBODY, 0666);
+	ck_assert_int_eq(as_nobody(path, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(as_nobody(path, FILELOCK_SHARED, 0), 0);
+}
+END_TEST
+
+/* The same where the kernel does not protect: the table refuses O_CREAT, once. */
+START_TEST(test_refused_creation_opens_what_exists)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	test_write_file(test_path("lock"), "");
+	fault_set(FAULT_open, 1, FAULT_ONCE, EACCES);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(fcntl(filelock_fd(lock), F_GETFL) & O_ACCMODE, O_RDWR);
+	filelock_release(lock);
+	fault_set(FAULT_open, 1, FAULT_ONCE, EPERM);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_SHARED, 0), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_refused_creation_of_a_missing_file_is_eacces)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	fault_set(FAULT_open, 1, FAULT_ONCE, EACCES);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -EACCES);
+	ck_assert_int_eq(access(test_path("lock"), F_OK), -1);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0); /* usable again */
+	filelock_close(lock);
+}
+END_TEST
+
+/* On a file system of its own, read-only, in a mount namespace of its own. */
+static int acquire_read_only(void *arg)
+{
+	struct try *try = arg;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("test", test_folder(), "tmpfs", 0, "size=64k") < 0)
+		return 77;
+	test_write_file(test_path("lock"), "");
+	if (mount("", test_folder(), NULL, MS_REMOUNT | MS_RDONLY, "size=64k") < 0)
+		return 77;
+	acquire(try);
+	return 0;
+}
+
+static bool on_read_only(const char *path, enum filelock_mode mode, int *ret_result)
+{
+	struct try *try = test_shared(sizeof(*try));
+	int status;
+
+	*try = (struct try){ path, mode, -1, 0 };
+	status = test_in_child(acquire_read_only, try);
+	if (status == 77) {
+		test_skip("no mount namespace of one's own here");
+		return false;
+	}
+	ck_assert_int_eq(status, 0);
+	*ret_result = try->result;
+	return true;
+}
+
+START_TEST(test_read_only_file_system_serves_shared_mode)
+{
+	int result;
+
+	if (!is_root() || !on_read_only(test_path("lock"), FILELOCK_SHARED, &result))
+		return;
+	ck_assert_int_eq(result, 0);
+}
+END_TEST
+
+START_TEST(test_read_only_file_system_is_erofs)
+{
+	int result;
+
+	if (!is_root() || !on_read_only(test_path("lock"), FILELOCK_EXCLUSIVE, &result))
+		return;
+	ck_assert_int_eq(result, -EROFS);
+	ck_assert(on_read_only(test_path("missing"), FILELOCK_SHARED, &result));
+	ck_assert_int_eq(result, -EROFS);
+	ck_assert(on_read_only(test_path("missing/lock"), FILELOCK_SHARED, &result));
+	ck_assert_int_eq(result, -EROFS);
+}
+END_TEST
+
+static int acquire_on_full_disk(void *arg)
+{
+	struct try *try = arg;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("test", test_folder(), "tmpfs", 0, "size=4k,nr_inodes=1") < 0)
+		return 77;
+	acquire(try);
+	return 0;
+}
+
+START_TEST(test_full_file_system_is_enospc)
+{
+	struct try *try = test_shared(sizeof(*try));
+	int status;
+
+	if (!is_root())
+		return;
+	*try = (struct try){ test_path("lock"), FILELOCK_EXCLUSIVE, -1, 0 };
+	status = test_in_child(acquire_on_full_disk, try);
+	if (status == 77) {
+		test_skip("no mount namespace of one's own here");
+		return;
+	}
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(try->result, -ENOSPC);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "permissions", test_folder_that_may_not_be_written_is_eacces,
+	        test_parents_that_exist_need_not_be_writable, test_read_only_file_is_locked_shared,
+	        test_shared_lock_of_a_read_only_file_is_kept_out_by_an_exclusive_one,
+	        test_read_only_file_is_not_locked_exclusively,
+	        test_file_that_may_not_be_read_is_eacces,
+	        test_another_users_file_in_a_sticky_folder_is_locked,
+	        test_refused_creation_opens_what_exists,
+	        test_refused_creation_of_a_missing_file_is_eacces,
+	        test_read_only_file_system_serves_shared_mode,
+	        test_read_only_file_system_is_erofs, test_full_file_system_is_enospc));
+}
