@@ -63,6 +63,17 @@ static void after_fork_parent(void)
 	leave();
 }
 
+static void unlist(struct registry_fd *entry)
+{
+	if (entry->previous)
+		entry->previous->next = entry->next;
+	else
+		registry.fds = entry->next;
+	if (entry->next)
+		entry->next->previous = entry->previous;
+	entry->fd = -1;
+}
+
 static void replace_descriptors(void)
 {
 	struct registry_fd *next;
@@ -76,7 +87,7 @@ static void replace_descriptors(void)
 		if (!entry->keep_number || idle < 0 ||
 		    sys.dup3(idle, entry->fd, O_CLOEXEC) < 0) {
 			(void)sys_close(entry->fd);
-			entry->fd = -1;
+			unlist(entry);
 		}
 	}
 	if (idle >= 0)
@@ -252,15 +263,15 @@ void registry_add_fd(struct registry_fd *entry, int fd, bool keep_number)
 	leave();
 }
 
-void registry_remove_fd(struct registry_fd *entry)
+void registry_close_fd(struct registry_fd *entry)
 {
+	int fd;
+
 	enter();
-	if (entry->previous)
-		entry->previous->next = entry->next;
-	else
-		registry.fds = entry->next;
-	if (entry->next)
-		entry->next->previous = entry->previous;
-	entry->fd = -1;
+	fd = entry->fd;
+	if (fd >= 0)
+		unlist(entry);
 	leave();
+	if (fd >= 0)
+		(void)sys_close(fd);
 }

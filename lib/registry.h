@@ -34,11 +34,12 @@ bool registry_holds_elsewhere(const struct filelock *lock, struct identity ident
    place of one that may be registered with an event loop. */
 struct registry_fd {
 	struct registry_fd *previous, *next;
-	int fd;
+	int fd; /* -1: none, and not in the list */
 	bool keep_number;
 };
 int registry_prepare(void);
 void registry_add_fd(struct registry_fd *entry, int fd, bool keep_number);
-void registry_remove_fd(struct registry_fd *entry);
+/* Closes it; idempotent. */
+void registry_close_fd(struct registry_fd *entry);
 
 #endif

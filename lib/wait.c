@@ -49,12 +49,7 @@ void wait_after_fork(void)
 
 static void sleeper_free(struct sleeper *sleeper)
 {
-	int fd = sleeper->wake.fd;
-
-	if (fd >= 0) {
-		registry_remove_fd(&sleeper->wake);
-		(void)sys_close(fd);
-	}
+	registry_close_fd(&sleeper->wake);
 	filelock_watcher_free(sleeper->watcher);
 	free(sleeper);
 }

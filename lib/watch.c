@@ -70,22 +70,12 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	return 0;
 }
 
-static void close_entry(struct registry_fd *entry)
-{
-	int fd = entry->fd;
-
-	if (fd < 0)
-		return;
-	registry_remove_fd(entry);
-	(void)sys_close(fd);
-}
-
 FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 {
 	if (!watcher)
 		return;
-	close_entry(&watcher->fd);
-	close_entry(&watcher->timer);
+	registry_close_fd(&watcher->fd);
+	registry_close_fd(&watcher->timer);
 	for (size_t i = 0; i < watcher->watches.size; i++) {
 		struct hash_node *node = watcher->watches.buckets[i];
 
