@@ -87,6 +87,8 @@ void request_cancel(struct evfilelock_request *request);
 void request_complete(struct evfilelock_request *request, int result);
 void pass_run(struct evfilelock *ev);
 void pass_on_timer(evutil_socket_t fd, short events, void *arg);
+/* Takes the timer back, also if it has fired in this turn and is to run yet. */
+void pass_disarm(struct evfilelock *ev);
 /* Sets the timer, and listens to the watcher, as what is pending demands. */
 void pass_arm(struct evfilelock *ev);
 

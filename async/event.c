@@ -176,12 +176,22 @@ FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
 
 FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
 {
-	if (!ev || ev->running || priority < 0 || event_priority_set(ev->timer, priority) < 0)
+	struct event *events[] = { ev ? ev->timer : NULL, ev ? ev->precise : NULL,
+		                   ev ? ev->readable : NULL };
+
+	if (!ev || ev->running || is_foreign(ev) || priority < 0 ||
+	    priority >= event_base_get_npriorities(ev->base))
 		return -EINVAL;
-	if ((ev->readable && event_priority_set(ev->readable, priority) < 0) ||
-	    (ev->precise && event_priority_set(ev->precise, priority) < 0))
-		return -EINVAL;
+	/* event_priority_set(3) refuses an event that waits for its callback */
+	pass_disarm(ev);
+	if (ev->listening)
+		(void)event_del(ev->readable);
+	ev->listening = false;
 	ev->priority = priority;
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
+		if (events[i])
+			(void)event_priority_set(events[i], priority);
+	pass_arm(ev);
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 /*
  * pass.c - what a context does when the loop calls it.
  *
- * A pass takes, in this order: requests that wait for nobody (cancelled, or nested), queues that
+ * The timer starts a pass, so that a turn of the loop sees at most one; what stirs the watcher, or
+ * asks from outside, sets the timer. A pass takes, in this order: requests that wait for nobody (cancelled, or nested), queues that
  * are ready (new, stirred, due), and alarms that have passed. It stops after 256 completions or
  * 1 ms, when a callback broke the loop, and when the context was freed; a zero timer starts the
  * next one. (event_active(3) from a callback would starve the other events of the loop.)
@@ -35,9 +36,8 @@ void request_complete(struct evfilelock_request *request, int result)
 	if (ev->left > 0)
 		ev->left--;
 	request->finished = true;
+	/* from here on the handle is the user's, who may give it to another thread */
 	request->cb(lock, result, request->arg);
-	/* only now: removing a watch takes longer than telling */
-	filelock_tidy(lock);
 	filelock_unref(lock);
 	free(request);
 }
@@ -47,8 +47,8 @@ void request_cancel(struct evfilelock_request *request)
 	request->result = -ECANCELED;
 	if (!request->queue)
 		return;
+	/* the handle's acquisition stays pending until it is told: nobody else may begin one */
 	queue_leave(request);
-	(void)filelock_give_up(request->lock, -ECANCELED);
 	alarms_unset(&request->ev->alarms, &request->deadline);
 	list_append(&request->ev->prompt, request);
 }
@@ -57,6 +57,8 @@ void request_cancel(struct evfilelock_request *request)
 static bool may_go_on(struct evfilelock *ev)
 {
 	if (ev->freeing || ev->left == 0 || event_base_got_break(ev->base))
+		return false;
+	if (filelock_watcher_is_foreign(ev->watcher)) /* a callback forked */
 		return false;
 	ev->now = filelock_now();
 	return ev->now < ev->pass_ends;
@@ -150,7 +152,7 @@ static bool take_alarm(struct evfilelock *ev)
 	return true;
 }
 
-static void disarm(struct evfilelock *ev)
+void pass_disarm(struct evfilelock *ev)
 {
 	if (ev->armed == FILELOCK_NEVER)
 		return;
@@ -179,6 +181,7 @@ void pass_run(struct evfilelock *ev)
 		else if (!take_alarm(ev))
 			break;
 	}
+	filelock_watcher_tidy(ev->watcher); /* after the users were told */
 	ev->running = false;
 	if (ev->freeing)
 		context_destroy(ev);
@@ -194,7 +197,7 @@ void pass_on_timer(evutil_socket_t fd, short events, void *arg)
 	(void)events;
 	if (filelock_watcher_is_foreign(ev->watcher))
 		return;
-	disarm(ev);
+	pass_disarm(ev);
 	pass_run(ev);
 }
 
@@ -206,8 +209,10 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 	(void)events;
 	if (filelock_watcher_is_foreign(ev->watcher))
 		return;
+	/* the pass comes with the loop's next turn: were it run here, a turn could see two, and
+	   what a callback began in the first end in the second */
 	filelock_watcher_dispatch(ev->watcher);
-	pass_run(ev);
+	pass_arm(ev);
 }
 
 static struct event *new_event(struct evfilelock *ev, int fd, event_callback_fn callback)
@@ -262,14 +267,12 @@ static bool arm_precisely(struct evfilelock *ev, int64_t at)
 	return true;
 }
 
-static void arm_coarsely(struct evfilelock *ev, int64_t delay)
+static bool arm_coarsely(struct evfilelock *ev, int64_t delay)
 {
 	int64_t us = (delay + 999) / 1000;
 	struct timeval after = { us / 1000000, us % 1000000 };
 
-	/* without memory for the timer, run at every turn of the loop rather than never */
-	if (event_add(ev->timer, &after) < 0)
-		event_active(ev->timer, EV_TIMEOUT, 1);
+	return event_add(ev->timer, &after) == 0;
 }
 
 void pass_arm(struct evfilelock *ev)
@@ -278,16 +281,22 @@ void pass_arm(struct evfilelock *ev)
 	int64_t delay = 0;
 	int64_t now;
 
+	if (filelock_watcher_is_foreign(ev->watcher))
+		return;
 	listen_if_watched(ev);
 	if (at == ev->armed)
 		return;
-	disarm(ev);
+	pass_disarm(ev);
 	ev->armed = at;
 	if (at == FILELOCK_NEVER)
 		return;
 	now = filelock_now();
 	if (at > now)
 		delay = at - now;
-	if (delay == 0 || delay > SHORT_DELAY || !arm_precisely(ev, at))
-		arm_coarsely(ev, delay);
+	if (delay > 0 && delay <= SHORT_DELAY && arm_precisely(ev, at))
+		return;
+	if (arm_coarsely(ev, delay) || arm_precisely(ev, now + delay))
+		return;
+	/* without memory for a timer nor for a descriptor: at once, rather than never */
+	event_active(ev->timer, EV_TIMEOUT, 1);
 }

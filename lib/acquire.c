@@ -77,16 +77,9 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 		return handle_fail(lock, -EALREADY, "cannot acquire");
 	if (lock->depth > 0 && lock->mode != mode)
 		return handle_fail(lock, -EDEADLK, "cannot acquire in another mode");
-	filelock_tidy(lock);
 	*a = (struct acquisition){ .driver = driver, .arg = arg, .deadline = deadline,
 		                   .mode = (unsigned char)mode, .pending = true };
 	return 0;
-}
-
-FILELOCK_API void filelock_tidy(struct filelock *lock)
-{
-	if (!lock->acquisition.pending)
-		lock->kind->unwatch(lock);
 }
 
 FILELOCK_API void filelock_hasten(struct filelock *lock)
@@ -131,6 +124,7 @@ static int hold(struct filelock *lock)
 	a->driver = NULL;
 	if (lock->depth++ > 0)
 		return FILELOCK_STEP_HELD;
+	lock->kind->unwatch(lock);
 	lock->mode = (enum filelock_mode)a->mode;
 	lock->contended = a->contended;
 	registry_add_held(lock, lock->kind->identity(lock));

@@ -100,7 +100,7 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 	lock->path = path;
 	lock->borrowed = borrowed;
 	lock->options = *options;
-	lock->references = 1;
+	atomic_init(&lock->references, 1);
 	atomic_init(&lock->wake_fd, -1);
 	r = kind->open ? kind->open(lock) : 0;
 	if (r == 0)
@@ -212,12 +212,12 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
 
 FILELOCK_API void filelock_ref(struct filelock *lock)
 {
-	lock->references++;
+	atomic_fetch_add_explicit(&lock->references, 1, memory_order_relaxed);
 }
 
 FILELOCK_API void filelock_unref(struct filelock *lock)
 {
-	if (--lock->references == 0)
+	if (atomic_fetch_sub_explicit(&lock->references, 1, memory_order_acq_rel) == 1)
 		destroy(lock, true);
 }
 

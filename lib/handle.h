@@ -5,7 +5,6 @@
 #ifndef FILELOCK_HANDLE_H
 #define FILELOCK_HANDLE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -52,7 +51,7 @@ struct held {
 	struct hash_node node;
 	const struct kind *kind;
 	struct identity identity;
-	pthread_t thread; /* that acquired it */
+	unsigned long thread; /* that acquired it: registry.c's number */
 };
 
 struct filelock {
@@ -61,7 +60,7 @@ struct filelock {
 	int borrowed; /* the caller's descriptor, or -1 */
 	unsigned generation; /* the registry's, when opened: another one is a parent's */
 	unsigned opens;      /* singleton: filelock_open calls not yet closed */
-	unsigned references; /* opens as one, and drivers' */
+	atomic_uint references; /* opens as one, and drivers' */
 	unsigned depth;      /* 0: not held */
 	enum filelock_mode mode;
 	struct filelock_options options;

@@ -26,7 +26,7 @@ struct kind {
 	int (*try)(struct filelock *lock, enum filelock_mode mode);
 	/* Watches what stirs when the lock comes free; an error means: only poll. */
 	int (*watch)(struct filelock *lock, struct filelock_watcher *watcher);
-	/* Removes the watch; the lock may be held. */
+	/* Takes the subscriptions back, if any; the lock may be held. */
 	void (*unwatch)(struct filelock *lock);
 	/* Drops what an unfinished acquisition keeps between attempts. */
 	void (*abandon)(struct filelock *lock);

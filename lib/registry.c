@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -34,6 +35,17 @@ static struct {
 	atomic_uint generation;
 	atomic_uint forks;
 } registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+/* Of this thread: pthread_t would be another thread's once this one has ended. */
+static unsigned long thread_number(void)
+{
+	static atomic_ulong last;
+	static _Thread_local unsigned long number;
+
+	if (number == 0)
+		number = atomic_fetch_add(&last, 1) + 1;
+	return number;
+}
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int once_result;
@@ -217,7 +229,7 @@ void registry_add_held(struct filelock *lock, struct identity identity)
 {
 	lock->held.kind = lock->kind;
 	lock->held.identity = identity;
-	lock->held.thread = pthread_self();
+	lock->held.thread = thread_number();
 	enter();
 	(void)hash_reserve(&registry.held, sys.calloc, free);
 	hash_insert(&registry.held, &lock->held.node, identity_hash(identity));
@@ -233,18 +245,19 @@ void registry_remove_held(struct filelock *lock)
 
 bool registry_holds_elsewhere(const struct filelock *lock, struct identity identity)
 {
-	pthread_t self = pthread_self();
+	unsigned long self = thread_number();
 	struct hash_node *node;
 	bool found = false;
 
 	enter();
 	node = hash_first(&registry.held, identity_hash(identity));
 	for (; node && !found; node = hash_next(node)) {
-		const struct held *held = hash_entry(node, struct held, node);
+		const struct filelock *other = hash_entry(node, struct filelock, held.node);
+		const struct held *held = &other->held;
 
-		found = held != &lock->held && held->kind == lock->kind &&
-		        identity_equal(held->identity, identity) &&
-		        pthread_equal(held->thread, self);
+		found = other != lock && !filelock_is_foreign(other) &&
+		        held->kind == lock->kind && held->thread == self &&
+		        identity_equal(held->identity, identity);
 	}
 	leave();
 	return found;

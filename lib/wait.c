@@ -14,6 +14,7 @@
 #include "wait.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -92,8 +93,6 @@ static struct sleeper *sleeper_get(void)
 
 static void sleeper_put(struct sleeper *sleeper)
 {
-	if (!sleeper)
-		return;
 	(void)pthread_mutex_lock(&pool.mutex);
 	sleeper->next = pool.idle;
 	pool.idle = sleeper;
@@ -206,9 +205,11 @@ static int acquire_slowly(struct filelock *lock, int64_t began, int64_t until)
 	}
 	lock->acquisition.driver = &driver;
 	r = wait_for(&wait, until);
-	filelock_tidy(lock);
 	atomic_store(&lock->wake_fd, -1);
-	sleeper_put(wait.sleeper);
+	if (wait.sleeper) {
+		filelock_watcher_tidy(wait.sleeper->watcher);
+		sleeper_put(wait.sleeper);
+	}
 	return r;
 }
 

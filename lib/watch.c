@@ -8,6 +8,9 @@
  * replacing it. Subscriptions are found by watch and name, so that a directory in which
  * thousands wait costs an event no more than one in which one waits.
  *
+ * The last subscription to go leaves its watch idle: it is removed when the watcher is tidied, after
+ * the user was told, or used again if somebody subscribes before that.
+ *
  * Events of a removed watch may still be in the buffer; the kernel gives out numbers in a
  * cycle, so they meet no watch and are dropped.
  *
@@ -31,12 +34,15 @@ struct watch {
 	struct hash_node node; /* by wd */
 	int wd;
 	unsigned count;
+	struct watch *next_idle;
+	bool idle; /* in the watcher's list of those to remove, if the count is still 0 */
 };
 
 struct filelock_watcher {
 	struct registry_fd fd;
 	struct registry_fd timer;
 	struct hash watches;
+	struct watch *idle;
 	struct hash subscriptions;
 	unsigned generation;
 };
@@ -135,15 +141,33 @@ static int open_instance(struct filelock_watcher *watcher)
 	return 0;
 }
 
-/* Drops one count; the last one removes the kernel's watch. */
 static void put_watch(struct filelock_watcher *watcher, struct watch *watch)
 {
-	if (--watch->count > 0)
+	if (--watch->count > 0 || watch->idle)
 		return;
-	hash_remove(&watcher->watches, &watch->node);
-	/* fails only if the kernel has removed it already */
-	(void)sys.inotify_rm_watch(watcher->fd.fd, watch->wd);
-	free(watch);
+	watch->idle = true;
+	watch->next_idle = watcher->idle;
+	watcher->idle = watch;
+}
+
+FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
+{
+	/* in a forked child the descriptor is an idle one, which has no watches */
+	bool foreign = filelock_watcher_is_foreign(watcher);
+
+	while (watcher->idle) {
+		struct watch *watch = watcher->idle;
+
+		watcher->idle = watch->next_idle;
+		watch->idle = false;
+		if (watch->count > 0)
+			continue;
+		hash_remove(&watcher->watches, &watch->node);
+		/* fails only if the kernel has removed it already */
+		if (!foreign)
+			(void)sys.inotify_rm_watch(watcher->fd.fd, watch->wd);
+		free(watch);
+	}
 }
 
 static int get_watch(struct filelock_watcher *watcher, const char *path, uint32_t mask,
@@ -208,9 +232,6 @@ void watch_unsubscribe(struct subscription *subscription)
 		return;
 	subscription->watcher = NULL;
 	hash_remove(&watcher->subscriptions, &subscription->node);
-	/* in a forked child the instance is a fresh one, which has no such watch */
-	if (filelock_watcher_is_foreign(watcher))
-		subscription->watch->count++;
 	put_watch(watcher, subscription->watch);
 }
 
@@ -253,7 +274,6 @@ static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
 	size_t i = 0;
 
 	tell_all(watcher, watch->wd);
-	watch->count++; /* it stays ours until all have left it */
 	while (i < watcher->subscriptions.size) {
 		struct hash_node *node = watcher->subscriptions.buckets[i];
 
@@ -264,7 +284,6 @@ static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
 		else
 			i++;
 	}
-	put_watch(watcher, watch);
 }
 
 static void take_event(struct filelock_watcher *watcher, const struct inotify_event *event)

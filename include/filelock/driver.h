@@ -14,7 +14,7 @@
  *		call filelock_watcher_dispatch();
  *		r = 0;
  *	}
- *	tell the user; filelock_tidy(lock);
+ *	tell the user; filelock_watcher_tidy(driver.watcher);
  *
  * Times are nanoseconds on CLOCK_MONOTONIC. A step that comes early, with nothing stirred,
  * makes no attempt and says the same `until` again, so a driver may step whenever it likes.
@@ -72,8 +72,7 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 /*
  * Makes at most one attempt, which does not block. Returns FILELOCK_STEP_HELD; one of the
  * other steps, and *ret_until, when to step again if nothing stirs (not after `now`: at once);
- * or the error. After held or an error the acquisition is over, and filelock_tidy is all that
- * is left.
+ * or the error. After held or an error the acquisition is over.
  */
 FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_until);
 
@@ -81,14 +80,10 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
    filelock_last_error and returns it. */
 FILELOCK_API int filelock_give_up(struct filelock *lock, int error);
 
-/* Removes the watch that an acquisition left; call it when the user has been told, since it takes
-   longer than the lock itself. Nothing if another acquisition is under way. */
-FILELOCK_API void filelock_tidy(struct filelock *lock);
-
 /* Makes the next step attempt at once. */
 FILELOCK_API void filelock_hasten(struct filelock *lock);
 
-/* Keeps a handle alive beyond filelock_close; unref frees a closed one. */
+/* Keeps a handle alive beyond filelock_close; unref frees a closed one. From any thread. */
 FILELOCK_API void filelock_ref(struct filelock *lock);
 FILELOCK_API void filelock_unref(struct filelock *lock);
 
@@ -116,6 +111,10 @@ FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher
  * back the one before, and what was readable. Or a negative error (-EMFILE, -ENOMEM, …).
  */
 FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at);
+
+/* Gives back to the system what no acquisition watches any more. That takes longer than the lock
+   itself, so call it when the users have been told. */
+FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher);
 
 /* Reads what has happened and tells the acquisitions concerned. Never blocks. */
 FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher);
