@@ -1,0 +1,212 @@
+#!/usr/bin/env bash
+# The examples do what they say, each run for real.
+# shellcheck source=claims.sh
+. "$(dirname "$0")/claims.sh"
+
+test_quickstart_has_the_lock() {
+	[ "$("$bin/quickstart")" = "$PWD/quickstart.lock is ours" ]
+	[ -f quickstart.lock ]
+}
+
+test_quickstart_says_what_went_wrong() {
+	mkdir d
+	status_is 1 "$bin/quickstart" d 2>message
+	grep -q "$PWD/d" message
+}
+
+test_async_quickstart_waits_while_its_loop_goes_on() {
+	hold flock l
+	"$bin/async_quickstart" l >output &
+	local waiter=$!
+	await grep -q 'the loop goes on' output
+	let_go
+	ended_with 0 $waiter
+	[ "$(tail -n 1 output)" = "$PWD/l is ours" ]
+}
+
+test_async_quickstart_says_what_went_wrong() {
+	mkdir d
+	status_is 1 "$bin/async_quickstart" d 2>message
+	grep -q "$PWD/d" message
+}
+
+# start NAME COMMAND...: starts a server; fills pid and port.
+start() {
+	mkfifo "$1.port"
+	"${@:2}" >"$1.port" &
+	pid=$!
+	read -r port <"$1.port"
+	port=${port##*:}
+}
+
+# converse PORT LINE...: a client that waits for each answer.
+converse() {
+	local line answer fd
+	exec {fd}<>"/dev/tcp/127.0.0.1/$1"
+	shift
+	for line; do
+		echo "$line" >&"$fd"
+		read -r answer <&"$fd"
+		[ "$answer" = ok ]
+	done
+	exec {fd}>&-
+}
+
+test_existing_app_appends_every_line_of_every_client_whole() {
+	local clients=() servers=() i lines
+	for i in 1 2; do
+		start "$i" "$bin/existing_app" lines.txt
+		servers+=("$pid")
+		mapfile -t lines < <(seq -f "server $i client a line %g" 30)
+		converse "$port" "${lines[@]}" & clients+=($!)
+		mapfile -t lines < <(seq -f "server $i client b line %g" 30)
+		converse "$port" "${lines[@]}" & clients+=($!)
+	done
+	for i in "${clients[@]}"; do ended_with 0 "$i"; done
+	kill "${servers[@]}"
+	for i in "${servers[@]}"; do ended_with 0 "$i"; done
+	[ "$(wc -l <lines.txt)" = 120 ]
+	for i in 1 2; do
+		for client in a b; do
+			grep "^server $i client $client" lines.txt |
+				cmp - <(seq -f "server $i client $client line %g" 30)
+		done
+	done
+}
+
+test_existing_app_waits_for_a_foreign_holder() {
+	start app "$bin/existing_app" lines.txt
+	hold flock lines.txt.lock
+	converse "$port" hello &
+	local client=$!
+	await waits_in_loop "$pid"
+	[ ! -s lines.txt ]
+	let_go
+	ended_with 0 $client
+	[ "$(cat lines.txt)" = hello ]
+}
+
+test_existing_app_ends_cleanly_while_a_client_waits() {
+	start app "$bin/existing_app" lines.txt
+	hold flock lines.txt.lock
+	exec 9<>"/dev/tcp/127.0.0.1/$port"
+	echo lost >&9
+	await waits_in_loop "$pid"
+	kill "$pid"
+	ended_with 0 "$pid"
+	let_go
+	[ ! -s lines.txt ]
+}
+
+test_existing_app_refuses_a_line_without_end() {
+	start app "$bin/existing_app" lines.txt
+	exec 9<>"/dev/tcp/127.0.0.1/$port"
+	head -c 100000 /dev/zero >&9 2>error || :
+	status_is 1 read -r _ <&9 2>>error # the end, or a reset
+	converse "$port" "still here"
+}
+
+# counters OPTION...: four servers on one counter, 2000 increments; fills `result`.
+counters() {
+	local servers=() ports=() i
+	for i in 1 2 3 4; do
+		start "$i" "$bin/counter_server" "$@" -t "$i.trace" counter.txt
+		servers+=("$pid") ports+=("$port")
+	done
+	result=$("$bin/counter_load" -n 2000 "${ports[@]}" 2>progress)
+	kill "${servers[@]}"
+	for i in "${servers[@]}"; do ended_with 0 "$i"; done
+	cat [1-4].trace >trace
+	[ "$(wc -l <trace)" = 2001 ]
+}
+
+test_counter_servers_lose_no_increment() {
+	counters -k native
+	[[ $result == "made 2000 failed 0 counter 2000 "* ]] || fail "$result"
+	grep -q '2000 of 2000' progress
+}
+
+test_counter_servers_are_never_inside_together() {
+	counters
+	"$bin/timeline" a=trace >svg 2>facts
+	grep -q 'requests 2001 .* inside 1 clashes 0$' facts || fail "$(cat facts)"
+}
+
+test_counter_servers_without_locking_lose_increments() {
+	counters -u
+	local counter=${result#*counter }
+	[ "${counter%% *}" -lt 2000 ]
+	"$bin/timeline" a=trace >svg 2>facts
+	! grep -q 'inside 1 clashes 0$' facts
+}
+
+test_counter_is_read_beside_readers_and_written_alone() {
+	start counter "$bin/counter_server" counter.txt
+	hold flock -s counter.txt.lock
+	[ "$(curl -s "http://127.0.0.1:$port/")" = 0 ]
+	curl -s -X POST "http://127.0.0.1:$port/" >answer &
+	local client=$!
+	await waits_in_loop "$pid"
+	let_go
+	ended_with 0 $client
+	[ "$(cat answer)" = 1 ]
+	[ "$(curl -s "http://127.0.0.1:$port/")" = 1 ]
+}
+
+test_counter_server_outlives_a_client_that_leaves_while_it_waits() {
+	start counter "$bin/counter_server" counter.txt
+	hold flock counter.txt.lock
+	curl -s -X POST "http://127.0.0.1:$port/" &
+	local client=$!
+	await waits_in_loop "$pid"
+	kill $client
+	ended_with 143 $client
+	let_go
+	[ "$(curl -s -X POST "http://127.0.0.1:$port/")" -ge 1 ]
+	kill "$pid"
+	ended_with 0 "$pid"
+}
+
+test_counter_server_ends_cleanly_while_a_client_waits() {
+	start counter "$bin/counter_server" counter.txt
+	hold flock counter.txt.lock
+	curl -s -X POST "http://127.0.0.1:$port/" &
+	await waits_in_loop "$pid"
+	kill "$pid"
+	ended_with 0 "$pid"
+	let_go
+	[ ! -s counter.txt ]
+}
+
+test_timeline_marks_what_clashes() {
+	printf '%s\n' '1 1000000 2000000 9000000 X' '2 1000000 8000000 9500000 X' \
+		'2 1000000 9600000 9700000 X' >trace
+	"$bin/timeline" -t 'A < B & C' 'two of three=trace' >svg 2>facts
+	[ "$(cat facts)" = "requests 3 median 7000 p99 8600 longest 8600 inside 2 clashes 2" ]
+	grep -q 'A &#60; B &#38; C' svg
+	grep -q '#d62728' svg
+}
+
+test_timeline_lets_readers_overlap() {
+	printf '%s\n' '1 1000000 2000000 9000000 S' '2 1000000 3000000 9500000 S' >trace
+	"$bin/timeline" readers=trace >svg 2>facts
+	grep -q 'inside 2 clashes 0$' facts
+}
+
+test_timeline_refuses_what_is_no_trace() {
+	echo 'nonsense' >trace
+	status_is 1 "$bin/timeline" a=trace 2>message
+	status_is 1 "$bin/timeline" a=missing 2>message
+	status_is 2 "$bin/timeline" 2>message
+}
+
+test_usage_errors_are_told() {
+	for example in existing_app counter_server counter_load; do
+		status_is 2 "$bin/$example" 2>message
+		grep -q '^usage: ' message
+	done
+	status_is 2 "$bin/counter_server" -k nonsense c 2>message
+	status_is 2 "$bin/counter_server" -p 65536 c 2>message
+}
+
+run_claims "$@"

@@ -1,0 +1,277 @@
+#!/usr/bin/env bash
+# lockrun against flock(1): the same statuses, the same locks, both ways round.
+# shellcheck source=claims.sh
+. "$(dirname "$0")/claims.sh"
+
+lockrun=$bin/lockrun
+
+test_exit_status_is_the_commands() {
+	status_is 0 "$lockrun" l true
+	status_is 7 "$lockrun" l sh -c 'exit 7'
+	# shellcheck disable=SC2016
+	status_is 137 "$lockrun" l sh -c 'kill -9 $$'
+	[ "$("$lockrun" l echo a 'b c')" = "a b c" ]
+	[ "$("$lockrun" l -- echo -n)" = "" ]
+}
+
+same_status() {
+	local status=0
+	flock "$@" || status=$?
+	status_is "$status" "$lockrun" "$@"
+}
+
+test_other_statuses_are_those_of_flock() {
+	echo >file
+	same_status                       # 64
+	same_status l                     # 64
+	same_status --nope l true         # 64
+	same_status -E 256 l true         # 64
+	same_status -E x l true           # 64
+	same_status -w x l true           # 64
+	same_status file/l true           # 66
+	same_status l ./no-such-command   # 69
+	same_status l ./file              # 69: not executable
+	same_status -o l sh -c 'exit 3'
+}
+
+test_usage_errors_run_nothing() {
+	status_is 64 "$lockrun" -k nonsense l touch ran
+	status_is 64 "$lockrun" -w -1 l touch ran
+	status_is 64 "$lockrun" -w 99999999999 l touch ran
+	status_is 64 "$lockrun" --holder l touch ran
+	[ ! -e ran ] && [ ! -e l ]
+}
+
+test_help_is_printed() {
+	"$lockrun" --help | grep -q '^usage: lockrun'
+}
+
+test_no_wait_ends_with_1_or_the_given_status() {
+	hold flock l
+	status_is 1 "$lockrun" -n l touch ran
+	status_is 9 "$lockrun" -n -E 9 l touch ran
+	status_is 0 "$lockrun" -n -E 0 l touch ran
+	status_is 1 "$lockrun" -w 0 l touch ran
+	let_go
+	[ ! -e ran ]
+	status_is 0 "$lockrun" -n l true
+}
+
+test_wait_ends_with_1_or_the_given_status() {
+	hold flock l
+	status_is 1 "$lockrun" -w 20 l touch ran
+	status_is 9 "$lockrun" -w 20 -E 9 -k native l touch ran
+	let_go
+	[ ! -e ran ]
+}
+
+test_lockrun_waits_for_flock() {
+	hold flock l
+	"$lockrun" l touch ran &
+	local waiter=$!
+	await waits_in_loop $waiter
+	[ ! -e ran ]
+	let_go
+	ended_with 0 $waiter
+	[ -e ran ]
+}
+
+test_flock_waits_for_lockrun() {
+	hold "$lockrun" l
+	status_is 1 flock -n l true
+	flock l touch ran &
+	local waiter=$!
+	await waits_in_flock $waiter
+	[ ! -e ran ]
+	let_go
+	ended_with 0 $waiter
+	[ -e ran ]
+}
+
+test_shared_locks_are_shared_with_flock() {
+	hold flock -s l
+	status_is 0 "$lockrun" -s -n l true
+	status_is 1 "$lockrun" -x -n l true
+	let_go
+	hold "$lockrun" -s l
+	status_is 0 "$lockrun" -s -n l true
+	status_is 0 flock -s -n l true
+	status_is 1 flock -n l true
+	let_go
+}
+
+test_directory_is_locked_as_by_flock() {
+	mkdir d
+	hold flock d
+	status_is 1 "$lockrun" -n d true
+	let_go
+	hold "$lockrun" d
+	status_is 1 flock -n d true
+	let_go
+}
+
+test_missing_folders_are_made() {
+	status_is 0 "$lockrun" a/b/l true
+	[ -f a/b/l ]
+}
+
+# shellcheck disable=SC2317
+add_one() {
+	local i
+	for ((i = 0; i < 25; i++)); do
+		# shellcheck disable=SC2016
+		"$@" l sh -c 'read -r n <count; echo $((n + 1)) >count'
+	done
+}
+
+test_increments_under_lockrun_and_flock_are_not_lost() {
+	local jobs=()
+	echo 0 >count
+	add_one "$lockrun" & jobs+=($!)
+	add_one flock & jobs+=($!)
+	add_one "$lockrun" -o & jobs+=($!)
+	add_one flock & jobs+=($!)
+	wait "${jobs[@]}"
+	[ "$(cat count)" = 100 ]
+}
+
+# The shell has its jobs ignore SIGINT.
+signal_ends_wait() {
+	local waiter
+	hold flock l
+	env --default-signal "$lockrun" l touch ran &
+	waiter=$!
+	await waits_in_loop $waiter
+	kill "-$1" $waiter
+	ended_with "$2" $waiter
+	let_go
+	status_is 0 flock -n l true
+	[ ! -e ran ]
+}
+
+test_sigint_ends_a_wait() { signal_ends_wait INT 130; }
+test_sigterm_ends_a_wait() { signal_ends_wait TERM 143; }
+
+test_ignored_sigint_does_not_end_a_wait() {
+	hold flock l
+	env --ignore-signal=INT "$lockrun" l touch ran &
+	local waiter=$!
+	await waits_in_loop $waiter
+	kill -INT $waiter
+	let_go
+	ended_with 0 $waiter
+	[ -e ran ]
+}
+
+signal_is_passed_on() {
+	mkfifo ready never
+	# shellcheck disable=SC2016
+	env --default-signal "$lockrun" l bash -c \
+		'trap "exit 5" '"$1"'; echo >ready; while :; do read -rt 1 <>never || :; done' &
+	local runner=$!
+	read -r _ <ready
+	kill "-$1" $runner
+	ended_with 5 $runner
+}
+
+test_sigint_is_passed_on_to_the_command() { signal_is_passed_on INT; }
+test_sigterm_is_passed_on_to_the_command() { signal_is_passed_on TERM; }
+
+test_command_has_the_signal_mask_it_would_have_without() {
+	grep SigBlk /proc/self/status >without
+	"$lockrun" l grep SigBlk /proc/self/status >with
+	cmp without with
+}
+
+# descriptors NAME COMMAND...: what the command has open, but for the listing itself.
+descriptors() {
+	local name=$1
+	shift
+	# shellcheck disable=SC2016
+	"$@" sh -c 'for fd in /proc/self/fd/*; do readlink $fd || :; done >list'
+	grep -v '^/proc' list >"$name" || :
+}
+
+test_command_inherits_the_lock_and_nothing_else() {
+	descriptors without env
+	descriptors with "$lockrun" l
+	[ "$(diff without with | sed -n 's/^> //p')" = "$PWD/l" ]
+	[ "$(wc -l <with)" = $(($(wc -l <without) + 1)) ]
+}
+
+test_command_inherits_nothing_with_close() {
+	descriptors without env
+	descriptors with "$lockrun" -o l
+	cmp without with
+}
+
+kill_runner() {
+	kill -9 "$holder"
+	ended_with 137 "$holder"
+}
+
+test_command_keeps_the_lock_when_lockrun_is_killed() {
+	hold "$lockrun" l
+	kill_runner
+	status_is 1 flock -n l true
+	echo >go
+	status_is 0 flock -w $patience l true
+}
+
+test_command_does_not_keep_the_lock_with_close() {
+	hold "$lockrun" -o l
+	kill_runner
+	status_is 0 flock -w $patience l true
+	echo >go
+}
+
+leave_behind() {
+	mkfifo go
+	"$@" l sh -c 'read -r _ <go &'
+}
+
+test_what_the_command_leaves_behind_keeps_the_lock_as_under_flock() {
+	leave_behind flock
+	status_is 1 "$lockrun" -n l true
+	echo >go
+	status_is 0 "$lockrun" -w ${patience}000 l true
+	rm go
+	leave_behind "$lockrun"
+	status_is 1 flock -n l true
+	echo >go
+	status_is 0 flock -w $patience l true
+}
+
+test_nothing_is_kept_behind_with_close() {
+	leave_behind "$lockrun" -o
+	status_is 0 flock -n l true
+	echo >go
+}
+
+test_waiter_is_woken_when_what_was_left_behind_ends() {
+	leave_behind "$lockrun"
+	"$lockrun" l touch ran &
+	local waiter=$!
+	await waits_in_loop $waiter
+	echo >go
+	ended_with 0 $waiter
+}
+
+test_holder_is_printed() {
+	hold "$lockrun" l
+	"$lockrun" --holder l | grep -q "^pid $holder on .*, exclusive"
+	let_go
+	hold flock -s l
+	"$lockrun" --holder l | grep -q "^pid $holder on .*, shared"
+	let_go
+}
+
+test_no_holder_has_its_own_status() {
+	local status=0
+	"$lockrun" --holder -E 3 l || status=$?
+	# 69: in a container the system does not say that nobody holds it
+	[ $status = 3 ] || [ $status = 69 ]
+	[ ! -e l ]
+}
+
+run_claims "$@"
