@@ -179,7 +179,7 @@ FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
 	struct event *events[] = { ev ? ev->timer : NULL, ev ? ev->precise : NULL,
 		                   ev ? ev->readable : NULL };
 
-	if (!ev || ev->running || is_foreign(ev) || priority < 0 ||
+	if (!ev || ev->running || ev->freeing || is_foreign(ev) || priority < 0 ||
 	    priority >= event_base_get_npriorities(ev->base))
 		return -EINVAL;
 	/* event_priority_set(3) refuses an event that waits for its callback */

@@ -89,7 +89,7 @@ enum filelock_mode {
 	  "what stands at the path is not a regular file")                                    \
 	X(FILELOCK_ENOHOLDER, -4098, "nobody holds the lock")                                  \
 	X(FILELOCK_EUNKNOWNHOLDER, -4099,                                                      \
-	  "somebody holds the lock, but the system does not say who")
+	  "the system does not say who holds the lock, if anybody does")
 
 enum filelock_error {
 #define FILELOCK_ERROR_CODE(name, value, text) name = value,
