@@ -16,10 +16,6 @@
 #include "bench.h"
 #include "waiter.h"
 
-/* A waiter takes no part in a race for the lock: it asks again only when this has passed since
-   its last release. What a handle that asks again at once gets is bench_fairness.c's. */
-#define BETWEEN_ROUNDS_NS 1200000
-
 static int fd;
 static char *path;
 static struct filelock *lock;
@@ -94,7 +90,7 @@ static void hand_over(struct contender *contender)
 	contender->way->release();
 	series_add(&contender->us,
 	           (double)(waiter_finish(&contender->waiter) - released) / 1e3);
-	bench_sleep(BETWEEN_ROUNDS_NS);
+	bench_sleep(WAITER_PAUSE_NS);
 }
 
 static void run_batch(struct contender *contender)

@@ -15,7 +15,6 @@
 
 #define POLL_INTERVAL_MS 60000
 #define LIMIT_MS 1000
-#define BETWEEN_ROUNDS_US 1200
 
 static char *path;
 
@@ -78,7 +77,7 @@ static void take_over(struct contender *contender)
 	(void)must(kill(holder, SIGKILL), "kill");
 	series_add(&contender->us, (double)(waiter_finish(&contender->waiter) - killed) / 1e3);
 	bench_reap(holder, SIGKILL);
-	bench_sleep(BETWEEN_ROUNDS_US * 1000);
+	bench_sleep(WAITER_PAUSE_NS);
 }
 
 static void measure(void)

@@ -1,8 +1,8 @@
 /*
  * From the release in one process to the waiter's having the lock in another: a request in a
- * libevent loop against Python's AsyncFileLock in an asyncio loop. The holder is ours both times.
- * It holds for longer than Python's poll interval, and for a random time, so that the release falls
- * anywhere between two polls.
+ * libevent loop against Python's AsyncFileLock in an asyncio loop. The holder is ours both times,
+ * and the times that it holds for are spread evenly over Python's poll interval, so that the
+ * releases fall everywhere between two polls.
  *
  * FILELOCK_BENCH_PYTHON names the interpreter (python3), FILELOCK_BENCH_PYTHONPATH a folder to
  * find the package in first.
@@ -20,8 +20,9 @@
 #include "waiter.h"
 
 #define WHAT "release to acquired in another process / Python's AsyncFileLock"
-#define HOLD_MIN_NS 60000000
-#define HOLD_MAX_NS 160000000
+#define HOLD_MIN_NS 2000000
+#define HOLD_RANGE_NS 50000000
+#define BATCH 10
 
 static char *path;
 static struct filelock *lock;
@@ -125,11 +126,20 @@ static void begin_wait_of_python(void)
 	(void)python_must_say("begun");
 }
 
-static int64_t release(void)
+/* Every share of the range once, in an order without a slope. */
+static int64_t hold_time(unsigned round, unsigned rounds)
+{
+	unsigned share = round * 89 % rounds;
+
+	return HOLD_MIN_NS + HOLD_RANGE_NS / rounds * share +
+	       bench_random(0, HOLD_RANGE_NS / rounds);
+}
+
+static int64_t release_after(int64_t ns)
 {
 	int64_t released;
 
-	bench_sleep(bench_random(HOLD_MIN_NS, HOLD_MAX_NS));
+	bench_sleep(ns);
 	released = bench_now();
 	(void)must_lock(filelock_release(lock), "filelock_release");
 	return released;
@@ -141,35 +151,39 @@ static void hold(void)
 	                "filelock_acquire");
 }
 
-static void hand_over_to_python(struct series *us)
+static void hand_over_to_python(struct series *us, int64_t hold_ns)
 {
 	int64_t released, acquired;
 
 	hold();
 	begin_wait_of_python();
-	released = release();
+	released = release_after(hold_ns);
 	acquired = strtoll(python_must_say("acquired "), NULL, 10);
 	series_add(us, (double)(acquired - released) / 1e3);
+	bench_sleep(WAITER_PAUSE_NS);
 }
 
-static void hand_over(struct waiter *waiter, struct series *us)
+static void hand_over(struct waiter *waiter, struct series *us, int64_t hold_ns)
 {
 	int64_t released;
 
 	hold();
 	waiter_go(waiter);
-	released = release();
+	released = release_after(hold_ns);
 	series_add(us, (double)(waiter_finish(waiter) - released) / 1e3);
+	bench_sleep(WAITER_PAUSE_NS);
 }
 
 static void measure(struct waiter *waiter)
 {
 	struct series ours = { 0 }, peer = { 0 };
-	unsigned rounds = bench_rounds(150, 5);
+	unsigned rounds = bench_rounds(240, 10);
 
-	while (rounds--) {
-		hand_over(waiter, &ours);
-		hand_over_to_python(&peer);
+	for (unsigned first = 0; first < rounds; first += BATCH) {
+		for (unsigned round = first; round < first + BATCH; round++)
+			hand_over(waiter, &ours, hold_time(round, rounds));
+		for (unsigned round = first; round < first + BATCH; round++)
+			hand_over_to_python(&peer, hold_time(round, rounds));
 	}
 	bench_row(WHAT, series_median(&ours), series_median(&peer), "us", 1.0 / 500);
 	bench_note("hand-overs: %zu of each; 99th percentile: ours %.0f us, Python's %.0f us",
