@@ -204,6 +204,7 @@ static int hold_and_unlink(void *arg)
 	int r = 0;
 
 	options.unlink_on_release = true;
+	options.poll_interval_ms = 3600000; /* a lost wake-up would never end */
 	lock = test_open(test_path("lock"), &options);
 	for (unsigned i = 0; i < rounds && r == 0; i++) {
 		r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER);
