@@ -67,10 +67,12 @@ static struct contender {
 enum { FLOCK, REQUEST, ACQUIRE, FLOCK_ANYWHERE, REQUEST_ANYWHERE, CONTENDERS };
 
 static int cpus[2];
+static unsigned first_contender; /* without a second CPU only those placed anywhere */
 
 static void start_waiters(void)
 {
-	for (struct contender *c = contenders; c < contenders + CONTENDERS; c++) {
+	for (struct contender *c = contenders + first_contender; c < contenders + CONTENDERS;
+	     c++) {
 		c->setup = (struct waiter_setup){ .path = path,
 			                          .placed = c->placed,
 			                          .cpu = cpus[1] };
@@ -103,21 +105,28 @@ static void run_batch(struct contender *contender)
 static void measure(void)
 {
 	unsigned batches = bench_rounds(100, 2);
+	unsigned n = CONTENDERS - first_contender;
 
 	for (unsigned batch = 0; batch < batches; batch++)
-		for (unsigned i = 0; i < CONTENDERS; i++)
-			run_batch(&contenders[(batch + i) % CONTENDERS]);
+		for (unsigned i = 0; i < n; i++)
+			run_batch(&contenders[first_contender + (batch + i) % n]);
 }
 
-static void report(void)
+#define WHAT "release to callback in another process / flock(2)"
+
+static void report_placed(void)
 {
 	struct series *peer = &contenders[FLOCK].us;
 	struct series *request = &contenders[REQUEST].us;
 	struct series *acquire = &contenders[ACQUIRE].us;
 
-	bench_row("release to callback in another process / flock(2), median",
+	if (first_contender != FLOCK) {
+		bench_skip(WHAT, "needs two CPUs");
+		return;
+	}
+	bench_row(WHAT ", median",
 	          series_median(request), series_median(peer), "us", 1.5);
-	bench_row("release to callback in another process / flock(2), 99th",
+	bench_row(WHAT ", 99th",
 	          series_percentile(request, 99), series_percentile(peer, 99), "us", 3);
 	bench_row("release to synchronous waiter / flock(2), median",
 	          series_median(acquire), series_median(peer), "us", 0);
@@ -142,20 +151,18 @@ static void report_anywhere(void)
 int main(int argc, char **argv)
 {
 	bench_begin(argc, argv);
-	if (bench_cpus(cpus, 2) < 2) {
-		bench_note("one CPU only: releaser and waiter share it");
-		cpus[1] = cpus[0];
-	}
+	if (bench_cpus(cpus, 2) < 2)
+		first_contender = FLOCK_ANYWHERE;
 	path = bench_path("handover.lock");
 	/* before our own handle: one that a fork has copied takes a longer release */
 	start_waiters();
 	(void)must_lock(filelock_open(path, FILELOCK_NATIVE, NULL, &lock), "filelock_open");
 
 	measure();
-	report();
+	report_placed();
 	report_anywhere();
 
-	for (unsigned i = 0; i < CONTENDERS; i++) {
+	for (unsigned i = first_contender; i < CONTENDERS; i++) {
 		waiter_stop(&contenders[i].waiter);
 		series_free(&contenders[i].us);
 	}
