@@ -121,6 +121,8 @@ struct program {
 /* Starts file (looked for in PATH) with arguments that end with NULL, the name first. */
 void program_start(struct program *program, const char *const *arguments);
 void program_say(struct program *program, const char *line); /* adds the newline */
+/* Reads a line, without its end; false: there is none. */
+bool program_read(struct program *program, char *line, size_t size);
 /* Reads a line and compares it. */
 void program_expect(struct program *program, const char *line);
 /* Closes its input, reads the rest of its output, and returns its exit status, or 128 + the
