@@ -102,6 +102,17 @@ static int request_enlist(struct evfilelock_request *request)
 	return 0;
 }
 
+static void request_unlist(struct evfilelock_request *request)
+{
+	struct evfilelock *ev = request->ev;
+
+	if (request->queue)
+		queue_leave(request);
+	else
+		list_remove(&ev->prompt, request);
+	alarms_unset(&ev->alarms, &request->deadline);
+}
+
 static int check_request(const struct evfilelock *ev, const struct filelock *lock,
                          const struct timeval *timeout, evfilelock_cb cb)
 {
@@ -145,10 +156,14 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 		(void)filelock_give_up(lock, r);
 		goto failed;
 	}
+	if (!ev->running && !pass_arm(ev)) {
+		request_unlist(request);
+		(void)filelock_give_up(lock, -ENOMEM);
+		r = -ENOMEM;
+		goto failed;
+	}
 	ev->pending++;
 	filelock_ref(lock);
-	if (!ev->running)
-		pass_arm(ev);
 	return request;
 
 failed:
@@ -170,7 +185,7 @@ FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
 		return;
 	request_cancel(request);
 	if (!ev->running && !ev->freeing)
-		pass_arm(ev);
+		pass_arm_surely(ev);
 }
 
 FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
@@ -190,7 +205,7 @@ FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])
 			(void)event_priority_set(events[i], priority);
-	pass_arm(ev);
+	pass_arm_surely(ev);
 	return 0;
 }
 

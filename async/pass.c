@@ -189,7 +189,16 @@ static void run(struct evfilelock *ev, unsigned completions)
 	if (ev->freeing)
 		context_destroy(ev);
 	else
-		pass_arm(ev);
+		pass_arm_surely(ev);
+}
+
+/* Keeps the timer in libevent's heap, so that setting it after the callbacks needs no memory. */
+static void keep_timer(struct evfilelock *ev)
+{
+	static const struct timeval later = { 3600, 0 };
+
+	if (event_add(ev->timer, &later) == 0)
+		ev->armed = FILELOCK_NEVER - 1;
 }
 
 void pass_on_timer(evutil_socket_t fd, short events, void *arg)
@@ -201,6 +210,7 @@ void pass_on_timer(evutil_socket_t fd, short events, void *arg)
 	if (filelock_watcher_is_foreign(ev->watcher))
 		return;
 	pass_disarm(ev);
+	keep_timer(ev);
 	ev->next_born = ++ev->pass;
 	run(ev, MOST_COMPLETIONS - 1);
 }
@@ -280,28 +290,32 @@ static bool arm_coarsely(struct evfilelock *ev, int64_t delay)
 	return event_add(ev->timer, &after) == 0;
 }
 
-void pass_arm(struct evfilelock *ev)
+bool pass_arm(struct evfilelock *ev)
 {
 	int64_t at = next_pass(ev);
 	int64_t delay = 0;
 	int64_t now;
 
 	if (filelock_watcher_is_foreign(ev->watcher))
-		return;
+		return false;
 	listen_if_watched(ev);
 	if (at == ev->armed)
-		return;
+		return true;
 	pass_disarm(ev);
-	ev->armed = at;
 	if (at == FILELOCK_NEVER)
-		return;
+		return true;
 	now = filelock_now();
 	if (at > now)
 		delay = at - now;
-	if (delay > 0 && delay <= SHORT_DELAY && arm_precisely(ev, at))
-		return;
-	if (arm_coarsely(ev, delay) || arm_precisely(ev, now + delay))
-		return;
-	/* without memory for a timer nor for a descriptor: at once, rather than never */
-	event_active(ev->timer, EV_TIMEOUT, 1);
+	if ((delay > 0 && delay <= SHORT_DELAY && arm_precisely(ev, at)) ||
+	    arm_coarsely(ev, delay) || arm_precisely(ev, now + delay))
+		ev->armed = at;
+	return ev->armed == at;
+}
+
+void pass_arm_surely(struct evfilelock *ev)
+{
+	/* without memory for a timer nor for a descriptor: in this turn, rather than never */
+	if (!pass_arm(ev) && !filelock_watcher_is_foreign(ev->watcher))
+		event_active(ev->timer, EV_TIMEOUT, 1);
 }
