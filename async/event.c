@@ -84,7 +84,7 @@ static struct evfilelock_request *request_new(struct evfilelock *ev, struct file
 }
 
 /* Puts a request that has begun where it belongs. */
-static int request_enlist(struct evfilelock_request *request)
+static int request_enlist(struct evfilelock_request *request, int64_t now)
 {
 	struct evfilelock *ev = request->ev;
 	struct queue *queue;
@@ -98,7 +98,7 @@ static int request_enlist(struct evfilelock_request *request)
 		return -ENOMEM;
 	queue_append(queue, request);
 	if (request->deadline.at != FILELOCK_NEVER)
-		alarms_set(&ev->alarms, &request->deadline, request->deadline.at);
+		alarms_set(&ev->alarms, &request->deadline, request->deadline.at, now);
 	return 0;
 }
 
@@ -141,17 +141,18 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
                                                            evfilelock_cb cb, void *arg)
 {
 	struct evfilelock_request *request = NULL;
+	int64_t now = filelock_now();
 	int64_t deadline;
 	int r = -check_request(ev, lock, timeout, cb);
 
 	if (r < 0)
 		goto failed;
-	deadline = filelock_deadline(filelock_now(), timeout_ns(timeout));
+	deadline = filelock_deadline(now, timeout_ns(timeout));
 	request = request_new(ev, lock, deadline, cb, arg);
 	r = request ? filelock_begin(lock, mode, deadline, &ev->driver, request) : -ENOMEM;
 	if (r < 0)
 		goto failed;
-	r = request_enlist(request);
+	r = request_enlist(request, now);
 	if (r < 0) {
 		(void)filelock_give_up(lock, r);
 		goto failed;

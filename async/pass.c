@@ -26,7 +26,6 @@
 #define MOST_COMPLETIONS 256
 #define LONGEST_PASS 1000000 /* ns */
 #define AT_ONCE INT64_MIN
-#define SHORT_DELAY 5000000 /* ns */
 
 void request_complete(struct evfilelock_request *request, int result)
 {
@@ -107,7 +106,7 @@ static bool serve_first(struct queue *queue)
 	if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
 		queue->refused_at = ev->now;
 	if (r > 0) {
-		alarms_set(&ev->alarms, &queue->poll, until);
+		alarms_set(&ev->alarms, &queue->poll, until, ev->now);
 		return until <= ev->now;
 	}
 	queue_leave(request);
@@ -257,13 +256,17 @@ static void listen_if_watched(struct evfilelock *ev)
 	ev->listening = ev->readable && event_add(ev->readable, NULL) == 0;
 }
 
-static int64_t next_pass(const struct evfilelock *ev)
+static int64_t next_pass(const struct evfilelock *ev, bool *ret_precise)
 {
 	const struct alarm *alarm = alarms_first(&ev->alarms);
 
+	*ret_precise = false;
 	if (ev->prompt.first || ev->first_ready)
 		return AT_ONCE;
-	return alarm ? alarm->at : FILELOCK_NEVER;
+	if (!alarm)
+		return FILELOCK_NEVER;
+	*ret_precise = alarm->precise;
+	return alarm->at;
 }
 
 /* libevent's timers are late by milliseconds on most bases; short delays are worth two system
@@ -292,7 +295,8 @@ static bool arm_coarsely(struct evfilelock *ev, int64_t delay)
 
 bool pass_arm(struct evfilelock *ev)
 {
-	int64_t at = next_pass(ev);
+	bool precise;
+	int64_t at = next_pass(ev, &precise);
 	int64_t delay = 0;
 	int64_t now;
 
@@ -307,7 +311,7 @@ bool pass_arm(struct evfilelock *ev)
 	now = filelock_now();
 	if (at > now)
 		delay = at - now;
-	if ((delay > 0 && delay <= SHORT_DELAY && arm_precisely(ev, at)) ||
+	if ((delay > 0 && precise && arm_precisely(ev, at)) ||
 	    arm_coarsely(ev, delay) || arm_precisely(ev, now + delay))
 		ev->armed = at;
 	return ev->armed == at;
