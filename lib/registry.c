@@ -71,7 +71,7 @@ static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
 	log_after_fork();
-	wait_after_fork();
+	wait_after_fork_parent();
 	leave();
 }
 
@@ -115,7 +115,7 @@ static void after_fork_child(void)
 		lock->kind->forget(lock);
 	replace_descriptors();
 	log_after_fork();
-	wait_after_fork();
+	wait_after_fork_child();
 	leave();
 	errno = saved;
 }
