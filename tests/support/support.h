@@ -117,7 +117,8 @@ int test_reap(pid_t pid); /* exit status, or 128 + the signal */
  */
 #define FAULT_CALLS(X)                                                                         \
 	X(open) X(close) X(read) X(write) X(flock) X(fstat) X(lstat) X(statfs) X(unlink)       \
-	X(mkdir) X(readlink) X(realpath) X(getcwd) X(kill) X(gethostname) X(fcntl_getfd)       \
+	X(mkdir) X(mknod) X(utimensat) X(readlink) X(realpath) X(getcwd) X(kill)               \
+	X(gethostname) X(fcntl_getfd)                                                          \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
 	X(calloc) X(realloc)
 
