@@ -69,7 +69,10 @@ struct filelock;
 
 enum filelock_kind {
 	/* flock(2) on the lock file. Shares locks with flock(1) and Python's FileLock. */
-	FILELOCK_NATIVE = 0
+	FILELOCK_NATIVE = 0,
+	/* Many readers or one writer, whom no reader can starve: the locks of an SQLite
+	   database, which they share with Python's ReadWriteLock. See "Read/write locks". */
+	FILELOCK_READWRITE = 2
 };
 
 enum filelock_mode {
@@ -89,7 +92,13 @@ enum filelock_mode {
 	  "what stands at the path is not a regular file")                                    \
 	X(FILELOCK_ENOHOLDER, -4098, "nobody holds the lock")                                  \
 	X(FILELOCK_EUNKNOWNHOLDER, -4099,                                                      \
-	  "the system does not say who holds the lock, if anybody does")
+	  "the system does not say who holds the lock, if anybody does")                               \
+	X(FILELOCK_EFORKED_DATABASE, -4110,                                                    \
+	  "the parent process had the database locked at the fork: exec before using it")     \
+	X(FILELOCK_EWAL, -4111,                                                                \
+	  "the database is in WAL mode, in which its locks exclude nobody")                   \
+	X(FILELOCK_EJOURNAL, -4112,                                                            \
+	  "a journal lies beside the database: let SQLite recover it first")
 
 enum filelock_error {
 #define FILELOCK_ERROR_CODE(name, value, text) name = value,
@@ -154,9 +163,12 @@ struct filelock_options {
 	unsigned on_wait_ms;
 
 	void *arg; /* for the two callbacks; borrowed until the handle is closed */
+
+	/* FILELOCK_READWRITE: the path need not end in .db. */
+	bool any_extension;
 };
 #define FILELOCK_OPTIONS_INIT                                                                  \
-	{ sizeof(struct filelock_options), 0, 0, false, false, NULL, NULL, 0, NULL }
+	{ sizeof(struct filelock_options), 0, 0, false, false, NULL, NULL, 0, NULL, false }
 
 /*
  * Opens a handle. Touches no file: the lock file, and missing parent directories, are made by
