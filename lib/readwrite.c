@@ -38,6 +38,10 @@
 
 #define WATCHED (IN_ATTRIB | IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_MOVE_SELF)
 #define EXTENSION ".db"
+/* Where SQLite locks: lockingv3.html, "Locking Implementation". */
+#define RESERVED_BYTE UINT64_C(0x40000001)
+#define SHARED_FIRST UINT64_C(0x40000002)
+#define SHARED_LAST UINT64_C(0x400001ff)
 #define MILLISECOND INT64_C(1000000)
 
 struct readwrite {
@@ -300,11 +304,44 @@ static int readwrite_verify(const struct filelock *lock)
 	return r == 0 && database_has_moved(db) ? -ESTALE : r;
 }
 
+/* A holder has a lock on bytes of the SHARED range; a writer that waits has so too, and
+   RESERVED, which an exclusive holder's lock spans as well. */
+static int find_holder(int fd, struct filelock_owner *ret_owner)
+{
+	struct owner_records shared = { SHARED_FIRST, SHARED_LAST, 0 };
+	const struct owner_records reserved = { RESERVED_BYTE, RESERVED_BYTE, 0 };
+	struct filelock_owner writer = FILELOCK_OWNER_INIT;
+	struct filelock_owner reader = FILELOCK_OWNER_INIT;
+	int r = owner_of_records(fd, &shared, ret_owner);
+
+	if (r < 0 || ret_owner->mode == FILELOCK_EXCLUSIVE)
+		return r;
+	if (owner_of_records(fd, &reserved, &writer) < 0 || writer.pid != ret_owner->pid)
+		return 0;
+	shared.except = writer.pid;
+	if (owner_of_records(fd, &shared, &reader) == 0)
+		*ret_owner = reader;
+	return 0;
+}
+
 static int readwrite_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
 {
-	(void)lock;
-	(void)ret_owner;
-	return FILELOCK_EUNKNOWNHOLDER;
+	struct stat st;
+	int fd, r;
+
+	/* closing an O_PATH descriptor drops no record locks and raises no event */
+	fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (fd == -ENOENT)
+		return FILELOCK_ENOHOLDER;
+	if (fd < 0)
+		return fd;
+	r = sys_fstat(fd, &st);
+	if (r == 0 && S_ISLNK(st.st_mode))
+		r = -ELOOP;
+	if (r == 0)
+		r = find_holder(fd, ret_owner);
+	(void)sys_close(fd);
+	return r;
 }
 
 static int readwrite_fd(const struct filelock *lock)
