@@ -365,9 +365,9 @@ static bool parse(struct run *run, int argc, char **argv)
 	if (optind < argc && strcmp(argv[optind], "--") == 0)
 		optind++;
 	run->command = argv + optind;
-	if (!*run->command != run->print_holder)
-		return usage_error(run->print_holder ? "--holder takes no COMMAND" : "no COMMAND", "");
-	return true;
+	if (run->print_holder && *run->command)
+		return usage_error("--holder takes no COMMAND", "");
+	return run->print_holder || *run->command || usage_error("no COMMAND", "");
 }
 
 int main(int argc, char **argv)

@@ -271,7 +271,7 @@ static int open_verified(struct filelock *lock, struct database *db)
 	struct stat before, after;
 	int r = look(lock, &before);
 
-	if (r < 0)
+	if (r != 0)
 		return r;
 	db->identity = (struct identity){ before.st_dev, before.st_ino };
 	if (was_locked_at_fork(db->identity))
@@ -302,7 +302,7 @@ static int open_database(struct filelock *lock, struct database **ret)
 	if (!db)
 		return handle_fail(lock, -ENOMEM, "cannot open the database");
 	r = open_verified(lock, db);
-	if (r < 0) {
+	if (r != 0) {
 		destroy(db);
 		return r;
 	}

@@ -31,7 +31,8 @@ struct kind {
 	/* After a busy try: the longest wait, in ns, before the next one, watch or no watch; 0: the
 	   poll interval. May be NULL. */
 	int64_t (*retry_delay)(const struct filelock *lock);
-	/* Watches what stirs when the lock comes free; an error means: only poll. */
+	/* Watches what stirs when the lock comes free. 1: newly; 0: it does already; or an
+	   error: only poll. After a try that was busy. */
 	int (*watch)(struct filelock *lock, struct filelock_watcher *watcher);
 	/* Takes the subscriptions back, if any; the lock may be held. */
 	void (*unwatch)(struct filelock *lock);

@@ -160,7 +160,7 @@ static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fres
 	*ret_fresh = false;
 	if (!rw->lent) {
 		r = database_get(lock, &rw->database, ret_fresh);
-		if (r < 0)
+		if (r != 0)
 			return r;
 		rw->lent = true;
 		rw->refusals = 0;
@@ -238,7 +238,7 @@ static int lock_exclusive(struct filelock *lock)
 		if (r == TRY_BUSY)
 			unlock(lock);
 	}
-	if (r < 0)
+	if (r != 0)
 		return r;
 	r = database_lock(lock, db, DATABASE_EXCLUSIVE);
 	if (r == TRY_BUSY)
@@ -251,13 +251,13 @@ static int readwrite_try(struct filelock *lock, enum filelock_mode mode)
 	bool fresh;
 	int r = borrow(lock, mode, &fresh);
 
-	if (r < 0)
+	if (r != 0)
 		return r;
 	r = mode == FILELOCK_SHARED ? lock_shared(lock) : lock_exclusive(lock);
 	/* a waiter's file may have been replaced, and its successor be free */
 	if (r == 0 || (r == TRY_BUSY && !fresh && state_of(lock)->lent))
 		r = confirm(lock, r);
-	if (r < 0 && r != TRY_BUSY && r != TRY_RACED) {
+	if (r != 0 && r != TRY_BUSY && r != TRY_RACED) {
 		make_way(lock);
 		close_database(lock);
 	}
@@ -279,13 +279,15 @@ static int64_t readwrite_retry_delay(const struct filelock *lock)
 static int readwrite_watch(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	struct readwrite *rw = state_of(lock);
+	int r;
 
 	if (watch_is_subscribed(&rw->subscription))
 		return 0;
 	/* by path, since SQLite does not lend its descriptor: an attempt that finds the file held
 	   looks whether the path still names it */
-	return watch_subscribe(watcher, &rw->subscription, lock, lock->path,
-	                       WATCHED | IN_DONT_FOLLOW, NULL);
+	r = watch_subscribe(watcher, &rw->subscription, lock, lock->path,
+	                    WATCHED | IN_DONT_FOLLOW, NULL);
+	return r < 0 ? r : 1;
 }
 
 static int readwrite_release(struct filelock *lock)

@@ -287,8 +287,8 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
 
 /*
  * Looks who holds the lock now; of several shared holders, one. It is gone as soon as it is
- * said, so good for messages only. For native and read/write locks read from /proc/locks, which takes half a
- * second when the machine has 100,000 locks: not for an event loop's path.
+ * said, so good for messages only. For native and read/write locks read from /proc/locks, which
+ * takes half a second when the machine has 100,000 locks: not for an event loop's path.
  *
  * Errors: FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER (another PID namespace, a network file
  * system, no /proc); errors of opening the file.
