@@ -100,8 +100,6 @@ static int nearest_errno(int code, int system_errno)
 		return -EPERM;
 	case SQLITE_AUTH:
 		return -EACCES;
-	case SQLITE_CANTOPEN:
-		return system_errno ? -system_errno : -ENOENT;
 	case SQLITE_MISUSE:
 		return -EINVAL;
 	default:

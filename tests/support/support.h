@@ -59,6 +59,13 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
 		}                                                              \
 	} while (0)
 
+/* The kind of lock that test_open and peers open: FILELOCK_NATIVE, or what the environment's
+   FILELOCK_TEST_KIND names ("readwrite"). */
+enum filelock_kind test_kind(void);
+
+int test_try_open(const char *path, const struct filelock_options *options,
+                  struct filelock **ret_lock);
+
 /* Open descriptors of this process; and inotify watches on them. */
 unsigned test_descriptors(void);
 unsigned test_watches(void);
