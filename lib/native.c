@@ -92,7 +92,7 @@ static void native_abandon(struct filelock *lock)
 	drop(lock);
 }
 
-/* The parent exists and yet O_CREAT said ENOENT: a race that FUSE and NFS show. */
+/* ENOENT although the parents were made: a race that FUSE and NFS show, or the error itself. */
 static int judge_missing(const struct filelock *lock)
 {
 	const char *name = strrchr(lock->path, '/');
@@ -106,9 +106,10 @@ static int judge_missing(const struct filelock *lock)
 	if (fd < 0)
 		return fd;
 	(void)sys_close(fd);
-	return TRY_BUSY;
+	return -EWOULDBLOCK;
 }
 
+/* The descriptor, or an error; -EWOULDBLOCK is contention. */
 static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
 {
 	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
@@ -136,8 +137,6 @@ static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
 
 		fd = again == -ENOENT ? fd : again;
 	}
-	if (fd == -EWOULDBLOCK) /* under a lease, which is being broken: open(2) */
-		return TRY_BUSY;
 	return fd == -ENXIO ? FILELOCK_ENOTREGULAR : fd; /* a socket: open(2) */
 }
 
@@ -149,8 +148,8 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	int fd = open_lock_file(lock, mode);
 	int r;
 
-	if (fd == TRY_BUSY)
-		return fd;
+	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
+		return TRY_BUSY;
 	if (fd < 0)
 		return handle_fail(lock, fd, "cannot open the lock file");
 	n->fd = fd;
@@ -169,7 +168,9 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	return 0;
 }
 
-/* 0 if the path names our file, -ESTALE if not. */
+enum path_names { PATH_NAMES_OURS = 0, PATH_NAMES_ANOTHER };
+
+/* Or an error. */
 static int check_path(const struct filelock *lock)
 {
 	const struct native *n = native_state(lock);
@@ -177,14 +178,15 @@ static int check_path(const struct filelock *lock)
 	int r;
 
 	if (is_borrowed(lock))
-		return 0;
+		return PATH_NAMES_OURS;
 	r = sys_lstat(lock->path, &st);
 	if (r == -ENOENT || r == -ENOTDIR)
-		return -ESTALE;
+		return PATH_NAMES_ANOTHER;
 	if (r < 0)
 		return r;
-	return identity_equal(n->identity, (struct identity){ st.st_dev, st.st_ino }) ? 0
-	                                                                            : -ESTALE;
+	return identity_equal(n->identity, (struct identity){ st.st_dev, st.st_ino })
+	               ? PATH_NAMES_OURS
+	               : PATH_NAMES_ANOTHER;
 }
 
 static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
@@ -194,35 +196,31 @@ static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
 
 	if (r == -EWOULDBLOCK || r == -EACCES) /* EACCES: as some file systems put it */
 		return TRY_BUSY;
-	if (r < 0)
-		return handle_fail(lock, r, "cannot flock");
-	return 0;
+	return r < 0 ? handle_fail(lock, r, "cannot flock") : TRY_HELD;
 }
 
 static int native_try(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
+	int names = PATH_NAMES_OURS;
 	bool fresh = n->fd < 0;
-	int checked = 0;
 	int r;
 
 	if (fresh) {
 		r = open_descriptor(lock, mode);
-		if (r < 0)
+		if (r != 0)
 			return r;
 	}
 	r = lock_descriptor(lock, mode);
 	/* a waiter's file may have been replaced, and its successor be free */
-	if (r == 0 || (r == TRY_BUSY && !fresh))
-		checked = check_path(lock);
-	if (checked == 0 && (r == 0 || r == TRY_BUSY))
+	if (r == TRY_HELD || (r == TRY_BUSY && !fresh))
+		names = check_path(lock);
+	if (r >= 0 && names == PATH_NAMES_OURS)
 		return r;
-	if (r == 0 && is_borrowed(lock))
-		(void)sys_flock(n->fd, LOCK_UN);
 	native_abandon(lock);
-	if (checked == -ESTALE)
+	if (names == PATH_NAMES_ANOTHER)
 		return TRY_RACED;
-	return checked < 0 ? handle_fail(lock, checked, "cannot check the lock file") : r;
+	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
 }
 
 static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
@@ -266,7 +264,7 @@ static int native_release(struct filelock *lock)
 	struct native *n = native_state(lock);
 	int r;
 
-	if (lock->options.unlink_on_release && check_path(lock) == 0 &&
+	if (lock->options.unlink_on_release && check_path(lock) == PATH_NAMES_OURS &&
 	    sys.unlink(lock->path) < 0 && errno != ENOENT)
 		return handle_fail(lock, -errno, "cannot remove the lock file");
 	r = sys_flock(n->fd, LOCK_UN);
@@ -276,6 +274,13 @@ static int native_release(struct filelock *lock)
 		stir(n);
 	drop(lock);
 	return 0;
+}
+
+static int native_verify(const struct filelock *lock)
+{
+	int names = check_path(lock);
+
+	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
 }
 
 static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
@@ -331,7 +336,7 @@ const struct kind kind_native = {
 	.unwatch = native_unwatch,
 	.abandon = native_abandon,
 	.release = native_release,
-	.verify = check_path,
+	.verify = native_verify,
 	.holder = native_holder,
 	.fd = native_fd,
 	.identity = native_identity,
