@@ -202,6 +202,14 @@ enum filelock_kind test_kind(void)
 	return FILELOCK_READWRITE;
 }
 
+bool test_is_not_native(void)
+{
+	if (test_kind() == FILELOCK_NATIVE)
+		return false;
+	test_skip("it is about native locks");
+	return true;
+}
+
 int test_try_open(const char *path, const struct filelock_options *options,
                   struct filelock **ret_lock)
 {

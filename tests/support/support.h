@@ -63,6 +63,8 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
    FILELOCK_TEST_KIND names ("readwrite"). */
 enum filelock_kind test_kind(void);
 
+/* For what only native locks have: says so, and true if the test is of another kind. */
+bool test_is_not_native(void);
 int test_try_open(const char *path, const struct filelock_options *options,
                   struct filelock **ret_lock);
 
