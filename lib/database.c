@@ -487,21 +487,20 @@ static int examine_header(struct filelock *lock, struct database *db)
 
 int database_examine(struct filelock *lock, struct database *db, off_t size)
 {
+	bool journal;
 	int r;
 
 	if (db->examined && db->size == size)
 		return 0;
-	if (has_journal(lock, &r)) {
-		/* a live writer's goes away with it */
-		if (db->level < DATABASE_RESERVED && database_is_reserved(db))
-			return TRY_BUSY;
+	journal = has_journal(lock, &r);
+	/* a live writer's is its own business, and no obstacle to readers */
+	if (journal && (db->level >= DATABASE_RESERVED || !database_is_reserved(db)))
 		return handle_fail(lock, FILELOCK_EJOURNAL, "cannot use the database");
-	}
 	if (r < 0)
 		return handle_fail(lock, r, "cannot look for a journal of the database");
 	/* not xFileSize, which calls one byte nothing */
 	r = size > 0 ? examine_header(lock, db) : 0;
-	db->examined = r == 0;
+	db->examined = r == 0 && !journal;
 	db->size = size;
 	return r;
 }

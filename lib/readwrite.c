@@ -207,8 +207,6 @@ static int confirm(struct filelock *lock, int r)
 		r = handle_fail(lock, checked, "cannot check the database");
 	else if (r == 0)
 		r = database_examine(lock, db, size);
-	if (r == TRY_BUSY && db->level == DATABASE_SHARED)
-		unlock(lock);
 	return r;
 }
 
