@@ -175,7 +175,7 @@ static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fres
 	return handle_fail(lock, read_only_error(lock), "cannot write-lock the read-only database");
 }
 
-/* 0 if the path names our database, -ESTALE if not. */
+/* 0 if the path names our database, TRY_RACED if not, or an error. */
 static int check_path(const struct filelock *lock, off_t *ret_size)
 {
 	const struct readwrite *rw = state_of(lock);
@@ -183,31 +183,28 @@ static int check_path(const struct filelock *lock, off_t *ret_size)
 	int r = sys_lstat(lock->path, &st);
 
 	if (r == -ENOENT || r == -ENOTDIR)
-		return -ESTALE;
+		return TRY_RACED;
 	if (r < 0)
 		return r;
 	*ret_size = st.st_size;
-	return identity_equal(rw->identity, (struct identity){ st.st_dev, st.st_ino }) ? 0
-	                                                                             : -ESTALE;
+	return identity_equal(rw->identity, (struct identity){ st.st_dev, st.st_ino })
+	               ? 0
+	               : TRY_RACED;
 }
 
-/* What became of an attempt whose lock was granted (0) or refused on a known path. */
+/* Of an attempt that was granted (TRY_HELD) or refused: whether that holds good. */
 static int confirm(struct filelock *lock, int r)
 {
-	struct database *db = state_of(lock)->database;
 	off_t size = 0;
 	int checked = check_path(lock, &size);
 
-	if (checked == -ESTALE) {
+	if (checked == TRY_RACED)
 		/* its close wakes those who wait for the file that we had */
 		close_database(lock);
-		return TRY_RACED;
-	}
-	if (checked < 0)
-		r = handle_fail(lock, checked, "cannot check the database");
-	else if (r == 0)
-		r = database_examine(lock, db, size);
-	return r;
+	if (checked != 0)
+		return checked < 0 ? handle_fail(lock, checked, "cannot check the database")
+		                   : checked;
+	return r == TRY_HELD ? database_examine(lock, state_of(lock)->database, size) : r;
 }
 
 static int lock_shared(struct filelock *lock)
@@ -253,9 +250,9 @@ static int readwrite_try(struct filelock *lock, enum filelock_mode mode)
 		return r;
 	r = mode == FILELOCK_SHARED ? lock_shared(lock) : lock_exclusive(lock);
 	/* a waiter's file may have been replaced, and its successor be free */
-	if (r == 0 || (r == TRY_BUSY && !fresh && state_of(lock)->lent))
+	if (r == TRY_HELD || (r == TRY_BUSY && !fresh && state_of(lock)->lent))
 		r = confirm(lock, r);
-	if (r != 0 && r != TRY_BUSY && r != TRY_RACED) {
+	if (r < 0) {
 		make_way(lock);
 		close_database(lock);
 	}
@@ -301,7 +298,7 @@ static int readwrite_verify(const struct filelock *lock)
 	off_t size;
 	int r = check_path(lock, &size);
 
-	return r == 0 && database_has_moved(db) ? -ESTALE : r;
+	return r == TRY_RACED || (r == 0 && database_has_moved(db)) ? -ESTALE : r;
 }
 
 /* A holder has a lock on bytes of the SHARED range; a writer that waits has so too, and

@@ -85,7 +85,8 @@ void *test_shared(size_t size);
 struct peer {
 	pid_t pid;
 	int orders, answers;
-	bool answered; /* an answer was read ahead */
+	struct order *order; /* shared with it */
+	bool answered;       /* an answer was read ahead */
 	int answer;
 };
 
