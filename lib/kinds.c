@@ -2,6 +2,7 @@
 
 static const struct kind *const kinds[] = {
 	&kind_native,
+	&kind_readwrite,
 };
 
 const struct kind *kind_find(enum filelock_kind id)

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "database.h"
 #include "sys.h"
 #include "wait.h"
 
@@ -65,11 +66,13 @@ static void before_fork(void)
 	enter();
 	wait_before_fork();
 	log_before_fork();
+	database_before_fork();
 }
 
 static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
+	database_after_fork(false);
 	log_after_fork();
 	wait_after_fork_parent();
 	leave();
@@ -114,6 +117,7 @@ static void after_fork_child(void)
 	for (struct filelock *lock = registry.handles; lock; lock = lock->next)
 		lock->kind->forget(lock);
 	replace_descriptors();
+	database_after_fork(true);
 	log_after_fork();
 	wait_after_fork_child();
 	leave();
@@ -241,6 +245,11 @@ void registry_remove_held(struct filelock *lock)
 	enter();
 	hash_remove(&registry.held, &lock->held.node);
 	leave();
+}
+
+bool registry_holds_here(const struct filelock *lock)
+{
+	return lock->held.thread == thread_number();
 }
 
 bool registry_holds_elsewhere(const struct filelock *lock, struct identity identity)

@@ -30,6 +30,9 @@ struct sys_table {
 	int (*statfs)(const char *path, struct statfs *ret);
 	int (*unlink)(const char *path);
 	int (*mkdir)(const char *path, mode_t mode);
+	int (*mknod)(const char *path, mode_t mode, dev_t device);
+	int (*utimensat)(int directory, const char *path, const struct timespec times[2],
+	                 int flags);
 	ssize_t (*readlink)(const char *path, char *buffer, size_t size);
 	char *(*realpath)(const char *path, char *resolved);
 	char *(*getcwd)(char *buffer, size_t size);

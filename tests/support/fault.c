@@ -51,6 +51,10 @@ WRAP(int, lstat, -1, (const char *path, struct stat *ret), (path, ret))
 WRAP(int, statfs, -1, (const char *path, struct statfs *ret), (path, ret))
 WRAP(int, unlink, -1, (const char *path), (path))
 WRAP(int, mkdir, -1, (const char *path, mode_t mode), (path, mode))
+WRAP(int, mknod, -1, (const char *path, mode_t mode, dev_t device), (path, mode, device))
+WRAP(int, utimensat, -1,
+     (int directory, const char *path, const struct timespec times[2], int flags),
+     (directory, path, times, flags))
 WRAP(ssize_t, readlink, -1, (const char *path, char *buffer, size_t size), (path, buffer, size))
 WRAP(char *, realpath, NULL, (const char *path, char *resolved), (path, resolved))
 WRAP(char *, getcwd, NULL, (char *buffer, size_t size), (buffer, size))

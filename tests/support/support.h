@@ -59,6 +59,15 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
 		}                                                              \
 	} while (0)
 
+/* The kind of lock that test_open and peers open: FILELOCK_NATIVE, or what the environment's
+   FILELOCK_TEST_KIND names ("readwrite"). */
+enum filelock_kind test_kind(void);
+
+/* For what only native locks have: says so, and true if the test is of another kind. */
+bool test_is_not_native(void);
+int test_try_open(const char *path, const struct filelock_options *options,
+                  struct filelock **ret_lock);
+
 /* Open descriptors of this process; and inotify watches on them. */
 unsigned test_descriptors(void);
 unsigned test_watches(void);
@@ -138,7 +147,8 @@ int program_run(const char *const *arguments);
  */
 #define FAULT_CALLS(X)                                                                         \
 	X(open) X(close) X(read) X(write) X(flock) X(fstat) X(lstat) X(statfs) X(unlink)       \
-	X(mkdir) X(readlink) X(realpath) X(getcwd) X(kill) X(gethostname) X(fcntl_getfd)       \
+	X(mkdir) X(mknod) X(utimensat) X(readlink) X(realpath) X(getcwd) X(kill)               \
+	X(gethostname) X(fcntl_getfd)                                                          \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
 	X(timerfd_create) X(timerfd_settime) X(calloc) X(realloc)
 
