@@ -120,8 +120,10 @@ static void serve(struct queue *queue)
 	bool waits = false;
 
 	queue->serving = true;
-	while (!waits && queue->requests.first && may_go_on(ev))
+	/* its turn has come: at least one, whatever the time */
+	do {
 		waits = !serve_first(queue);
+	} while (!waits && queue->requests.first && may_go_on(ev));
 	queue->serving = false;
 	if (!waits && queue->requests.first)
 		queue_make_ready(queue);
