@@ -236,13 +236,17 @@ void registry_add_held(struct filelock *lock, struct identity identity)
 	enter();
 	(void)hash_reserve(&registry.held, sys.calloc, free);
 	hash_insert(&registry.held, &lock->held.node, identity_hash(identity));
+	lock->held.listed = true;
 	leave();
 }
 
 void registry_remove_held(struct filelock *lock)
 {
 	enter();
-	hash_remove(&registry.held, &lock->held.node);
+	/* not listed: a fork caught another thread between locking and listing */
+	if (lock->held.listed)
+		hash_remove(&registry.held, &lock->held.node);
+	lock->held.listed = false;
 	leave();
 }
 
