@@ -68,6 +68,10 @@ static const char *differing_option(const struct filelock_options *a,
 	DIFFERS(on_wait)
 	DIFFERS(on_wait_ms)
 	DIFFERS(arg)
+	DIFFERS(lifetime_ms)
+	DIFFERS(two_line_marker)
+	DIFFERS(no_fallback)
+	DIFFERS(keep_on_exit)
 #undef DIFFERS
 	return NULL;
 }
@@ -89,14 +93,14 @@ static void destroy(struct filelock *lock, bool registered)
 static int make_handle(const struct kind *kind, char *path, int borrowed,
                        const struct filelock_options *options, struct filelock **ret_lock)
 {
-	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind->state_size);
+	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind_state_size());
 	int r;
 
 	if (!lock) {
 		free(path);
 		return -ENOMEM;
 	}
-	lock->kind = kind;
+	lock->kind = lock->asked = kind;
 	lock->path = path;
 	lock->borrowed = borrowed;
 	lock->options = *options;
@@ -335,16 +339,28 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 	return 0;
 }
 
+FILELOCK_API int filelock_break(struct filelock *lock)
+{
+	if (filelock_is_foreign(lock))
+		return handle_fail(lock, FILELOCK_EFORKED, "cannot break");
+	if (lock->depth > 0)
+		return handle_fail(lock, -EBUSY, "cannot break");
+	if (!lock->kind->break_lock)
+		return handle_fail(lock, -ENOTSUP, "cannot break");
+	return lock->kind->break_lock(lock);
+}
+
 FILELOCK_API int filelock_compare(const struct filelock *a, const struct filelock *b)
 {
-	if (a->kind != b->kind)
-		return a->kind->id < b->kind->id ? -1 : 1;
+	/* as they were opened: what changes its kind stays in its queue */
+	if (a->asked != b->asked)
+		return a->asked->id < b->asked->id ? -1 : 1;
 	return strcmp(a->path, b->path);
 }
 
 FILELOCK_API size_t filelock_hash(const struct filelock *lock)
 {
-	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->kind->id);
+	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->asked->id);
 }
 
 FILELOCK_API bool filelock_is_foreign(const struct filelock *lock)

@@ -22,6 +22,7 @@
 #include "handle.h"
 #include "owner.h"
 #include "path.h"
+#include "publish.h"
 #include "registry.h"
 #include "sys.h"
 #include "watch.h"
@@ -33,6 +34,7 @@
 struct native {
 	int fd; /* of the hold or of the waiter; -1: none */
 	bool regular;
+	bool probed; /* flock(2) is known to work here */
 	unsigned forks; /* registry_forks() when it was opened */
 	struct identity identity;
 	struct subscription subscription;
@@ -54,6 +56,8 @@ static int native_open(struct filelock *lock)
 	struct stat st;
 	int r;
 
+	if (lock->options.lifetime_ms)
+		return FILELOCK_ENOLIFETIME;
 	n->fd = lock->borrowed;
 	if (!is_borrowed(lock))
 		return 0;
@@ -173,33 +177,58 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 static int check_path(const struct filelock *lock)
 {
 	const struct native *n = native_state(lock);
-	struct stat st;
-	int r;
 
 	if (is_borrowed(lock))
 		return 0;
-	r = sys_lstat(lock->path, &st);
-	if (r == -ENOENT || r == -ENOTDIR)
-		return -ESTALE;
-	if (r < 0)
-		return r;
-	return identity_equal(n->identity, (struct identity){ st.st_dev, st.st_ino }) ? 0
-	                                                                            : -ESTALE;
+	return path_verify(lock->path, n->identity.dev, n->identity.ino);
 }
 
 static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
 {
-	int r = sys_flock(native_state(lock)->fd,
-	                  (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
+	struct native *n = native_state(lock);
+	int r = sys_flock(n->fd, (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
 
-	if (r == -EWOULDBLOCK || r == -EACCES) /* EACCES: as some file systems put it */
-		return TRY_BUSY;
-	if (r < 0)
+	if (r == -EACCES) /* EACCES: as some file systems put it */
+		r = -EWOULDBLOCK;
+	if (r < 0 && r != -EWOULDBLOCK)
 		return handle_fail(lock, r, "cannot flock");
-	return 0;
+	n->probed = true;
+	return r < 0 ? TRY_BUSY : 0;
 }
 
-static int native_try(struct filelock *lock, enum filelock_mode mode)
+/*
+ * Before we make a lock file: whether flock(2) will take it. Where it does not, the file would stand
+ * there like the marker of a soft lock that somebody holds.
+ */
+static int probe(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct stat st;
+	int r = 0;
+
+	if (n->probed || is_borrowed(lock))
+		return 0;
+	if (sys_lstat(lock->path, &st) == -ENOENT) {
+		r = publish_probe_flock(lock->path);
+		n->probed = r == 0;
+	}
+	return r < 0 ? handle_fail(lock, r, "no flock(2) for") : 0;
+}
+
+/* A marker serves instead of a flock(2), unless it was to be more than a marker can be. */
+static int fall_back(struct filelock *lock, enum filelock_mode mode, int error)
+{
+	int r;
+
+	if (is_borrowed(lock) || lock->options.no_fallback || mode == FILELOCK_SHARED)
+		return error;
+	log_write(FILELOCK_LOG_WARNING, "no flock(2) for %s: a marker serves as the lock",
+	          lock->path);
+	r = registry_change_kind(lock, kind_find(FILELOCK_SOFT));
+	return r < 0 ? handle_fail(lock, r, "cannot fall back to a marker for") : TRY_RACED;
+}
+
+static int try_flock(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
 	bool fresh = n->fd < 0;
@@ -207,7 +236,9 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 	int r;
 
 	if (fresh) {
-		r = open_descriptor(lock, mode);
+		r = probe(lock);
+		if (r == 0)
+			r = open_descriptor(lock, mode);
 		if (r < 0)
 			return r;
 	}
@@ -223,6 +254,13 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 	if (checked == -ESTALE)
 		return TRY_RACED;
 	return checked < 0 ? handle_fail(lock, checked, "cannot check the lock file") : r;
+}
+
+static int native_try(struct filelock *lock, enum filelock_mode mode)
+{
+	int r = try_flock(lock, mode);
+
+	return r == -ENOSYS || r == -EOPNOTSUPP ? fall_back(lock, mode, r) : r;
 }
 
 static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "leftover.h"
 #include "sys.h"
 #include "wait.h"
 
@@ -64,6 +65,7 @@ static void before_fork(void)
 {
 	enter();
 	wait_before_fork();
+	leftover_before_fork();
 	log_before_fork();
 }
 
@@ -71,6 +73,7 @@ static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
 	log_after_fork();
+	leftover_after_fork(false);
 	wait_after_fork();
 	leave();
 }
@@ -115,6 +118,7 @@ static void after_fork_child(void)
 		lock->kind->forget(lock);
 	replace_descriptors();
 	log_after_fork();
+	leftover_after_fork(true);
 	wait_after_fork();
 	leave();
 	errno = saved;
@@ -175,6 +179,20 @@ void registry_remove(struct filelock *lock)
 	leave();
 }
 
+int registry_change_kind(struct filelock *lock, const struct kind *kind)
+{
+	int r = 0;
+
+	lock->kind->abandon(lock);
+	enter();
+	memset(lock->state, 0, kind->state_size);
+	lock->kind = kind;
+	if (kind->open)
+		r = kind->open(lock);
+	leave();
+	return r;
+}
+
 static struct filelock *find_singleton(const struct filelock *like, size_t hash)
 {
 	struct hash_node *node = hash_first(&registry.singletons, hash);
@@ -182,7 +200,7 @@ static struct filelock *find_singleton(const struct filelock *like, size_t hash)
 	for (; node; node = hash_next(node)) {
 		struct filelock *lock = hash_entry(node, struct filelock, singleton);
 
-		if (lock->kind == like->kind && !filelock_is_foreign(lock) &&
+		if (lock->asked == like->asked && !filelock_is_foreign(lock) &&
 		    strcmp(lock->path, like->path) == 0)
 			return lock;
 	}

@@ -119,7 +119,8 @@ int test_reap(pid_t pid); /* exit status, or 128 + the signal */
 	X(open) X(close) X(read) X(write) X(flock) X(fstat) X(lstat) X(statfs) X(unlink)       \
 	X(mkdir) X(readlink) X(realpath) X(getcwd) X(kill) X(gethostname) X(fcntl_getfd)       \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
-	X(calloc) X(realloc)
+	X(pread) X(pwrite) X(ftruncate) X(futimens) X(linkat) X(fcntl_setsig)                  \
+	X(fcntl_setlease) X(getrandom) X(calloc) X(realloc)
 
 enum fault_call {
 #define FAULT_CALL(name) FAULT_##name,
