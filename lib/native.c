@@ -210,9 +210,12 @@ static int probe(struct filelock *lock)
 		return 0;
 	if (sys_lstat(lock->path, &st) == -ENOENT) {
 		r = publish_probe_flock(lock->path);
-		n->probed = r == 0;
+		if (r == -ENOENT)
+			r = path_make_parents(lock->path);
+		else
+			n->probed = r == 0;
 	}
-	return r < 0 ? handle_fail(lock, r, "no flock(2) for") : 0;
+	return r < 0 ? handle_fail(lock, r, "cannot use flock(2) beside") : 0;
 }
 
 /* A marker serves instead of a flock(2), unless it was to be more than a marker can be. */

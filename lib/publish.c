@@ -261,20 +261,27 @@ int publish(const struct filelock *lock, struct draft *draft)
 	return r < 0 ? r : publish_somehow(lock, draft);
 }
 
-int publish_probe_flock(const char *path)
+/* An empty file in the directory, and its name if it has one (owned by the caller). */
+static int make_probe(const char *path, char **ret_name)
 {
 	char parent[PATH_MAX];
-	char *name = NULL;
 	int r = path_parent(path, parent, sizeof(parent));
 	int fd = r < 0 ? r : sys_open(parent, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
-	if (fd == -ENOENT && path_make_parents(path) == 0)
-		fd = sys_open(parent, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (is_without_tmpfile(fd)) {
-		name = private_name(path, &r);
-		fd = name ? sys_open(name, O_RDWR | O_CREAT | O_EXCL | SAFE_FLAGS, 0600) : r;
-	}
-	r = 0;
+	*ret_name = NULL;
+	if (!is_without_tmpfile(fd))
+		return fd;
+	*ret_name = private_name(path, &r);
+	return *ret_name ? sys_open(*ret_name, O_RDWR | O_CREAT | O_EXCL | SAFE_FLAGS, 0600)
+	                 : r;
+}
+
+int publish_probe_flock(const char *path)
+{
+	char *name;
+	int fd = make_probe(path, &name);
+	int r = fd;
+
 	if (fd >= 0) {
 		r = sys_flock(fd, LOCK_EX | LOCK_NB);
 		if (name)
@@ -282,5 +289,5 @@ int publish_probe_flock(const char *path)
 		(void)sys_close(fd);
 	}
 	free(name);
-	return r == -ENOSYS || r == -EOPNOTSUPP ? r : 0;
+	return r;
 }
