@@ -23,7 +23,7 @@ struct evfilelock_request {
 	void *arg;
 	struct alarm deadline;
 	int result;    /* of a prompt one; 0: it nests, and is still to be stepped */
-	uint32_t born; /* the pass that it was made in: not to be completed in it */
+	uint32_t born; /* a pass that must not complete it */
 	bool finished; /* its callback has begun */
 };
 
@@ -62,7 +62,8 @@ struct evfilelock {
 	int64_t now;       /* of the pass */
 	int64_t pass_ends;
 	unsigned left;     /* completions that the pass may still make */
-	uint32_t pass;
+	uint32_t pass;      /* the one that runs, or ran last */
+	uint32_t next_born; /* the pass in which a request made now must not be completed */
 	bool precisely; /* `precise` is added */
 	bool listening; /* `readable` is added */
 	bool running;   /* inside a pass */
@@ -85,7 +86,6 @@ void list_remove(struct request_list *list, struct evfilelock_request *request);
 void request_cancel(struct evfilelock_request *request);
 /* The one place where callbacks are called. The request is in no list. */
 void request_complete(struct evfilelock_request *request, int result);
-void pass_run(struct evfilelock *ev);
 void pass_on_timer(evutil_socket_t fd, short events, void *arg);
 /* Takes the timer back, also if it has fired in this turn and is to run yet. */
 void pass_disarm(struct evfilelock *ev);

@@ -79,8 +79,7 @@ static struct evfilelock_request *request_new(struct evfilelock *ev, struct file
 	request->cb = cb;
 	request->arg = arg;
 	request->deadline = (struct alarm){ .at = deadline, .is_deadline = true };
-	/* outside of a pass: of the pass that is over */
-	request->born = ev->pass;
+	request->born = ev->next_born;
 	return request;
 }
 
@@ -231,8 +230,11 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 	ev->freeing = true;
 	foreign = is_foreign(ev);
 	while ((request = take_any(ev, &bucket))) {
+		int r = filelock_give_up(request->lock,
+		                         foreign ? FILELOCK_EFORKED : -ECANCELED);
+
 		if (!foreign) {
-			request_complete(request, filelock_give_up(request->lock, -ECANCELED));
+			request_complete(request, r);
 			continue;
 		}
 		filelock_unref(request->lock);

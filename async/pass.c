@@ -1,14 +1,17 @@
 /*
  * pass.c - what a context does when the loop calls it.
  *
- * The timer starts a pass, so that a turn of the loop sees at most one; what stirs the watcher, or
- * asks from outside, sets the timer. A pass takes, in this order: requests that wait for nobody (cancelled, or nested), queues that
- * are ready (new, stirred, due), and alarms that have passed. It stops after 256 completions or
- * 1 ms, when a callback broke the loop, and when the context was freed; a zero timer starts the
- * next one. (event_active(3) from a callback would starve the other events of the loop.)
+ * The timer starts a pass, so that a turn of the loop sees at most one. A pass takes, in this order:
+ * requests that wait for nobody (cancelled, or nested), queues that are ready (new, stirred,
+ * due), and alarms that have passed. It stops after 256 completions or 1 ms, when a callback
+ * broke the loop, and when the context was freed; a zero timer starts the next one.
+ * (event_active(3) from a callback would starve the other events of the loop.) One completion
+ * of the 256 may come before the pass: an event of the watcher is mostly for one waiter, which
+ * shall not wait for the timer's turn.
  *
  * Every request ends in request_complete, exactly once, and only from here or from
- * evfilelock_free. What a callback begins is born in this pass and left for the next one.
+ * evfilelock_free. What a callback begins carries the number of a pass that must not complete
+ * it: of the one that runs or, before it, of the one that may follow in the same turn.
  *
  * A request that is not the first of its queue has made no attempt of its own. Its deadline
  * makes the first one's handle attempt at once; if that finds the lock held, it is held for all
@@ -164,11 +167,10 @@ void pass_disarm(struct evfilelock *ev)
 	ev->precisely = false;
 }
 
-void pass_run(struct evfilelock *ev)
+static void run(struct evfilelock *ev, unsigned completions)
 {
 	ev->running = true;
-	ev->pass++;
-	ev->left = MOST_COMPLETIONS;
+	ev->left = completions;
 	ev->pass_ends = filelock_now() + LONGEST_PASS;
 	while (may_go_on(ev)) {
 		struct queue *queue;
@@ -183,6 +185,7 @@ void pass_run(struct evfilelock *ev)
 	}
 	filelock_watcher_tidy(ev->watcher); /* after the users were told */
 	ev->running = false;
+	ev->next_born = ev->pass; /* of the pass that is over: the next one may complete it */
 	if (ev->freeing)
 		context_destroy(ev);
 	else
@@ -198,7 +201,8 @@ void pass_on_timer(evutil_socket_t fd, short events, void *arg)
 	if (filelock_watcher_is_foreign(ev->watcher))
 		return;
 	pass_disarm(ev);
-	pass_run(ev);
+	ev->next_born = ++ev->pass;
+	run(ev, MOST_COMPLETIONS - 1);
 }
 
 static void on_readable(evutil_socket_t fd, short events, void *arg)
@@ -209,10 +213,11 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 	(void)events;
 	if (filelock_watcher_is_foreign(ev->watcher))
 		return;
-	/* the pass comes with the loop's next turn: were it run here, a turn could see two, and
-	   what a callback began in the first end in the second */
 	filelock_watcher_dispatch(ev->watcher);
-	pass_arm(ev);
+	/* the one that was woken, at once; the timer may follow in this turn of the loop, so what
+	   a callback begins here is left out of its pass */
+	ev->next_born = ev->pass + 1;
+	run(ev, 1);
 }
 
 static struct event *new_event(struct evfilelock *ev, int fd, event_callback_fn callback)

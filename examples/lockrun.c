@@ -8,15 +8,16 @@
  * Exit status: the command's (128 + N if signal N killed it), 1 or that of -E if the lock was
  * not had in time, 128 + N if signal N ended the wait, and otherwise flock(1)'s: 64 usage, 66 the
  * lock file cannot be opened, 69 the command cannot be run, 71 the system is short of something,
- * 73 the lock file cannot be made. --holder: 0 if somebody holds the lock, 1 (or -E) if nobody.
+ * 73 the lock file cannot be made. --holder: 0 if somebody holds the lock, 1 (or -E) if nobody,
+ * 69 if the system does not say.
  *
  * Three things here are easy to get wrong:
  *  - The command inherits the descriptor of the lock (unless -o), so that the lock is held for as
  *    long as the command runs, even if we are killed. For the same reason we end without
  *    releasing: what the command left running in the background keeps the lock, too.
  *  - Signals are read from a signalfd, because they have to be blocked, not caught, while the
- *    command is started: none is lost, and none that were ignored are caught. A SIGINT that the
- *    terminal sent has reached the command already, and is not passed on a second time.
+ *    command is started, so that none is lost; and because it says who sent them: a SIGINT of the
+ *    terminal has reached the command already, and is not passed on a second time.
  *  - posix_spawn(3) says why a command could not be run, which exec(3) after fork(2) cannot.
  */
 #include <errno.h>
@@ -187,14 +188,23 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+/* What we were started to ignore stays ignored. */
+static void add_unless_ignored(sigset_t *set, int number)
+{
+	struct sigaction action;
+
+	if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+		sigaddset(set, number);
+}
+
 static bool watch_signals(struct run *run)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGCHLD);
+	add_unless_ignored(&set, SIGINT);
+	add_unless_ignored(&set, SIGTERM);
 	if (signal(SIGCHLD, SIG_DFL) == SIG_ERR || /* ignored, it would leave no status */
 	    sigprocmask(SIG_BLOCK, &set, &run->old_mask) < 0)
 		return false;
@@ -225,15 +235,13 @@ static int print_holder(struct run *run)
 	struct tm tm;
 	int r = filelock_holder(run->lock, &owner);
 
-	if (r == FILELOCK_EUNKNOWNHOLDER) {
-		printf("%s\n", filelock_strerror(r));
-		return 0;
-	}
-	if (r == FILELOCK_ENOHOLDER || r == -ENOENT)
+	if (r == FILELOCK_ENOHOLDER || r == -ENOENT) {
+		printf("nobody\n");
 		return run->busy_status;
+	}
 	if (r < 0) {
 		fprintf(stderr, "lockrun: %s: %s\n", run->path, filelock_strerror(r));
-		return status_of(r);
+		return r == FILELOCK_EUNKNOWNHOLDER ? EX_UNAVAILABLE : status_of(r);
 	}
 	if (owner.start_time && localtime_r(&(time_t){ owner.start_time }, &tm))
 		strftime(since, sizeof(since), ", running since %F %T", &tm);
@@ -357,9 +365,9 @@ static bool parse(struct run *run, int argc, char **argv)
 	if (optind < argc && strcmp(argv[optind], "--") == 0)
 		optind++;
 	run->command = argv + optind;
-	if (!*run->command != run->print_holder)
-		return usage_error(run->print_holder ? "--holder takes no COMMAND" : "no COMMAND", "");
-	return true;
+	if (run->print_holder && *run->command)
+		return usage_error("--holder takes no COMMAND", "");
+	return run->print_holder || *run->command || usage_error("no COMMAND", "");
 }
 
 int main(int argc, char **argv)

@@ -6,7 +6,8 @@
  *
  * A panel a trace: a row a process, in which each request waits (pale) and is inside (solid; red:
  * together with somebody who should have been kept out), how many are inside at once, and a strip
- * of the whole run under the few milliseconds that are shown (-m MS; default: about 100 requests).
+ * of the whole run under the few milliseconds that are shown: those, -m MS long (default: about 100
+ * requests), in which the processes took turns, or clashed, most often.
  * On standard error a line a panel: requests, their waits in microseconds (median, 99th
  * percentile, longest), how many were inside at once at most, and how many clashed.
  */
@@ -106,7 +107,7 @@ static bool find_row(struct trace *trace, struct span *span)
 /* Rows by process, and in each row the lowest line that is free when a request comes. */
 static bool place(struct trace *trace)
 {
-	int64_t busy_until[MAX_ROWS][MAX_LANES] = { { 0 } };
+	int64_t busy_until[MAX_ROWS][MAX_LANES] = { { 0 } }, *busy;
 
 	qsort(trace->spans, trace->n, sizeof(*trace->spans), by_asked);
 	trace->start = trace->spans[0].asked;
@@ -115,9 +116,10 @@ static bool place(struct trace *trace)
 
 		if (!find_row(trace, span))
 			return false;
-		while (span->lane < MAX_LANES - 1 && busy_until[span->row][span->lane] > span->asked)
+		busy = busy_until[span->row];
+		while (span->lane < MAX_LANES - 1 && busy[span->lane] > span->asked)
 			span->lane++;
-		busy_until[span->row][span->lane] = span->released;
+		busy[span->lane] = span->released;
 		if (span->lane >= trace->lanes)
 			trace->lanes = span->lane + 1;
 		if (span->released > trace->end)
@@ -224,8 +226,8 @@ static void text(double x, double y, const char *class, const char *words)
 
 static void box(double x, double y, double width, double height, const char *fill, double opacity)
 {
-	printf("<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%.1f\" fill=\"%s\"", x, y, width,
-	       height, fill);
+	printf("<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%.1f\" fill=\"%s\"", x, y,
+	       width, height, fill);
 	printf(opacity < 1 ? " fill-opacity=\"%.2f\"/>\n" : "/>\n", opacity);
 }
 
@@ -376,9 +378,11 @@ static void draw_panel(const struct trace *trace, double top)
 	text(20, top + 20, "panel", trace->name);
 	snprintf(words, sizeof(words),
 	         "%zu increments in %.1f s; they waited %.2f ms at the median, %.1f ms at the 99th "
-	         "percentile; %zu of them clashed",
-	         trace->n - trace->readers, (double)(trace->end - trace->start) / 1e9, (double)trace->median / 1e6,
-	         (double)trace->p99 / 1e6, trace->clashes);
+	         "percentile; %zu of them clashed. Shown: the %g ms with the most %s",
+	         trace->n - trace->readers, (double)(trace->end - trace->start) / 1e9,
+	         (double)trace->median / 1e6, (double)trace->p99 / 1e6, trace->clashes,
+	         (double)(trace->to - trace->from) / 1e6,
+	         trace->clashes ? "clashes of servers." : "turns.");
 	text(20, top + 40, "small", words);
 	axis(trace->to - trace->from, 1e6, "ms", rows - 6, y + COUNT);
 	draw_rows(trace, rows);
@@ -419,7 +423,38 @@ static void draw(const char *title, const struct trace *traces, int n)
 	puts("</svg>");
 }
 
-/* A window in the middle of each run; all are as long, so that they can be compared. */
+/* Whether span i got in after that of another server: if some clashed, one that did. */
+static bool is_turn(const struct trace *trace, size_t i)
+{
+	const struct span *span = &trace->spans[i];
+
+	return span->row != span[-1].row && (span->clash || trace->clashes == 0);
+}
+
+/* The window of this length in which the servers took turns, or clashed, most often. */
+static void choose_window(struct trace *trace, int64_t length)
+{
+	const struct span *spans = trace->spans;
+	int turns = 0, most = -1;
+	size_t first = 0;
+
+	for (size_t last = 1; last < trace->n; last++) {
+		turns += is_turn(trace, last);
+		for (; spans[last].held - spans[first].held > length; first++)
+			turns -= is_turn(trace, first + 1);
+		if (turns > most) {
+			most = turns;
+			trace->from = spans[first].held - length / 50;
+		}
+	}
+	if (trace->from > trace->end - length)
+		trace->from = trace->end - length;
+	if (trace->from < trace->start)
+		trace->from = trace->start;
+	trace->to = trace->from + length;
+}
+
+/* All are as long, so that they can be compared. */
 static void choose_windows(struct trace *traces, int n, double ms)
 {
 	double run = (double)(traces[0].end - traces[0].start) / 1e6;
@@ -429,10 +464,7 @@ static void choose_windows(struct trace *traces, int n, double ms)
 	for (int i = 0; i < n; i++) {
 		int64_t length = (int64_t)(ms * 1e6), whole = traces[i].end - traces[i].start;
 
-		if (length > whole)
-			length = whole;
-		traces[i].from = traces[i].start + (whole - length) / 2;
-		traces[i].to = traces[i].from + length;
+		choose_window(&traces[i], length < whole ? length : whole);
 	}
 }
 

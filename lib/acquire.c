@@ -7,10 +7,10 @@
  *   begun ── attempt ──> held
  *              │busy
  *              v
- *           waiting: watch (again, if it was lost), attempt, then sleep until `next` or a stir
+ *           waiting: watch, if that is new attempt again, sleep until `next` or a stir, attempt
  *
- * The watch comes before the attempt that the sleep follows, so that a release between the two
- * is not missed. The poll stays armed under every watch: it is the safety net.
+ * No sleep follows a watch without an attempt between the two, so that a release before the
+ * watch is not missed, also when the watch was lost and is made anew. The poll stays armed under every watch: it is the safety net.
  *
  * After a stir that finds the lock still held, the release may be under way (on a plain close or a
  * kill the event can come first): three more attempts at once, then after 1, 2, 4 … ms, until the
@@ -184,41 +184,53 @@ static int wait_until(struct filelock *lock, int64_t next, int64_t *ret_until)
 	return FILELOCK_STEP_EARLY;
 }
 
+/* Watches the lock, and says whether that is new, so that it must be looked at again. */
+static bool watch_anew(struct filelock *lock)
+{
+	struct filelock_watcher *watcher = watcher_of(&lock->acquisition);
+	int r = watcher ? lock->kind->watch(lock, watcher) : 0;
+
+	if (r < 0)
+		log_write(FILELOCK_LOG_DEBUG, "polling %s, no watch: %s", lock->path,
+		          filelock_strerror(r));
+	return r > 0;
+}
+
+static bool would_wait_for_itself(const struct filelock *lock)
+{
+	const struct acquisition *a = &lock->acquisition;
+
+	return a->blocking && a->deadline == FILELOCK_NEVER &&
+	       registry_holds_elsewhere(lock, lock->kind->identity(lock));
+}
+
 static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
 {
 	struct acquisition *a = &lock->acquisition;
+	bool first = !a->contended;
 
 	a->races = 0;
+	a->contended = true;
 	if (now >= a->deadline)
 		return fail(lock, handle_fail(lock, -ETIMEDOUT, "cannot acquire"));
+	if (first && would_wait_for_itself(lock))
+		return fail(lock, handle_fail(lock, -EDEADLK, "cannot wait for"));
 	if (a->woken && a->lost < 30)
 		a->lost++;
 	a->woken = false;
-	if (a->contended) {
+	/* the synchronous driver finds a watcher only after the first attempt */
+	if (watch_anew(lock) || (first && a->blocking))
+		(void)wait_until(lock, now, ret_until);
+	else
 		(void)wait_until(lock, later(now, next_delay(lock)), ret_until);
-		return FILELOCK_STEP_WAIT;
-	}
-	a->contended = true;
-	if (a->blocking && a->deadline == FILELOCK_NEVER &&
-	    registry_holds_elsewhere(lock, lock->kind->identity(lock)))
-		return fail(lock, handle_fail(lock, -EDEADLK, "cannot wait for"));
-	/* now that it is held, watch it, and look again */
-	(void)wait_until(lock, now, ret_until);
 	return FILELOCK_STEP_WAIT;
 }
 
 static int attempt(struct filelock *lock, int64_t now, int64_t *ret_until)
 {
 	struct acquisition *a = &lock->acquisition;
-	int r;
+	int r = lock->kind->try(lock, (enum filelock_mode)a->mode);
 
-	if (a->contended && watcher_of(a)) {
-		r = lock->kind->watch(lock, watcher_of(a));
-		if (r < 0)
-			log_write(FILELOCK_LOG_DEBUG, "polling %s, no watch: %s", lock->path,
-			          filelock_strerror(r));
-	}
-	r = lock->kind->try(lock, (enum filelock_mode)a->mode);
 	if (r == 0)
 		return hold(lock);
 	if (r == TRY_RACED && a->races++ < MOST_RACES)

@@ -24,7 +24,8 @@ struct kind {
 	int (*open)(struct filelock *lock);
 	/* One attempt that does not block. On failure other than busy nothing is kept. */
 	int (*try)(struct filelock *lock, enum filelock_mode mode);
-	/* Watches what stirs when the lock comes free; an error means: only poll. */
+	/* Watches what stirs when the lock comes free. 1: newly; 0: it does already; or an
+	   error: only poll. After a try that was busy. */
 	int (*watch)(struct filelock *lock, struct filelock_watcher *watcher);
 	/* Takes the subscriptions back, if any; the lock may be held. */
 	void (*unwatch)(struct filelock *lock);

@@ -282,7 +282,7 @@ static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
 	if (r == -ENOENT && !is_borrowed(lock)) /* no /proc */
 		r = watch_subscribe(watcher, &n->subscription, lock, lock->path,
 		                    WATCHED | IN_DONT_FOLLOW, NULL);
-	return r;
+	return r < 0 ? r : 1;
 }
 
 /*

@@ -46,7 +46,7 @@ hold() {
 	mkfifo holding go
 	"$@" sh -c 'echo >holding; read -r _ <go' &
 	holder=$!
-	read -r _ <holding
+	read -rt "$patience" _ <>holding || fail "not held: $*"
 }
 
 let_go() {

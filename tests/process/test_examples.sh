@@ -35,7 +35,7 @@ start() {
 	mkfifo "$1.port"
 	"${@:2}" >"$1.port" &
 	pid=$!
-	read -r port <"$1.port"
+	read -rt "$patience" port <>"$1.port" || fail "did not start: $*"
 	port=${port##*:}
 }
 

@@ -169,7 +169,7 @@ signal_is_passed_on() {
 	env --default-signal "$lockrun" l bash -c \
 		'trap "exit 5" '"$1"'; echo >ready; while :; do read -rt 1 <>never || :; done' &
 	local runner=$!
-	read -r _ <ready
+	read -rt "$patience" _ <>ready
 	kill "-$1" $runner
 	ended_with 5 $runner
 }

@@ -229,7 +229,7 @@ START_TEST(test_holders_that_remove_their_file_exclude_each_other)
 	pid_t pids[PROCESSES];
 
 	witness = test_shared(sizeof(*witness));
-	rounds = test_rounds(3000);
+	rounds = test_rounds(1000);
 	(void)test_folder();
 	for (size_t i = 0; i < PROCESSES; i++)
 		pids[i] = test_fork(hold_and_unlink, (void *)(i + 1));

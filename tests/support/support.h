@@ -111,6 +111,24 @@ int test_in_child(int (*run)(void *arg), void *arg);
 pid_t test_fork(int (*run)(void *arg), void *arg);
 int test_reap(pid_t pid); /* exit status, or 128 + the signal */
 
+/* A program with pipes to its standard input and output; it dies with the test. */
+struct program {
+	pid_t pid;
+	int in;
+	int out;
+};
+
+/* Starts file (looked for in PATH) with arguments that end with NULL, the name first. */
+void program_start(struct program *program, const char *const *arguments);
+void program_say(struct program *program, const char *line); /* adds the newline */
+/* Reads a line and compares it. */
+void program_expect(struct program *program, const char *line);
+/* Closes its input, reads the rest of its output, and returns its exit status, or 128 + the
+   signal. */
+int program_end(struct program *program);
+/* Runs it to its end. */
+int program_run(const char *const *arguments);
+
 /*
  * Faults: every entry of the table `sys` is wrapped, counted and, when its turn has come, made
  * to fail, or preceded by an action of the test's: "before the second flock(2) remove the file".
