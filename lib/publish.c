@@ -128,6 +128,7 @@ static bool is_without_links(int error)
 
 static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 {
+	bool prepared = draft->fd >= 0;
 	char link[32];
 	struct stat st;
 	int r = publish_prepare(lock, draft);
@@ -148,6 +149,8 @@ static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 	draft_drop(draft);
 	if (r == -ENOENT && sys_lstat("/proc/self/fd", &st) < 0)
 		draft->way = PUBLISH_NAME;
+	else if (r == -EXDEV && prepared)
+		return NEXT_WAY; /* the directory is another one by now: the same way again */
 	else if (is_without_links(r))
 		draft->way = PUBLISH_IN_PLACE;
 	else

@@ -42,8 +42,13 @@
 #define MILLISECOND INT64_C(1000000)
 #define MALFORMED_AGE (2000 * MILLISECOND)
 
-/* What a look at the path says, besides what a try says. */
-#define NOTHING_THERE 1
+/* What the steps of an attempt say, besides 0 (go on; in the end: held) and errors. */
+enum {
+	ALIVE = 1,    /* or not to be proved dead: busy */
+	RACED,        /* the file changed under us */
+	NOTHING_THERE,
+	SOMETHING_THERE
+};
 
 /* A marker that is no record, and since when it has been the same. */
 struct sighting {
@@ -133,7 +138,7 @@ static int hold(struct filelock *lock, int fd, struct identity identity)
 	return 0;
 }
 
-/* 0: held; NOTHING_THERE's opposite is -EEXIST. */
+/* 0: held; SOMETHING_THERE, RACED or an error. */
 static int publish_marker(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
@@ -141,9 +146,11 @@ static int publish_marker(struct filelock *lock)
 	int r = publish(lock, &s->draft);
 
 	if (r == -ENOENT && path_check_parent(lock->path) == 0)
-		return TRY_RACED; /* as FUSE and NFS show */
+		return RACED; /* as FUSE and NFS show */
+	if (r == -EEXIST)
+		return SOMETHING_THERE;
 	if (r < 0)
-		return r == -EEXIST ? r : handle_fail(lock, r, "cannot make the marker");
+		return r;
 	draft = s->draft;
 	s->draft.fd = -1;
 	return hold(lock, draft.fd, draft.identity);
@@ -183,15 +190,15 @@ static int open_marker(struct soft *s, const char *path, const struct stat *seen
 	int r;
 
 	if (fd == -ENOENT || fd == -ELOOP || fd == -ENXIO)
-		return TRY_RACED;
+		return RACED;
 	if (fd == -EACCES || fd == -EPERM) /* not ours to judge */
-		return is_unwritable(seen) ? fd : TRY_BUSY;
+		return is_unwritable(seen) ? fd : ALIVE;
 	if (fd < 0)
-		return fd == -EWOULDBLOCK ? TRY_BUSY : fd;
+		return fd == -EWOULDBLOCK ? ALIVE : fd;
 	r = sys_fstat(fd, &st);
 	if (r == 0 && !identity_equal(identity_of(&st), s->identity))
-		r = TRY_RACED;
-	if (r < 0) {
+		r = RACED;
+	if (r != 0) {
 		(void)sys_close(fd);
 		return r;
 	}
@@ -239,6 +246,21 @@ static bool is_dead(struct soft *s, const struct stat *st, const struct content 
 	}
 }
 
+static int soft_verify(const struct filelock *lock)
+{
+	const struct soft *s = soft_state(lock);
+
+	return path_verify(lock->path, s->identity.dev, s->identity.ino);
+}
+
+/* 0 if the path names the file that we hold or judge; RACED; or an error. */
+static int check_path(const struct filelock *lock)
+{
+	int r = soft_verify(lock);
+
+	return r == -ESTALE ? RACED : r;
+}
+
 /* Removes a marker that has reached its lifetime, whoever holds it. */
 static int expire(struct filelock *lock, const struct stat *st)
 {
@@ -250,17 +272,17 @@ static int expire(struct filelock *lock, const struct stat *st)
 
 	if (!lock->options.lifetime_ms ||
 	    sys.date() - modified < lock->options.lifetime_ms * MILLISECOND)
-		return TRY_BUSY;
+		return ALIVE;
 	r = read_content(s->marker, &content);
 	if (r < 0)
 		return r;
 	marker_parse(content.bytes, (size_t)content.size, &marker);
 	if (marker.type == MARKER_STRICT || marker.type == MARKER_NEWER)
-		return TRY_BUSY;
-	r = path_verify(lock->path, s->identity.dev, s->identity.ino);
+		return ALIVE;
+	r = check_path(lock);
 	if (r == 0)
 		r = sys_unlink(lock->path);
-	return r < 0 ? r : TRY_RACED;
+	return r < 0 ? r : RACED;
 }
 
 /* The bytes that were judged are still there. */
@@ -304,17 +326,19 @@ static int seize(struct filelock *lock, int fd, const struct content *judged)
 	if (r < 0)
 		return r;
 	if (!identity_equal(identity_of(&st), s->identity))
-		return TRY_RACED;
+		return RACED;
 	r = publish_flock(lock->path, fd, &flocked);
-	if (r < 0 || !flocked)
-		return r == -EWOULDBLOCK ? TRY_RACED : r < 0 ? r : TRY_BUSY;
+	if (r < 0)
+		return r == -EWOULDBLOCK ? RACED : r;
+	if (!flocked)
+		return ALIVE;
 	if (!is_unchanged(fd, judged))
-		return TRY_RACED;
-	r = path_verify(lock->path, s->identity.dev, s->identity.ino);
+		return RACED;
+	r = check_path(lock);
 	if (r == 0)
 		r = overwrite(lock, fd, judged);
 	if (r == 0)
-		r = path_verify(lock->path, s->identity.dev, s->identity.ino);
+		r = check_path(lock);
 	return r;
 }
 
@@ -328,7 +352,7 @@ static int break_by_rename(const struct filelock *lock)
 	(void)rename(lock->path, away);
 	if (path_verify(away, s->identity.dev, s->identity.ino) == 0)
 		(void)sys_unlink(away);
-	return TRY_RACED;
+	return RACED;
 }
 
 static int take_over(struct filelock *lock, const struct content *judged)
@@ -341,9 +365,9 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	fd = sys_open(lock->path, O_RDWR | SAFE_FLAGS, 0);
 	/* EWOULDBLOCK: somebody judges it just now, with a lease (open(2)) */
 	if (fd == -ENOENT || fd == -ELOOP || fd == -EWOULDBLOCK)
-		return TRY_RACED;
+		return RACED;
 	if (fd == -EACCES || fd == -EPERM || fd == -EROFS)
-		return TRY_BUSY;
+		return ALIVE;
 	if (fd < 0)
 		return fd;
 	r = seize(lock, fd, judged);
@@ -353,20 +377,20 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	return r;
 }
 
-/* 0: dead, and *ret is what was judged; TRY_BUSY: alive. */
+/* 0: dead, and *ret is what was judged. */
 static int judge(struct filelock *lock, const struct stat *st, struct content *ret)
 {
 	struct soft *s = soft_state(lock);
 	int r;
 
 	if (life_is_written(s->marker, lock->path) == 1)
-		return TRY_BUSY;
+		return ALIVE;
 	if (is_unwritable(st))
 		return -EACCES;
 	r = read_content(s->marker, ret);
 	if (r < 0)
 		return r;
-	return is_dead(s, st, ret) ? 0 : TRY_BUSY;
+	return is_dead(s, st, ret) ? 0 : ALIVE;
 }
 
 static bool is_flock_missing(int error)
@@ -374,7 +398,7 @@ static bool is_flock_missing(int error)
 	return error == -ENOSYS || error == -EOPNOTSUPP || error == -ENOLCK;
 }
 
-/* 0: the marker's holder is dead, and we hold; else as a try. */
+/* 0: its holder was dead, and we hold the lock. */
 static int judge_and_take(struct filelock *lock, const struct stat *st)
 {
 	struct soft *s = soft_state(lock);
@@ -383,17 +407,17 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	bool flocked = r == 0;
 
 	if (r == -EWOULDBLOCK || r == -EACCES)
-		return TRY_BUSY;
+		return ALIVE;
 	if (r < 0 && !is_flock_missing(r))
 		return r;
 	r = judge(lock, st, &judged);
 	if (flocked)
 		(void)sys_flock(s->marker, LOCK_UN);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	/* without it not even opened: its close would wake all waiters, and so ourselves */
-	r = flocked || naive.record_only ? take_over(lock, &judged) : TRY_BUSY;
-	if (r == TRY_BUSY && !s->warned) {
+	r = flocked || naive.record_only ? take_over(lock, &judged) : ALIVE;
+	if (r == ALIVE && !s->warned) {
 		s->warned = true;
 		log_write(FILELOCK_LOG_WARNING,
 		          "the holder of %s is dead, but its marker cannot be taken over",
@@ -402,11 +426,10 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	return r;
 }
 
-/* Deals with what stands at the path: as a try, or NOTHING_THERE. */
+/* Deals with what stands at the path. */
 static int meet(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
-	bool watched = watch_is_subscribed(&s->on_marker);
 	struct stat st;
 	int r = look(lock, &st);
 
@@ -417,40 +440,35 @@ static int meet(struct filelock *lock)
 	s->identity = identity_of(&st);
 	if (s->marker < 0) {
 		r = open_marker(s, lock->path, &st);
-		if (r < 0)
+		if (r != 0)
 			return r;
-	} else {
-		watched = false;
 	}
 	r = judge_and_take(lock, &st);
-	if (r == TRY_BUSY)
-		r = expire(lock, &st);
-	/* a new marker: watch it, and look again, before sleeping */
-	return r == TRY_BUSY && watched ? TRY_RACED : r;
+	return r == ALIVE ? expire(lock, &st) : r;
 }
 
 static int soft_try(struct filelock *lock, enum filelock_mode mode)
 {
 	struct soft *s = soft_state(lock);
 	bool tried = s->draft.fd >= 0;
-	int r = -EEXIST;
+	int r = SOMETHING_THERE;
 
 	if (mode == FILELOCK_SHARED)
 		return handle_fail(lock, -ENOTSUP, "cannot share the marker");
 	if (tried)
 		r = publish_marker(lock);
-	if (r == -EEXIST)
+	if (r == SOMETHING_THERE)
 		r = meet(lock);
 	if (r == NOTHING_THERE && !tried)
 		r = publish_marker(lock);
-	if (r == NOTHING_THERE || r == -EEXIST)
-		r = TRY_RACED;
-	/* be ready: then a release is followed by one link(2). Without, it takes longer, no more */
-	if (r == TRY_BUSY && lock->acquisition.contended)
-		(void)publish_prepare(lock, &s->draft);
-	if (r < 0 && r != TRY_BUSY && r != TRY_RACED)
+	if (r < 0)
 		return handle_fail(lock, r, "cannot acquire");
-	return r;
+	if (r != ALIVE)
+		return r == 0 ? 0 : TRY_RACED;
+	/* be ready: then a release is followed by one link(2). Without, it takes longer, no more */
+	if (lock->acquisition.contended)
+		(void)publish_prepare(lock, &s->draft);
+	return TRY_BUSY;
 }
 
 static int watch_directory(struct filelock *lock, struct filelock_watcher *watcher)
@@ -464,8 +482,9 @@ static int watch_directory(struct filelock *lock, struct filelock_watcher *watch
 	r = path_parent(lock->path, parent, sizeof(parent));
 	if (r < 0)
 		return r;
-	return watch_subscribe(watcher, &s->in_directory, lock, parent,
-	                       IN_DELETE | IN_MOVED_FROM, strrchr(lock->path, '/') + 1);
+	r = watch_subscribe(watcher, &s->in_directory, lock, parent, IN_DELETE | IN_MOVED_FROM,
+	                    strrchr(lock->path, '/') + 1);
+	return r < 0 ? r : 1;
 }
 
 /* Its holder's death closes it; so does a release, which the directory has told before. */
@@ -482,7 +501,7 @@ static int watch_marker(struct filelock *lock, struct filelock_watcher *watcher)
 	if (r == -ENOENT) /* no /proc */
 		r = watch_subscribe(watcher, &s->on_marker, lock, lock->path,
 		                    IN_CLOSE_WRITE | IN_DONT_FOLLOW, NULL);
-	return r;
+	return r < 0 ? r : 1;
 }
 
 static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
@@ -490,14 +509,9 @@ static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
 	int directory = watch_directory(lock, watcher);
 	int marker = watch_marker(lock, watcher);
 
-	return directory < 0 ? directory : marker;
-}
-
-static int soft_verify(const struct filelock *lock)
-{
-	const struct soft *s = soft_state(lock);
-
-	return path_verify(lock->path, s->identity.dev, s->identity.ino);
+	if (directory < 0 || marker < 0)
+		return directory < 0 ? directory : marker;
+	return directory || marker;
 }
 
 static int soft_release(struct filelock *lock)
