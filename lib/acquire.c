@@ -231,7 +231,7 @@ static int attempt(struct filelock *lock, int64_t now, int64_t *ret_until)
 	struct acquisition *a = &lock->acquisition;
 	int r = lock->kind->try(lock, (enum filelock_mode)a->mode);
 
-	if (r == 0)
+	if (r == TRY_HELD)
 		return hold(lock);
 	if (r == TRY_RACED && a->races++ < MOST_RACES)
 		return wait_until(lock, now, ret_until);

@@ -11,9 +11,12 @@
 
 struct identity;
 
-/* What a try says besides 0 (held) and an error. */
-#define TRY_BUSY (-EAGAIN)  /* somebody holds it */
-#define TRY_RACED (-ESTALE) /* the file changed under us: try again at once */
+/* What a try says; or an error, below zero. */
+enum attempt {
+	TRY_HELD = 0,
+	TRY_BUSY,  /* somebody holds it */
+	TRY_RACED, /* the file changed under us: try again at once */
+};
 
 struct kind {
 	enum filelock_kind id;

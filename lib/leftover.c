@@ -45,7 +45,7 @@ static void remove_at_exit(void)
 	while (list.removals > 0)
 		(void)pthread_cond_wait(&list.idle, &list.mutex);
 	for (const struct leftover *l = list.first; l; l = l->next)
-		if (path_verify(l->path, l->identity.dev, l->identity.ino) == 0)
+		if (path_check(l->path, l->identity.dev, l->identity.ino) == 0)
 			(void)sys_unlink(l->path);
 	list.first = NULL;
 	leave();

@@ -31,10 +31,14 @@
 #define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
 
+/* Besides what a try says: flock(2) does not work here. */
+#define NO_FLOCK (TRY_RACED + 1)
+
 struct native {
 	int fd; /* of the hold or of the waiter; -1: none */
 	bool regular;
 	bool probed; /* flock(2) is known to work here */
+	int missing; /* how it was refused, where it does not */
 	unsigned forks; /* registry_forks() when it was opened */
 	struct identity identity;
 	struct subscription subscription;
@@ -96,7 +100,7 @@ static void native_abandon(struct filelock *lock)
 	drop(lock);
 }
 
-/* The parent exists and yet O_CREAT said ENOENT: a race that FUSE and NFS show. */
+/* ENOENT although the parents were made: a race that FUSE and NFS show, or the error itself. */
 static int judge_missing(const struct filelock *lock)
 {
 	const char *name = strrchr(lock->path, '/');
@@ -110,9 +114,10 @@ static int judge_missing(const struct filelock *lock)
 	if (fd < 0)
 		return fd;
 	(void)sys_close(fd);
-	return TRY_BUSY;
+	return -EWOULDBLOCK;
 }
 
+/* The descriptor, or an error; -EWOULDBLOCK is contention. */
 static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
 {
 	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
@@ -140,8 +145,6 @@ static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
 
 		fd = again == -ENOENT ? fd : again;
 	}
-	if (fd == -EWOULDBLOCK) /* under a lease, which is being broken: open(2) */
-		return TRY_BUSY;
 	return fd == -ENXIO ? FILELOCK_ENOTREGULAR : fd; /* a socket: open(2) */
 }
 
@@ -153,8 +156,8 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	int fd = open_lock_file(lock, mode);
 	int r;
 
-	if (fd == TRY_BUSY)
-		return fd;
+	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
+		return TRY_BUSY;
 	if (fd < 0)
 		return handle_fail(lock, fd, "cannot open the lock file");
 	n->fd = fd;
@@ -173,27 +176,35 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	return 0;
 }
 
-/* 0 if the path names our file, -ESTALE if not. */
+/* An enum path_names, or an error. */
 static int check_path(const struct filelock *lock)
 {
 	const struct native *n = native_state(lock);
 
 	if (is_borrowed(lock))
-		return 0;
-	return path_verify(lock->path, n->identity.dev, n->identity.ino);
+		return PATH_NAMES_OURS;
+	return path_check(lock->path, n->identity.dev, n->identity.ino);
 }
 
+static bool is_flock_missing(int error)
+{
+	return error == -ENOSYS || error == -EOPNOTSUPP;
+}
+
+/* As enum attempt, NO_FLOCK, or another error. */
 static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
 	int r = sys_flock(n->fd, (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
 
-	if (r == -EACCES) /* EACCES: as some file systems put it */
-		r = -EWOULDBLOCK;
-	if (r < 0 && r != -EWOULDBLOCK)
-		return handle_fail(lock, r, "cannot flock");
+	if (is_flock_missing(r)) {
+		n->missing = r;
+		return NO_FLOCK;
+	}
 	n->probed = true;
-	return r < 0 ? TRY_BUSY : 0;
+	if (r == -EWOULDBLOCK || r == -EACCES) /* EACCES: as some file systems put it */
+		return TRY_BUSY;
+	return r < 0 ? handle_fail(lock, r, "cannot flock") : TRY_HELD;
 }
 
 /*
@@ -204,66 +215,70 @@ static int probe(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
 	struct stat st;
-	int r = 0;
-
-	if (n->probed || is_borrowed(lock))
-		return 0;
-	if (sys_lstat(lock->path, &st) == -ENOENT) {
-		r = publish_probe_flock(lock->path);
-		if (r == -ENOENT)
-			r = path_make_parents(lock->path);
-		else
-			n->probed = r == 0;
-	}
-	return r < 0 ? handle_fail(lock, r, "cannot use flock(2) beside") : 0;
-}
-
-/* A marker serves instead of a flock(2), unless it was to be more than a marker can be. */
-static int fall_back(struct filelock *lock, enum filelock_mode mode, int error)
-{
+	int error = 0;
 	int r;
 
-	if (is_borrowed(lock) || lock->options.no_fallback || mode == FILELOCK_SHARED)
-		return error;
-	log_write(FILELOCK_LOG_WARNING, "no flock(2) for %s: a marker serves as the lock",
-	          lock->path);
-	r = registry_change_kind(lock, kind_find(FILELOCK_SOFT));
-	return r < 0 ? handle_fail(lock, r, "cannot fall back to a marker for") : TRY_RACED;
+	if (n->probed || is_borrowed(lock) || sys_lstat(lock->path, &st) != -ENOENT)
+		return 0;
+	r = publish_probe_flock(lock->path, &error);
+	if (r == -ENOENT) { /* the open to come judges a parent that is missing still */
+		r = path_make_parents(lock->path);
+		if (r == 0)
+			r = publish_probe_flock(lock->path, &error);
+		if (r == -ENOENT)
+			return 0;
+	}
+	if (r < 0)
+		return handle_fail(lock, r, "cannot make a file beside");
+	n->probed = !is_flock_missing(error);
+	n->missing = error;
+	return n->probed ? 0 : NO_FLOCK;
 }
 
 static int try_flock(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
+	int names = PATH_NAMES_OURS;
 	bool fresh = n->fd < 0;
-	int checked = 0;
 	int r;
 
 	if (fresh) {
 		r = probe(lock);
 		if (r == 0)
 			r = open_descriptor(lock, mode);
-		if (r < 0)
+		if (r != 0)
 			return r;
 	}
 	r = lock_descriptor(lock, mode);
 	/* a waiter's file may have been replaced, and its successor be free */
-	if (r == 0 || (r == TRY_BUSY && !fresh))
-		checked = check_path(lock);
-	if (checked == 0 && (r == 0 || r == TRY_BUSY))
+	if (r == TRY_HELD || (r == TRY_BUSY && !fresh))
+		names = check_path(lock);
+	if ((r == TRY_HELD || r == TRY_BUSY) && names == PATH_NAMES_OURS)
 		return r;
-	if (r == 0 && is_borrowed(lock))
-		(void)sys_flock(n->fd, LOCK_UN);
 	native_abandon(lock);
-	if (checked == -ESTALE)
+	if (names == PATH_NAMES_ANOTHER)
 		return TRY_RACED;
-	return checked < 0 ? handle_fail(lock, checked, "cannot check the lock file") : r;
+	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
+}
+
+/* A marker serves instead of a flock(2), unless it was to be more than a marker can be. */
+static int fall_back(struct filelock *lock, enum filelock_mode mode)
+{
+	int r;
+
+	if (is_borrowed(lock) || lock->options.no_fallback || mode == FILELOCK_SHARED)
+		return handle_fail(lock, native_state(lock)->missing, "cannot flock");
+	log_write(FILELOCK_LOG_WARNING, "no flock(2) for %s: a marker serves as the lock",
+	          lock->path);
+	r = registry_change_kind(lock, kind_find(FILELOCK_SOFT));
+	return r < 0 ? handle_fail(lock, r, "cannot fall back to a marker for") : TRY_RACED;
 }
 
 static int native_try(struct filelock *lock, enum filelock_mode mode)
 {
 	int r = try_flock(lock, mode);
 
-	return r == -ENOSYS || r == -EOPNOTSUPP ? fall_back(lock, mode, r) : r;
+	return r == NO_FLOCK ? fall_back(lock, mode) : r;
 }
 
 static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
@@ -307,7 +322,7 @@ static int native_release(struct filelock *lock)
 	struct native *n = native_state(lock);
 	int r;
 
-	if (lock->options.unlink_on_release && check_path(lock) == 0 &&
+	if (lock->options.unlink_on_release && check_path(lock) == PATH_NAMES_OURS &&
 	    sys.unlink(lock->path) < 0 && errno != ENOENT)
 		return handle_fail(lock, -errno, "cannot remove the lock file");
 	r = sys_flock(n->fd, LOCK_UN);
@@ -317,6 +332,13 @@ static int native_release(struct filelock *lock)
 		stir(n);
 	drop(lock);
 	return 0;
+}
+
+static int native_verify(const struct filelock *lock)
+{
+	int names = check_path(lock);
+
+	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
 }
 
 static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
@@ -372,7 +394,7 @@ const struct kind kind_native = {
 	.unwatch = native_unwatch,
 	.abandon = native_abandon,
 	.release = native_release,
-	.verify = check_path,
+	.verify = native_verify,
 	.holder = native_holder,
 	.fd = native_fd,
 	.identity = native_identity,

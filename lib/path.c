@@ -83,16 +83,16 @@ int path_canonical(const char *path, char **ret_path)
 	return 0;
 }
 
-int path_verify(const char *path, dev_t dev, ino_t ino)
+int path_check(const char *path, dev_t dev, ino_t ino)
 {
 	struct stat st;
 	int r = sys_lstat(path, &st);
 
 	if (r == -ENOENT || r == -ENOTDIR)
-		return -ESTALE;
+		return PATH_NAMES_ANOTHER;
 	if (r < 0)
 		return r;
-	return st.st_dev == dev && st.st_ino == ino ? 0 : -ESTALE;
+	return st.st_dev == dev && st.st_ino == ino ? PATH_NAMES_OURS : PATH_NAMES_ANOTHER;
 }
 
 int path_parent(const char *path, char *ret_parent, size_t size)

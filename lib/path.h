@@ -16,8 +16,9 @@ int path_absolute(const char *path, char **ret_path);
  */
 int path_canonical(const char *path, char **ret_path);
 
-/* 0 if the path names this file, -ESTALE if not, or what lstat(2) says. */
-int path_verify(const char *path, dev_t dev, ino_t ino);
+enum path_names { PATH_NAMES_OURS = 0, PATH_NAMES_ANOTHER };
+/* Whether the path names this file: an enum path_names, or an error of lstat(2). */
+int path_check(const char *path, dev_t dev, ino_t ino);
 
 /* The directory of an absolute path, as text. */
 int path_parent(const char *path, char *ret_parent, size_t size);

@@ -232,7 +232,7 @@ static int publish_in_place(const struct filelock *lock, struct draft *draft)
 		r = write_record(lock, fd);
 	if (r == 0)
 		return 0;
-	if (sys_fstat(fd, &st) == 0 && path_verify(lock->path, st.st_dev, st.st_ino) == 0)
+	if (sys_fstat(fd, &st) == 0 && path_check(lock->path, st.st_dev, st.st_ino) == 0)
 		(void)sys_unlink(lock->path);
 	(void)sys_close(fd);
 	draft->fd = -1;
@@ -279,18 +279,17 @@ static int make_probe(const char *path, char **ret_name)
 	                 : r;
 }
 
-int publish_probe_flock(const char *path)
+int publish_probe_flock(const char *path, int *ret_result)
 {
 	char *name;
 	int fd = make_probe(path, &name);
-	int r = fd;
 
 	if (fd >= 0) {
-		r = sys_flock(fd, LOCK_EX | LOCK_NB);
+		*ret_result = sys_flock(fd, LOCK_EX | LOCK_NB);
 		if (name)
 			(void)sys_unlink(name);
 		(void)sys_close(fd);
 	}
 	free(name);
-	return r;
+	return fd < 0 ? fd : 0;
 }

@@ -40,7 +40,7 @@ void draft_drop(struct draft *draft);
 int publish_flock(const char *path, int fd, bool *ret_flocked);
 
 /* A probe for native locks: whether flock(2) works in the directory of path, found out on a file
-   without a name, or with a private one. 0, or an error, also of making a file there. */
-int publish_probe_flock(const char *path);
+   without a name, or with a private one. 0 and what it said, or an error of making that file. */
+int publish_probe_flock(const char *path, int *ret_result);
 
 #endif

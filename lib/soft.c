@@ -246,19 +246,20 @@ static bool is_dead(struct soft *s, const struct stat *st, const struct content 
 	}
 }
 
-static int soft_verify(const struct filelock *lock)
+/* An enum path_names of the file that we hold or judge, or an error. */
+static int check_names(const struct filelock *lock)
 {
 	const struct soft *s = soft_state(lock);
 
-	return path_verify(lock->path, s->identity.dev, s->identity.ino);
+	return path_check(lock->path, s->identity.dev, s->identity.ino);
 }
 
-/* 0 if the path names the file that we hold or judge; RACED; or an error. */
+/* 0, RACED or an error. */
 static int check_path(const struct filelock *lock)
 {
-	int r = soft_verify(lock);
+	int names = check_names(lock);
 
-	return r == -ESTALE ? RACED : r;
+	return names == PATH_NAMES_ANOTHER ? RACED : names;
 }
 
 /* Removes a marker that has reached its lifetime, whoever holds it. */
@@ -350,7 +351,7 @@ static int break_by_rename(const struct filelock *lock)
 
 	(void)snprintf(away, sizeof(away), "%s.break", lock->path);
 	(void)rename(lock->path, away);
-	if (path_verify(away, s->identity.dev, s->identity.ino) == 0)
+	if (path_check(away, s->identity.dev, s->identity.ino) == 0)
 		(void)sys_unlink(away);
 	return RACED;
 }
@@ -464,7 +465,7 @@ static int soft_try(struct filelock *lock, enum filelock_mode mode)
 	if (r < 0)
 		return handle_fail(lock, r, "cannot acquire");
 	if (r != ALIVE)
-		return r == 0 ? 0 : TRY_RACED;
+		return r == 0 ? TRY_HELD : TRY_RACED;
 	/* be ready: then a release is followed by one link(2). Without, it takes longer, no more */
 	if (lock->acquisition.contended)
 		(void)publish_prepare(lock, &s->draft);
@@ -514,22 +515,37 @@ static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
 	return directory || marker;
 }
 
-static int soft_release(struct filelock *lock)
+static int soft_verify(const struct filelock *lock)
+{
+	int names = check_names(lock);
+
+	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
+}
+
+/* Removes the marker, if it is ours still. */
+static int remove_marker(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 	bool listed = s->leftover.path != NULL;
 	int r;
 
 	leftover_begin_removal(&s->leftover);
-	r = soft_verify(lock);
-	if (r == 0)
+	r = check_names(lock);
+	if (r == PATH_NAMES_OURS)
 		r = sys_unlink(lock->path);
 	leftover_end_removal();
-	if (r < 0 && r != -ESTALE) {
-		if (listed)
-			leftover_add(&s->leftover, lock->path, s->identity);
+	if (r < 0 && listed)
+		leftover_add(&s->leftover, lock->path, s->identity);
+	return r < 0 ? r : 0;
+}
+
+static int soft_release(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+	int r = remove_marker(lock);
+
+	if (r < 0)
 		return handle_fail(lock, r, "cannot remove the marker");
-	}
 	/* fails only where there is none */
 	(void)sys_flock(s->fd, LOCK_UN);
 	r = sys_close(s->fd);

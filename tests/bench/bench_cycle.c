@@ -95,14 +95,17 @@ static void measure_batch(struct contender *contender, unsigned cycles)
 	series_add(&contender->us, (double)(bench_now() - begun) / 1e3 / cycles);
 }
 
+/* Shorter than a time slice: a median one is not disturbed by what else the machine does, and
+   what slows the machine down for longer strikes all contenders alike. */
+#define CYCLES 100
+
 static void measure(void)
 {
-	unsigned batches = bench_rounds(600, 20);
-	unsigned cycles = bench_rounds(1000, 100);
+	unsigned batches = bench_rounds(6000, 100);
 
 	for (unsigned batch = 0; batch < batches; batch++)
 		for (unsigned i = 0; i < CONTENDERS; i++)
-			measure_batch(&contenders[(batch + i) % CONTENDERS], cycles);
+			measure_batch(&contenders[(batch + i) % CONTENDERS], CYCLES);
 }
 
 /* The calls of a cycle, counted at the library's door to the system, so that the bare calls

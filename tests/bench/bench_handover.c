@@ -98,13 +98,13 @@ static void hand_over(struct contender *contender)
 static void run_batch(struct contender *contender)
 {
 	bench_place(contender->placed ? cpus[0] : -1);
-	for (unsigned round = 0; round < 40; round++)
+	for (unsigned round = 0; round < 10; round++)
 		hand_over(contender);
 }
 
 static void measure(void)
 {
-	unsigned batches = bench_rounds(100, 2);
+	unsigned batches = bench_rounds(400, 8);
 	unsigned n = CONTENDERS - first_contender;
 
 	for (unsigned batch = 0; batch < batches; batch++)

@@ -82,11 +82,11 @@ static void take_over(struct contender *contender)
 
 static void measure(void)
 {
-	unsigned batches = bench_rounds(100, 4);
+	unsigned batches = bench_rounds(200, 8);
 
 	for (unsigned batch = 0; batch < batches; batch++)
 		for (unsigned i = 0; i < CONTENDERS; i++)
-			for (unsigned round = 0; round < 20; round++)
+			for (unsigned round = 0; round < 10; round++)
 				take_over(&contenders[(batch + i) % CONTENDERS]);
 }
 

@@ -72,6 +72,10 @@ WRAP(int, inotify_init1, -1, (int flags), (flags))
 WRAP(int, inotify_add_watch, -1, (int fd, const char *path, uint32_t mask), (fd, path, mask))
 WRAP(int, inotify_rm_watch, -1, (int fd, int wd), (fd, wd))
 WRAP(int, eventfd, -1, (unsigned initial, int flags), (initial, flags))
+WRAP(int, timerfd_create, -1, (int clock, int flags), (clock, flags))
+WRAP(int, timerfd_settime, -1,
+     (int fd, int flags, const struct itimerspec *at, struct itimerspec *ret_old),
+     (fd, flags, at, ret_old))
 WRAP(int, ppoll, -1,
      (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask),
      (fds, n, timeout, mask))

@@ -42,21 +42,28 @@ void program_say(struct program *program, const char *line)
 	ck_assert_int_eq(write(program->in, text, (size_t)length), length);
 }
 
-void program_expect(struct program *program, const char *line)
+bool program_read(struct program *program, char *line, size_t size)
 {
-	char text[512];
 	size_t length = 0;
+	ssize_t n = 1;
 
-	while (length < sizeof(text) - 1) {
-		ssize_t n = read(program->out, text + length, 1);
-
+	while (length < size - 1) {
+		n = read(program->out, line + length, 1);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0 || text[length] == '\n')
+		if (n <= 0 || line[length] == '\n')
 			break;
 		length++;
 	}
-	text[length] = '\0';
+	line[length] = '\0';
+	return n > 0;
+}
+
+void program_expect(struct program *program, const char *line)
+{
+	char text[512];
+
+	(void)program_read(program, text, sizeof(text));
 	ck_assert_str_eq(text, line);
 }
 

@@ -121,6 +121,8 @@ struct program {
 /* Starts file (looked for in PATH) with arguments that end with NULL, the name first. */
 void program_start(struct program *program, const char *const *arguments);
 void program_say(struct program *program, const char *line); /* adds the newline */
+/* Reads a line, without its end; false: there is none. */
+bool program_read(struct program *program, char *line, size_t size);
 /* Reads a line and compares it. */
 void program_expect(struct program *program, const char *line);
 /* Closes its input, reads the rest of its output, and returns its exit status, or 128 + the
@@ -138,7 +140,8 @@ int program_run(const char *const *arguments);
 	X(mkdir) X(readlink) X(realpath) X(getcwd) X(kill) X(gethostname) X(fcntl_getfd)       \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
 	X(pread) X(pwrite) X(ftruncate) X(futimens) X(linkat) X(fcntl_setsig)                  \
-	X(fcntl_setlease) X(getrandom) X(calloc) X(realloc)
+	X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime) X(calloc)         \
+	X(realloc)
 
 enum fault_call {
 #define FAULT_CALL(name) FAULT_##name,

@@ -1,0 +1,330 @@
+/* Rules 1 to 4 of event.h: whether, how often, when and where a callback is called. */
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "loop.h"
+
+static int refused(struct loop *loop, struct asked *asked, enum filelock_mode mode)
+{
+	errno = 0;
+	ck_assert(!loop_try_ask(loop, asked, mode, -1));
+	return errno;
+}
+
+START_TEST(test_refused_arguments_are_never_called_back)
+{
+	struct loop loop = loop_new();
+	struct loop none = { loop.base, NULL };
+	struct asked asked = { .lock = open_patient("a") };
+	struct asked nothing = { .lock = NULL };
+
+	ck_assert_int_eq(refused(&none, &asked, FILELOCK_EXCLUSIVE), EINVAL);
+	ck_assert_int_eq(refused(&loop, &nothing, FILELOCK_EXCLUSIVE), EINVAL);
+	ck_assert_int_eq(refused(&loop, &asked, (enum filelock_mode)7), EINVAL);
+	errno = 0;
+	ck_assert_ptr_null(evfilelock_acquire(loop.ev, asked.lock, FILELOCK_SHARED, NULL, NULL,
+	                                      &asked));
+	ck_assert_int_eq(errno, EINVAL);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls + nothing.calls, 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_context_without_base_is_refused)
+{
+	errno = 0;
+	ck_assert_ptr_null(evfilelock_new(NULL));
+	ck_assert_int_eq(errno, EINVAL);
+}
+END_TEST
+
+START_TEST(test_second_request_of_a_handle_is_refused)
+{
+	struct loop loop = loop_new();
+	struct loop other = loop_on(loop.base);
+	struct asked first = { .lock = open_patient("a") };
+	struct asked second = { .lock = first.lock };
+
+	loop_ask(&loop, &first, FILELOCK_EXCLUSIVE, -1);
+	ck_assert_int_eq(refused(&loop, &second, FILELOCK_EXCLUSIVE), EALREADY);
+	ck_assert_int_eq(refused(&other, &second, FILELOCK_EXCLUSIVE), EALREADY);
+	ck_assert_int_eq(loop_answer(&loop, &first), 0);
+	loop_drain(&loop);
+	ck_assert_uint_eq(second.calls, 0);
+	ck_assert_uint_eq(filelock_depth(first.lock), 1);
+	filelock_close(first.lock);
+	evfilelock_free(other.ev);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_cancelled_handle_is_busy_until_it_was_told)
+{
+	struct loop loop = loop_new();
+	struct asked first = { .lock = open_patient("a") };
+	struct asked second = { .lock = first.lock };
+
+	loop_ask(&loop, &first, FILELOCK_EXCLUSIVE, -1);
+	evfilelock_cancel(first.request);
+	ck_assert_int_eq(refused(&loop, &second, FILELOCK_EXCLUSIVE), EALREADY);
+	ck_assert_int_eq(loop_answer(&loop, &first), -ECANCELED);
+	loop_ask(&loop, &second, FILELOCK_EXCLUSIVE, -1);
+	ck_assert_int_eq(loop_answer(&loop, &second), 0);
+	ck_assert_uint_eq(first.calls, 1);
+	filelock_close(first.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_other_mode_of_a_held_lock_is_refused)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = hold("a", FILELOCK_SHARED) };
+
+	ck_assert_int_eq(refused(&loop, &asked, FILELOCK_EXCLUSIVE), EDEADLK);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 0);
+	ck_assert_uint_eq(filelock_depth(asked.lock), 1);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_granted_request_is_told_once)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = open_patient("a") };
+
+	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
+	ck_assert(filelock_is_held(asked.lock));
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_overdue_request_is_told_once)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
+	struct asked asked = { .lock = open_patient("a") };
+
+	loop_ask(&loop, &asked, FILELOCK_SHARED, 10);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(asked.result, -ETIMEDOUT);
+	ck_assert(!filelock_is_held(asked.lock));
+	filelock_close(holder);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_cancelled_request_is_told_once)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
+	struct asked asked = { .lock = open_patient("a") };
+
+	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
+	loop_turn(&loop);
+	evfilelock_cancel(asked.request);
+	evfilelock_cancel(asked.request);
+	ck_assert_uint_eq(asked.calls, 0);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(asked.result, -ECANCELED);
+	filelock_close(holder);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_error_of_the_system_is_told_once)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = open_patient("a") };
+
+	ck_assert_int_eq(mkdir(test_path("a"), 0700), 0);
+	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(asked.result, -EISDIR);
+	ck_assert_int_eq(rmdir(test_path("a")), 0);
+	ck_assert_int_eq(loop_acquire(&loop, asked.lock, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_symbolic_link_is_an_error_not_a_wait)
+{
+	struct loop loop = loop_new();
+	struct filelock *lock = open_patient("link");
+
+	ck_assert_int_eq(symlink("target", test_path("link")), 0);
+	ck_assert_int_eq(loop_acquire(&loop, lock, FILELOCK_EXCLUSIVE, -1), -ELOOP);
+	ck_assert_int_ne(access(test_path("target"), F_OK), 0);
+	filelock_close(lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_acquire_and_cancel_never_call_back)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = open_patient("a") };
+
+	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, 0);
+	ck_assert_uint_eq(asked.calls, 0);
+	evfilelock_cancel(asked.request);
+	ck_assert_uint_eq(asked.calls, 0);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(asked.result, -ECANCELED);
+	ck_assert(is_free("a"));
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+static void note_thread(struct asked *asked)
+{
+	*(pthread_t *)asked->arg = pthread_self();
+}
+
+static void *run_loop(void *arg)
+{
+	struct loop *loop = arg;
+	static pthread_t thread;
+
+	thread = pthread_self();
+	return event_base_dispatch(loop->base) == 1 ? &thread : NULL;
+}
+
+START_TEST(test_callback_comes_on_the_thread_that_runs_the_loop)
+{
+	struct loop loop = loop_new();
+	pthread_t thread, told = pthread_self();
+	struct asked asked = { .lock = open_patient("a"), .then = note_thread, .arg = &told };
+	void *looped;
+
+	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
+	ck_assert_int_eq(pthread_create(&thread, NULL, run_loop, &loop), 0);
+	ck_assert_int_eq(pthread_join(thread, &looped), 0);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert(pthread_equal(told, *(pthread_t *)looped));
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_free_tells_all_that_is_pending_before_it_returns)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
+	struct asked asked[5] = { 0 };
+
+	for (unsigned i = 0; i < 5; i++) {
+		asked[i].lock = open_patient(i < 3 ? "a" : "b");
+		loop_ask(&loop, &asked[i], FILELOCK_EXCLUSIVE, i == 1 ? 60000 : -1);
+	}
+	evfilelock_cancel(asked[2].request);
+	evfilelock_free(loop.ev);
+	for (unsigned i = 0; i < 5; i++) {
+		ck_assert_uint_eq(asked[i].calls, 1);
+		ck_assert_int_eq(asked[i].result, -ECANCELED);
+		ck_assert(!filelock_is_held(asked[i].lock));
+		filelock_close(asked[i].lock);
+	}
+	filelock_close(holder);
+	ck_assert(is_free("a") && is_free("b"));
+	loop_drain(&loop);
+	event_base_free(loop.base);
+}
+END_TEST
+
+static void ask_and_free_again(struct asked *asked)
+{
+	struct loop *loop = asked->arg;
+	struct asked another = { .lock = asked->lock };
+
+	ck_assert_int_eq(refused(loop, &another, FILELOCK_EXCLUSIVE), ECANCELED);
+	evfilelock_free(loop->ev);
+}
+
+START_TEST(test_while_freed_a_context_refuses_requests_and_a_second_free_does_nothing)
+{
+	struct loop loop = loop_new();
+	struct asked asked[2] = {
+		{ .lock = open_patient("a"), .then = ask_and_free_again, .arg = &loop },
+		{ .lock = open_patient("b"), .then = ask_and_free_again, .arg = &loop },
+	};
+
+	for (unsigned i = 0; i < 2; i++)
+		loop_ask(&loop, &asked[i], FILELOCK_EXCLUSIVE, -1);
+	evfilelock_free(loop.ev);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_uint_eq(asked[i].calls, 1);
+		ck_assert_int_eq(asked[i].result, -ECANCELED);
+		filelock_close(asked[i].lock);
+	}
+	event_base_free(loop.base);
+}
+END_TEST
+
+static void cancel_own(struct asked *asked)
+{
+	evfilelock_cancel(asked->arg);
+	evfilelock_cancel(asked->arg);
+}
+
+START_TEST(test_cancelling_a_request_inside_its_callback_does_nothing)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = open_patient("a"), .then = cancel_own };
+
+	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
+	asked.arg = asked.request;
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
+	ck_assert_uint_eq(filelock_depth(asked.lock), 1);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_cancelling_and_freeing_nothing_is_fine)
+{
+	evfilelock_cancel(NULL);
+	evfilelock_free(NULL);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "async guarantees", test_refused_arguments_are_never_called_back,
+	        test_context_without_base_is_refused,
+	        test_second_request_of_a_handle_is_refused,
+	        test_cancelled_handle_is_busy_until_it_was_told,
+	        test_other_mode_of_a_held_lock_is_refused, test_granted_request_is_told_once,
+	        test_overdue_request_is_told_once, test_cancelled_request_is_told_once,
+	        test_error_of_the_system_is_told_once,
+	        test_symbolic_link_is_an_error_not_a_wait,
+	        test_acquire_and_cancel_never_call_back,
+	        test_callback_comes_on_the_thread_that_runs_the_loop,
+	        test_free_tells_all_that_is_pending_before_it_returns,
+	        test_while_freed_a_context_refuses_requests_and_a_second_free_does_nothing,
+	        test_cancelling_a_request_inside_its_callback_does_nothing,
+	        test_cancelling_and_freeing_nothing_is_fine));
+}

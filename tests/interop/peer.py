@@ -1,0 +1,94 @@
+"""A peer for test_python.c: Python's filelock on one path, obeying lines on standard input.
+
+    peer.py PATH WITNESS
+
+    acquire SECONDS     held | timeout
+    release             released
+    storm ROUNDS WHO    done
+
+WITNESS is a file with struct witness of support.h: inside, readers, overlaps, entries.
+"""
+
+import mmap
+import struct
+import sys
+import types
+
+
+def load():
+    try:
+        import filelock
+    except ModuleNotFoundError as error:
+        if error.name != "filelock.version":
+            raise
+        # a source folder lacks the module that its build writes
+        version = types.ModuleType("filelock.version")
+        version.version = version.__version__ = "from source"
+        sys.modules["filelock.version"] = version
+        import filelock
+    return filelock
+
+
+class Witness:
+    INSIDE, OVERLAPS, ENTRIES = 0, 8, 12
+
+    def __init__(self, path):
+        with open(path, "r+b") as file:
+            self.map = mmap.mmap(file.fileno(), 0)
+
+    def get(self, at):
+        return struct.unpack_from("=I", self.map, at)[0]
+
+    def put(self, at, value):
+        struct.pack_into("=I", self.map, at, value)
+
+    def add(self, at):
+        self.put(at, self.get(at) + 1)
+
+    def enter(self, who):
+        if self.get(self.INSIDE) != 0:
+            self.add(self.OVERLAPS)
+        self.put(self.INSIDE, who)
+        self.add(self.ENTRIES)
+
+    def leave(self, who):
+        if self.get(self.INSIDE) != who:
+            self.add(self.OVERLAPS)
+        self.put(self.INSIDE, 0)
+
+
+def storm(lock, witness, rounds, who):
+    for _ in range(rounds):
+        with lock:
+            witness.enter(who)
+            witness.leave(who)
+
+
+def obey(words, lock, witness):
+    if words[0] == "acquire":
+        try:
+            lock.acquire(timeout=float(words[1]), poll_interval=0.001)
+        except TimeoutError:  # filelock.Timeout is one
+            return "timeout"
+        return "held"
+    if words[0] == "release":
+        lock.release()
+        return "released"
+    storm(lock, witness, int(words[1]), int(words[2]))
+    return "done"
+
+
+def main():
+    try:
+        filelock = load()
+    except ImportError as error:
+        print("missing", error)
+        return
+    lock = filelock.FileLock(sys.argv[1])
+    witness = Witness(sys.argv[2])
+    print("ready", getattr(filelock, "__version__", "unknown"), flush=True)
+    for line in sys.stdin:
+        print(obey(line.split(), lock, witness), flush=True)
+
+
+main()
