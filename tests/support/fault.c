@@ -95,6 +95,19 @@ static int wrapped_close(int fd)
 	return -1;
 }
 
+static int64_t shift;
+
+static int64_t shifted_date(void)
+{
+	return real.date() + shift;
+}
+
+void date_shift(int64_t by)
+{
+	fault_watch();
+	shift = by;
+}
+
 void fault_watch(void)
 {
 	if (sys.open == wrapped_open)
@@ -102,6 +115,7 @@ void fault_watch(void)
 	real = sys;
 #define INSTALL(name) sys.name = wrapped_##name;
 	FAULT_CALLS(INSTALL)
+	sys.date = shifted_date;
 #undef INSTALL
 }
 

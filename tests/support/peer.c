@@ -189,7 +189,7 @@ static int run_open(void *arg)
 		options.on_wait = give_notice;
 		options.on_wait_ms = 3600000;
 	}
-	return filelock_open(current.path, FILELOCK_NATIVE, &options, &lock);
+	return filelock_open(current.path, test_kind, &options, &lock);
 }
 
 static int run_acquire(void *arg)

@@ -42,11 +42,21 @@ static void make_base(void)
 	base_owner = getpid();
 }
 
+/* The environment's FILELOCK_TEST_KIND: the same cases for another kind. */
+static void choose_kind(void)
+{
+	const char *name = getenv("FILELOCK_TEST_KIND");
+
+	if (name && strcmp(name, "soft") == 0)
+		test_kind = FILELOCK_SOFT;
+}
+
 int support_main(Suite *suite)
 {
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
+	choose_kind();
 	make_base();
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
@@ -192,10 +202,12 @@ unsigned test_watches(void)
 	return over_descriptors(count_watches);
 }
 
+enum filelock_kind test_kind = FILELOCK_NATIVE;
+
 struct filelock *test_open(const char *path, const struct filelock_options *options)
 {
 	struct filelock *lock = NULL;
-	int r = filelock_open(path, FILELOCK_NATIVE, options, &lock);
+	int r = filelock_open(path, test_kind, options, &lock);
 
 	ck_assert_msg(r == 0, "filelock_open: %s", filelock_last_error(NULL));
 	return lock;

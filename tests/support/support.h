@@ -63,6 +63,9 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
 unsigned test_descriptors(void);
 unsigned test_watches(void);
 
+/* The kind of lock that test_open and peer_open open; a peer has that of its start. */
+extern enum filelock_kind test_kind;
+
 /* Opens, or fails the test. */
 struct filelock *test_open(const char *path, const struct filelock_options *options);
 
@@ -166,6 +169,8 @@ const char *fault_name(enum fault_call call);
 /* From now on the library's clock stands at `now` and moves only by hand. */
 void clock_fake(int64_t now);
 void clock_advance(int64_t by);
+/* The date that the library sees is off by so many nanoseconds. */
+void date_shift(int64_t by);
 
 /* A witness of exclusion, in test_shared memory. Who: 1 … 255. */
 struct witness {
