@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#define SOON 5000000 /* ns */
+
 int alarms_reserve(struct alarms *alarms)
 {
 	uint32_t size = alarms->size ? alarms->size * 2 : 16;
@@ -58,9 +60,10 @@ static void settle(struct alarms *alarms, struct alarm *alarm, uint32_t slot)
 	place(alarms, alarm, slot);
 }
 
-void alarms_set(struct alarms *alarms, struct alarm *alarm, int64_t at)
+void alarms_set(struct alarms *alarms, struct alarm *alarm, int64_t at, int64_t now)
 {
 	alarm->at = at;
+	alarm->precise = at - now <= SOON;
 	settle(alarms, alarm, alarm->slot ? alarm->slot : ++alarms->count);
 }
 

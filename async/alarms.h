@@ -14,6 +14,7 @@ struct alarm {
 	int64_t at;
 	uint32_t slot; /* in the heap, from 1; 0: not set */
 	bool is_deadline; /* of a request; else a queue's next step */
+	bool precise;     /* was set for soon, when a millisecond matters */
 };
 
 struct alarms {
@@ -28,7 +29,7 @@ int alarms_reserve(struct alarms *alarms);
 void alarms_unreserve(struct alarms *alarms);
 void alarms_free(struct alarms *alarms);
 
-void alarms_set(struct alarms *alarms, struct alarm *alarm, int64_t at);
+void alarms_set(struct alarms *alarms, struct alarm *alarm, int64_t at, int64_t now);
 /* Idempotent. */
 void alarms_unset(struct alarms *alarms, struct alarm *alarm);
 

@@ -89,8 +89,10 @@ void request_complete(struct evfilelock_request *request, int result);
 void pass_on_timer(evutil_socket_t fd, short events, void *arg);
 /* Takes the timer back, also if it has fired in this turn and is to run yet. */
 void pass_disarm(struct evfilelock *ev);
-/* Sets the timer, and listens to the watcher, as what is pending demands. */
-void pass_arm(struct evfilelock *ev);
+/* Sets the timer, and listens to the watcher, as what is pending demands. False: no memory. */
+bool pass_arm(struct evfilelock *ev);
+/* The same where there is nobody to tell. */
+void pass_arm_surely(struct evfilelock *ev);
 
 /* event.c */
 void context_destroy(struct evfilelock *ev);

@@ -84,7 +84,7 @@ static struct evfilelock_request *request_new(struct evfilelock *ev, struct file
 }
 
 /* Puts a request that has begun where it belongs. */
-static int request_enlist(struct evfilelock_request *request)
+static int request_enlist(struct evfilelock_request *request, int64_t now)
 {
 	struct evfilelock *ev = request->ev;
 	struct queue *queue;
@@ -98,8 +98,19 @@ static int request_enlist(struct evfilelock_request *request)
 		return -ENOMEM;
 	queue_append(queue, request);
 	if (request->deadline.at != FILELOCK_NEVER)
-		alarms_set(&ev->alarms, &request->deadline, request->deadline.at);
+		alarms_set(&ev->alarms, &request->deadline, request->deadline.at, now);
 	return 0;
+}
+
+static void request_unlist(struct evfilelock_request *request)
+{
+	struct evfilelock *ev = request->ev;
+
+	if (request->queue)
+		queue_leave(request);
+	else
+		list_remove(&ev->prompt, request);
+	alarms_unset(&ev->alarms, &request->deadline);
 }
 
 static int check_request(const struct evfilelock *ev, const struct filelock *lock,
@@ -130,25 +141,30 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
                                                            evfilelock_cb cb, void *arg)
 {
 	struct evfilelock_request *request = NULL;
+	int64_t now = filelock_now();
 	int64_t deadline;
 	int r = -check_request(ev, lock, timeout, cb);
 
 	if (r < 0)
 		goto failed;
-	deadline = filelock_deadline(filelock_now(), timeout_ns(timeout));
+	deadline = filelock_deadline(now, timeout_ns(timeout));
 	request = request_new(ev, lock, deadline, cb, arg);
 	r = request ? filelock_begin(lock, mode, deadline, &ev->driver, request) : -ENOMEM;
 	if (r < 0)
 		goto failed;
-	r = request_enlist(request);
+	r = request_enlist(request, now);
 	if (r < 0) {
 		(void)filelock_give_up(lock, r);
 		goto failed;
 	}
+	if (!ev->running && !pass_arm(ev)) {
+		request_unlist(request);
+		(void)filelock_give_up(lock, -ENOMEM);
+		r = -ENOMEM;
+		goto failed;
+	}
 	ev->pending++;
 	filelock_ref(lock);
-	if (!ev->running)
-		pass_arm(ev);
 	return request;
 
 failed:
@@ -170,7 +186,7 @@ FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
 		return;
 	request_cancel(request);
 	if (!ev->running && !ev->freeing)
-		pass_arm(ev);
+		pass_arm_surely(ev);
 }
 
 FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
@@ -190,7 +206,7 @@ FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])
 			(void)event_priority_set(events[i], priority);
-	pass_arm(ev);
+	pass_arm_surely(ev);
 	return 0;
 }
 

@@ -26,7 +26,6 @@
 #define MOST_COMPLETIONS 256
 #define LONGEST_PASS 1000000 /* ns */
 #define AT_ONCE INT64_MIN
-#define SHORT_DELAY 5000000 /* ns */
 
 void request_complete(struct evfilelock_request *request, int result)
 {
@@ -107,7 +106,7 @@ static bool serve_first(struct queue *queue)
 	if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
 		queue->refused_at = ev->now;
 	if (r > 0) {
-		alarms_set(&ev->alarms, &queue->poll, until);
+		alarms_set(&ev->alarms, &queue->poll, until, ev->now);
 		return until <= ev->now;
 	}
 	queue_leave(request);
@@ -189,7 +188,16 @@ static void run(struct evfilelock *ev, unsigned completions)
 	if (ev->freeing)
 		context_destroy(ev);
 	else
-		pass_arm(ev);
+		pass_arm_surely(ev);
+}
+
+/* Keeps the timer in libevent's heap, so that setting it after the callbacks needs no memory. */
+static void keep_timer(struct evfilelock *ev)
+{
+	static const struct timeval later = { 3600, 0 };
+
+	if (event_add(ev->timer, &later) == 0)
+		ev->armed = FILELOCK_NEVER - 1;
 }
 
 void pass_on_timer(evutil_socket_t fd, short events, void *arg)
@@ -201,6 +209,7 @@ void pass_on_timer(evutil_socket_t fd, short events, void *arg)
 	if (filelock_watcher_is_foreign(ev->watcher))
 		return;
 	pass_disarm(ev);
+	keep_timer(ev);
 	ev->next_born = ++ev->pass;
 	run(ev, MOST_COMPLETIONS - 1);
 }
@@ -247,13 +256,17 @@ static void listen_if_watched(struct evfilelock *ev)
 	ev->listening = ev->readable && event_add(ev->readable, NULL) == 0;
 }
 
-static int64_t next_pass(const struct evfilelock *ev)
+static int64_t next_pass(const struct evfilelock *ev, bool *ret_precise)
 {
 	const struct alarm *alarm = alarms_first(&ev->alarms);
 
+	*ret_precise = false;
 	if (ev->prompt.first || ev->first_ready)
 		return AT_ONCE;
-	return alarm ? alarm->at : FILELOCK_NEVER;
+	if (!alarm)
+		return FILELOCK_NEVER;
+	*ret_precise = alarm->precise;
+	return alarm->at;
 }
 
 /* libevent's timers are late by milliseconds on most bases; short delays are worth two system
@@ -280,28 +293,33 @@ static bool arm_coarsely(struct evfilelock *ev, int64_t delay)
 	return event_add(ev->timer, &after) == 0;
 }
 
-void pass_arm(struct evfilelock *ev)
+bool pass_arm(struct evfilelock *ev)
 {
-	int64_t at = next_pass(ev);
+	bool precise;
+	int64_t at = next_pass(ev, &precise);
 	int64_t delay = 0;
 	int64_t now;
 
 	if (filelock_watcher_is_foreign(ev->watcher))
-		return;
+		return false;
 	listen_if_watched(ev);
 	if (at == ev->armed)
-		return;
+		return true;
 	pass_disarm(ev);
-	ev->armed = at;
 	if (at == FILELOCK_NEVER)
-		return;
+		return true;
 	now = filelock_now();
 	if (at > now)
 		delay = at - now;
-	if (delay > 0 && delay <= SHORT_DELAY && arm_precisely(ev, at))
-		return;
-	if (arm_coarsely(ev, delay) || arm_precisely(ev, now + delay))
-		return;
-	/* without memory for a timer nor for a descriptor: at once, rather than never */
-	event_active(ev->timer, EV_TIMEOUT, 1);
+	if ((delay > 0 && precise && arm_precisely(ev, at)) ||
+	    arm_coarsely(ev, delay) || arm_precisely(ev, now + delay))
+		ev->armed = at;
+	return ev->armed == at;
+}
+
+void pass_arm_surely(struct evfilelock *ev)
+{
+	/* without memory for a timer nor for a descriptor: in this turn, rather than never */
+	if (!pass_arm(ev) && !filelock_watcher_is_foreign(ev->watcher))
+		event_active(ev->timer, EV_TIMEOUT, 1);
 }

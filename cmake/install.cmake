@@ -24,9 +24,12 @@ function(filelock_pkgconfig name)
 			string(PREPEND pc_${dir} "\${prefix}/")
 		endif()
 	endforeach()
+	# not Requires.private, for which pkg-config would want SQLite's headers everywhere
+	list(JOIN FILELOCK_SQLITE3_STATIC_LDFLAGS " " pc_private)
+	string(STRIP "-pthread ${pc_private}" pc_private)
 	set(pc_also "")
 	if(NOT FILELOCK_BUILD_SHARED) # then everybody links statically, with --static or without
-		set(pc_also " -pthread")
+		set(pc_also " ${pc_private}")
 	endif()
 	set(prefix @CMAKE_INSTALL_PREFIX@)
 	set(half ${PROJECT_BINARY_DIR}/${name}.pc.in)

@@ -1,12 +1,14 @@
-# filelock_library(NAME DIRECTORY dir HEADERS h... [EXPORT_NAME name] [USES targets...])
+# filelock_library(NAME DIRECTORY dir HEADERS h... [EXPORT_NAME name] [USES targets...]
+#                  [PRIVATE_USES targets...])
 #
 # Makes of the sources in DIRECTORY, compiled once:
 #   NAME_shared    filelock::EXPORT_NAME; exports what the script DIRECTORY/NAME.map.in says
 #   NAME_static    filelock::EXPORT_NAME_static, and EXPORT_NAME if there is no shared one
 #   NAME_internal  for the tests, which may use what is hidden; never installed
-# USES names another such library by its NAME, or any target.
+# USES names another such library by its NAME, or any target; PRIVATE_USES what its own headers do
+# not mention.
 function(filelock_library name)
-	cmake_parse_arguments(arg "" "DIRECTORY;EXPORT_NAME" "HEADERS;USES" ${ARGN})
+	cmake_parse_arguments(arg "" "DIRECTORY;EXPORT_NAME" "HEADERS;USES;PRIVATE_USES" ${ARGN})
 	if(NOT arg_EXPORT_NAME)
 		set(arg_EXPORT_NAME ${name})
 	endif()
@@ -29,6 +31,8 @@ function(filelock_library name)
 			target_link_libraries(${name}_objects PRIVATE ${used})
 		endif()
 	endforeach()
+
+	target_link_libraries(${name}_objects PRIVATE ${arg_PRIVATE_USES})
 
 	if(FILELOCK_BUILD_SHARED)
 		filelock_flavour(${name} shared SHARED $<TARGET_OBJECTS:${name}_objects>)
@@ -85,7 +89,7 @@ function(filelock_flavour name flavour type)
 		target_link_options(${target} PUBLIC
 			$<BUILD_INTERFACE:-fsanitize=${FILELOCK_SANITIZE}>)
 	endif()
-	target_link_libraries(${target} PRIVATE Threads::Threads)
+	target_link_libraries(${target} PRIVATE Threads::Threads ${arg_PRIVATE_USES})
 	foreach(used IN LISTS arg_USES)
 		if(TARGET ${used}_${flavour})
 			set(used ${used}_${flavour})

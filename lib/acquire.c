@@ -77,6 +77,9 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 		return handle_fail(lock, -EALREADY, "cannot acquire");
 	if (lock->depth > 0 && lock->mode != mode)
 		return handle_fail(lock, -EDEADLK, "cannot acquire in another mode");
+	if (lock->depth > 0 && mode == FILELOCK_EXCLUSIVE && lock->kind->nests_in_thread &&
+	    !registry_holds_here(lock))
+		return handle_fail(lock, -EDEADLK, "cannot nest in another thread");
 	*a = (struct acquisition){ .driver = driver, .arg = arg, .deadline = deadline,
 		                   .mode = (unsigned char)mode, .pending = true };
 	return 0;
@@ -160,7 +163,10 @@ static int64_t next_delay(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 	int64_t interval = poll_interval(lock);
+	int64_t most = lock->kind->retry_delay ? lock->kind->retry_delay(lock) : 0;
 
+	if (most > 0 && most < interval)
+		interval = most;
 	if (a->quick > 0) {
 		a->quick--;
 		return 0;

@@ -16,6 +16,7 @@
 	X(EAGAIN, "somebody else holds the lock")                                    \
 	X(EALREADY, "an asynchronous request for this handle is pending")            \
 	X(EBADF, "the descriptor is not open")                                       \
+	X(EBADMSG, "the file is neither empty nor an SQLite database")               \
 	X(EBUSY, "this handle holds the lock: release it instead")                     \
 	X(ECANCELED, "the wait was cancelled")                                       \
 	X(EDEADLK, "this thread or handle would wait for itself")                    \

@@ -72,6 +72,7 @@ static const char *differing_option(const struct filelock_options *a,
 	DIFFERS(two_line_marker)
 	DIFFERS(no_fallback)
 	DIFFERS(keep_on_exit)
+	DIFFERS(any_extension)
 #undef DIFFERS
 	return NULL;
 }
@@ -84,12 +85,14 @@ static void destroy(struct filelock *lock, bool registered)
 	}
 	if (lock->depth > 0)
 		registry_remove_held(lock);
+	if (lock->kind->close)
+		lock->kind->close(lock);
 	failure_clear(&lock->failure);
 	free(lock->path);
 	free(lock);
 }
 
-/* Takes over path. */
+/* Takes over path. A failure is the thread's, as of open_failure. */
 static int make_handle(const struct kind *kind, char *path, int borrowed,
                        const struct filelock_options *options, struct filelock **ret_lock)
 {
@@ -97,6 +100,7 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 	int r;
 
 	if (!lock) {
+		(void)open_failure(-ENOMEM, path, "cannot open", NULL);
 		free(path);
 		return -ENOMEM;
 	}
@@ -110,6 +114,7 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 	if (r == 0)
 		r = registry_add(lock);
 	if (r < 0) {
+		(void)open_failure(r, path, "cannot open", lock->failure.detail);
 		destroy(lock, false);
 		return r;
 	}
@@ -184,10 +189,11 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
 	if (r < 0)
 		return r;
 	r = make_path(path, checked.singleton, &absolute);
-	if (r == 0)
-		r = make_handle(table, absolute, -1, &checked, &lock);
 	if (r < 0)
 		return open_failure(r, path, "cannot open", NULL);
+	r = make_handle(table, absolute, -1, &checked, &lock);
+	if (r < 0)
+		return r;
 	if (checked.singleton)
 		return share_handle(lock, ret_lock);
 	*ret_lock = lock;
@@ -209,9 +215,9 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
 	if (r < 0)
 		return r;
 	name = sys_format("fd %d", fd);
-	r = name ? make_handle(kind_find(FILELOCK_NATIVE), name, fd, &checked, ret_lock)
-	         : -ENOMEM;
-	return r < 0 ? open_failure(r, "a descriptor", "cannot open", NULL) : 0;
+	if (!name)
+		return open_failure(-ENOMEM, "a descriptor", "cannot open", NULL);
+	return make_handle(kind_find(FILELOCK_NATIVE), name, fd, &checked, ret_lock);
 }
 
 FILELOCK_API void filelock_ref(struct filelock *lock)

@@ -23,10 +23,17 @@ struct kind {
 	const char *name;
 	size_t state_size; /* of kind_state(lock), zeroed at open */
 
+	bool nests_in_thread; /* an exclusive hold nests only in the thread that took it */
+
 	/* Checks the options and sets the state up; touches no file. May be NULL. */
 	int (*open)(struct filelock *lock);
+	/* The handle goes, unlocked: frees what an abandoned one still has. May be NULL. */
+	void (*close)(struct filelock *lock);
 	/* One attempt that does not block. On failure other than busy nothing is kept. */
 	int (*try)(struct filelock *lock, enum filelock_mode mode);
+	/* After a busy try: the longest wait, in ns, before the next one, watch or no watch; 0: the
+	   poll interval. May be NULL. */
+	int64_t (*retry_delay)(const struct filelock *lock);
 	/* Watches what stirs when the lock comes free. 1: newly; 0: it does already; or an
 	   error: only poll. After a try that was busy. */
 	int (*watch)(struct filelock *lock, struct filelock_watcher *watcher);
@@ -51,6 +58,7 @@ struct kind {
 
 extern const struct kind kind_native;
 extern const struct kind kind_soft;
+extern const struct kind kind_readwrite;
 
 /* Room for the state of any kind: a handle may become one of another kind. */
 size_t kind_state_size(void);

@@ -3,6 +3,7 @@
 static const struct kind *const kinds[] = {
 	&kind_native,
 	&kind_soft,
+	&kind_readwrite,
 };
 
 size_t kind_state_size(void)

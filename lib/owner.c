@@ -1,5 +1,5 @@
 /*
- * owner.c - who holds a flock(2), and what is known of a process.
+ * owner.c - who holds a flock(2) or a record lock, and what is known of a process.
  *
  * What /proc/locks cannot tell is "unknown", never a guess:
  *   - it leaves out the locks of processes that have no pid in the PID namespace of that /proc. So
@@ -38,6 +38,7 @@ struct target {
 	struct proc_device device;
 	bool device_known; /* else device is stat(2)'s, perhaps another one */
 	bool complete;     /* every lock on it would be listed */
+	const struct owner_records *records; /* NULL: flock(2) is asked about */
 };
 
 /* /proc may be missing, hidden, or refuse us; other errors are the caller's to know. */
@@ -153,6 +154,22 @@ static int match(const struct target *target, const struct proc_lock *lock)
 	return target->device_known ? 0 : FILELOCK_EUNKNOWNHOLDER;
 }
 
+/* Whether a line is about a lock of the type that is asked about. */
+static bool parse(const struct target *target, const char *line, struct proc_lock *ret)
+{
+	const struct owner_records *records = target->records;
+	struct proc_record record;
+
+	if (!records)
+		return proc_parse_lock(line, ret);
+	if (!proc_parse_record(line, &record) || record.last < records->first ||
+	    record.first > records->last ||
+	    (records->except && record.lock.pid == records->except))
+		return false;
+	*ret = record.lock;
+	return true;
+}
+
 /* One pass over /proc/locks; *ret_reads: how many reads it took. */
 static int scan(const struct target *target, struct proc_lock *ret, size_t *ret_reads)
 {
@@ -165,7 +182,7 @@ static int scan(const struct target *target, struct proc_lock *ret, size_t *ret_
 	if (r < 0)
 		return unknown_unless_exhausted(r);
 	while (result != 0 && (r = proc_lines_next(&lines, &line)) > 0) {
-		int matched = proc_parse_lock(line, &lock) ? match(target, &lock) : 0;
+		int matched = parse(target, line, &lock) ? match(target, &lock) : 0;
 
 		if (matched == 1 && lock.pid > 0) {
 			*ret = lock;
@@ -210,9 +227,10 @@ static bool is_alive(pid_t pid)
 	return !owner_read_process(pid, &process) || process.state != 'Z' || process.threads > 1;
 }
 
-int owner_of_flock(int fd, struct filelock_owner *ret_owner)
+static int find_owner(int fd, const struct owner_records *records,
+                      struct filelock_owner *ret_owner)
 {
-	struct target target = { 0 };
+	struct target target = { .records = records };
 	struct proc_lock lock = { 0 };
 	int r = find_target(fd, &target);
 
@@ -228,6 +246,17 @@ int owner_of_flock(int fd, struct filelock_owner *ret_owner)
 	ret_owner->ours = lock.pid == getpid();
 	owner_describe_process(ret_owner, lock.pid);
 	return 0;
+}
+
+int owner_of_flock(int fd, struct filelock_owner *ret_owner)
+{
+	return find_owner(fd, NULL, ret_owner);
+}
+
+int owner_of_records(int fd, const struct owner_records *records,
+                     struct filelock_owner *ret_owner)
+{
+	return find_owner(fd, records, ret_owner);
 }
 
 static bool read_boot_time(int64_t *ret)

@@ -24,6 +24,18 @@ bool owner_knows_pids(void);
 int64_t owner_start_time(pid_t pid);
 bool owner_read_process(pid_t pid, struct proc_process *ret);
 
+/* Record locks, fcntl(2), that cover any of the bytes first to last, both included, but for those
+   of a process that is not meant (0: all are). */
+struct owner_records {
+	uint64_t first, last;
+	pid_t except;
+};
+
+/* The same for record locks: the lines POSIX. fd must be an O_PATH one: closing another kind drops
+   this process's record locks on the file. */
+int owner_of_records(int fd, const struct owner_records *records,
+                     struct filelock_owner *ret_owner);
+
 /* Fills in host and start time of a process of this machine, as far as they are known. */
 void owner_describe_process(struct filelock_owner *owner, pid_t pid);
 

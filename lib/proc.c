@@ -109,22 +109,42 @@ static bool take_mode(const char **text, enum filelock_mode *ret)
 	return true;
 }
 
+/* The line up to its inode; after it *line stands at the range. */
+static bool take_lock(const char **line, const char *type, struct proc_lock *ret)
+{
+	uint64_t number;
+
+	skip_spaces(line);
+	if (!take_number(line, 10, UINT64_MAX, &number) || !take_char(line, ':'))
+		return false;
+	skip_spaces(line);
+	/* "-> FLOCK" is a waiter; the word after the type says ADVISORY, always */
+	return take_word(line, type) && skip_word(line) && take_mode(line, &ret->mode) &&
+	       take_pid(line, &ret->pid) && take_device(line, 16, &ret->device) &&
+	       take_char(line, ':') && take_number(line, 10, UINT64_MAX, &ret->inode);
+}
+
 bool proc_parse_lock(const char *line, struct proc_lock *ret)
 {
 	struct proc_lock lock = { 0 };
-	uint64_t number;
 
-	skip_spaces(&line);
-	if (!take_number(&line, 10, UINT64_MAX, &number) || !take_char(&line, ':'))
-		return false;
-	skip_spaces(&line);
-	/* "-> FLOCK" is a waiter; the word after FLOCK says ADVISORY, always */
-	if (!take_word(&line, "FLOCK") || !skip_word(&line) ||
-	    !take_mode(&line, &lock.mode) || !take_pid(&line, &lock.pid) ||
-	    !take_device(&line, 16, &lock.device) || !take_char(&line, ':') ||
-	    !take_number(&line, 10, UINT64_MAX, &lock.inode))
+	if (!take_lock(&line, "FLOCK", &lock))
 		return false;
 	*ret = lock;
+	return true;
+}
+
+bool proc_parse_record(const char *line, struct proc_record *ret)
+{
+	struct proc_record record = { .last = UINT64_MAX };
+
+	if (!take_lock(&line, "POSIX", &record.lock) || !take_char(&line, ' ') ||
+	    !take_number(&line, 10, UINT64_MAX, &record.first) || !take_char(&line, ' '))
+		return false;
+	if (strncmp(line, "EOF", 3) != 0 &&
+	    !take_number(&line, 10, UINT64_MAX, &record.last))
+		return false;
+	*ret = record;
 	return true;
 }
 

@@ -25,6 +25,13 @@ struct proc_lock {
 /* False also for other types of locks, and for one that is waited for ("->"). */
 bool proc_parse_lock(const char *line, struct proc_lock *ret);
 
+/* The same for a record lock, fcntl(2): a line POSIX. Of bytes first to last, both included. */
+struct proc_record {
+	struct proc_lock lock;
+	uint64_t first, last; /* UINT64_MAX: to the end of the file, however long it gets */
+};
+bool proc_parse_record(const char *line, struct proc_record *ret);
+
 /* A line of /proc/PID/mountinfo, proc_pid_mountinfo(5): the mount's number and its device. */
 bool proc_parse_mount(const char *line, uint64_t *ret_id, struct proc_device *ret_device);
 

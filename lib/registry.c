@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "database.h"
 #include "leftover.h"
 #include "sys.h"
 #include "wait.h"
@@ -67,14 +68,16 @@ static void before_fork(void)
 	wait_before_fork();
 	leftover_before_fork();
 	log_before_fork();
+	database_before_fork();
 }
 
 static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
+	database_after_fork(false);
 	log_after_fork();
 	leftover_after_fork(false);
-	wait_after_fork();
+	wait_after_fork_parent();
 	leave();
 }
 
@@ -117,9 +120,10 @@ static void after_fork_child(void)
 	for (struct filelock *lock = registry.handles; lock; lock = lock->next)
 		lock->kind->forget(lock);
 	replace_descriptors();
+	database_after_fork(true);
 	log_after_fork();
 	leftover_after_fork(true);
-	wait_after_fork();
+	wait_after_fork_child();
 	leave();
 	errno = saved;
 }
@@ -259,6 +263,11 @@ void registry_remove_held(struct filelock *lock)
 	enter();
 	hash_remove(&registry.held, &lock->held.node);
 	leave();
+}
+
+bool registry_holds_here(const struct filelock *lock)
+{
+	return lock->held.thread == thread_number();
 }
 
 bool registry_holds_elsewhere(const struct filelock *lock, struct identity identity)

@@ -29,6 +29,8 @@ bool registry_close(struct filelock *lock);
 /* Held locks, so that a thread does not wait for itself for ever. */
 void registry_add_held(struct filelock *lock, struct identity identity);
 void registry_remove_held(struct filelock *lock);
+/* Whether this thread took the lock that the handle holds. */
+bool registry_holds_here(const struct filelock *lock);
 /* Whether this thread holds a lock on that file through another handle. */
 bool registry_holds_elsewhere(const struct filelock *lock, struct identity identity);
 

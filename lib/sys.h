@@ -35,6 +35,9 @@ struct sys_table {
 	int (*unlink)(const char *path);
 	int (*linkat)(int from_fd, const char *from, int to_fd, const char *to, int flags);
 	int (*mkdir)(const char *path, mode_t mode);
+	int (*mknod)(const char *path, mode_t mode, dev_t device);
+	int (*utimensat)(int directory, const char *path, const struct timespec times[2],
+	                 int flags);
 	ssize_t (*readlink)(const char *path, char *buffer, size_t size);
 	char *(*realpath)(const char *path, char *resolved);
 	char *(*getcwd)(char *buffer, size_t size);

@@ -114,7 +114,9 @@ FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher
 
 FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)
 {
-	struct itimerspec when = { .it_value = { at / 1000000000, at % 1000000000 } };
+	/* zero would disarm it: timerfd_settime(2) */
+	int64_t time = at > 0 ? at : 1;
+	struct itimerspec when = { .it_value = { time / 1000000000, time % 1000000000 } };
 	int fd;
 
 	if (watcher->timer.fd < 0) {
@@ -321,6 +323,8 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 	for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= length;) {
 		const struct inotify_event *event = (const void *)(buffer + at);
 
+		if (at + (ssize_t)(sizeof(*event) + event->len) > length)
+			break;
 		take_event(watcher, event);
 		at += (ssize_t)(sizeof(*event) + event->len);
 	}

@@ -55,6 +55,29 @@
  * delayed between judging and breaking may remove the marker of the next holder. filelock_verify
  * tells. Python 3.25.2 recovers two-line markers only: see two_line_marker.
  *
+ * Read/write locks (FILELOCK_READWRITE). The lock file is an SQLite database, normally an empty
+ * file, named *.db; its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and
+ * later) and with any SQLite transaction. A waiting writer keeps new readers out and is let in when
+ * the last one leaves. No SQL is run, no byte of the file is changed, nothing is removed (so
+ * unlink_on_release is -EINVAL). Setting the file's times is how waiters are woken.
+ *   - The file must be empty or a database (-EBADMSG) that is not in WAL mode (FILELOCK_EWAL)
+ *     and has no journal beside it (FILELOCK_EJOURNAL). One that we may only read serves shared
+ *     locks only (-EACCES, -EROFS). Errors of SQLite are the nearest errno, with its own words
+ *     in filelock_last_error.
+ *   - An exclusive hold nests only in the thread that took it (-EDEADLK); any thread may release.
+ *   - Python makes one lock of all ReadWriteLocks on a path in a process by default; here two
+ *     handles exclude each other, unless the option singleton makes them one, whose holders nest.
+ *   - In a child made by fork(2) a new handle on a database that the parent had locked is
+ *     refused (FILELOCK_EFORKED_DATABASE) until exec(3): SQLite's memory of the parent's locks
+ *     is copied, the locks are not.
+ *   - Record locks belong to the process, and SQLite alone knows how to keep them: if anything
+ *     else in this process closes a descriptor of the database file, or a second copy of the
+ *     SQLite library (linked statically, or with other symbol names) uses it, the locks of
+ *     this process on it are gone without a sign. Do not open that file otherwise.
+ *   - Readers of one process that never all leave can keep a writer of another process out if
+ *     they are not ours (SQLite grants them without looking); ours look.
+ *   - Built without SQLite, filelock_open says -ENOSYS.
+ *
  * Caveats
  *   - Overlapping shared holders can keep an exclusive waiter out for ever: flock(2) has no
  *     queue that would stop new ones. FILELOCK_READWRITE is the kind that does not starve writers.
@@ -88,7 +111,11 @@ enum filelock_kind {
 
 	/* A marker file: the lock is its existence, its record says who holds it. For file systems
 	   without a usable flock(2), and with Python's SoftFileLock. See "Soft locks". */
-	FILELOCK_SOFT = 1
+	FILELOCK_SOFT = 1,
+
+	/* Many readers or one writer, whom no reader can starve: the locks of an SQLite
+	   database, which they share with Python's ReadWriteLock. See "Read/write locks". */
+	FILELOCK_READWRITE = 2
 };
 
 enum filelock_mode {
@@ -110,7 +137,13 @@ enum filelock_mode {
 	X(FILELOCK_EUNKNOWNHOLDER, -4099,                                                      \
 	  "the system does not say who holds the lock, if anybody does")                       \
 	X(FILELOCK_ENOLIFETIME, -4100,                                                         \
-	  "a lock of this kind cannot expire: lifetime_ms is for soft locks only")
+	  "a lock of this kind cannot expire: lifetime_ms is for soft locks only")             \
+	X(FILELOCK_EFORKED_DATABASE, -4110,                                                    \
+	  "the parent process had the database locked at the fork: exec before using it")     \
+	X(FILELOCK_EWAL, -4111,                                                                \
+	  "the database is in WAL mode, in which its locks exclude nobody")                   \
+	X(FILELOCK_EJOURNAL, -4112,                                                            \
+	  "a journal lies beside the database: let SQLite recover it first")
 
 enum filelock_error {
 #define FILELOCK_ERROR_CODE(name, value, text) name = value,
@@ -160,8 +193,8 @@ struct filelock_options {
 	   exclude each other. */
 	bool singleton;
 
-	/* Remove the lock file when the lock is released: only while we hold it, and only
-	   while the path names the file that we hold. Unsafe with peers that do not check, once
+	/* Remove the lock file when the lock is released: only while we hold it, as the last of
+	   its shared holders, and only while the path names the file that we hold. Unsafe with peers that do not check, once
 	   they have the lock, that the path still names their file, as flock(1) does not: one
 	   of them may hold the removed file while another holds its successor. */
 	bool unlink_on_release;
@@ -196,10 +229,13 @@ struct filelock_options {
 	/* Soft: leave the marker when the process exits (exit(3), the end of main) while it holds
 	   the lock. Otherwise it is removed then; never in a forked child. */
 	bool keep_on_exit;
+
+	/* FILELOCK_READWRITE: the path need not end in .db. */
+	bool any_extension;
 };
 #define FILELOCK_OPTIONS_INIT                                                                  \
 	{ sizeof(struct filelock_options), 0, 0, false, false, NULL, NULL, 0, NULL, 0, false,  \
-	  false, false }
+	  false, false, false }
 
 /*
  * Opens a handle. Touches no file: the lock file, and missing parent directories, are made by
@@ -210,8 +246,9 @@ struct filelock_options {
  * options  copied; NULL for the defaults.
  * ret_lock the handle; close it with filelock_close.
  *
- * Errors: -ENAMETOOLONG; -EINVAL (no path, unknown kind, option out of range or not of this
- * kind: filelock_last_error(NULL) says which); FILELOCK_ENOLIFETIME; those of getcwd(3).
+ * Errors: -ENAMETOOLONG; -ENOSYS (the library was built without this kind); -EINVAL (no path,
+ * unknown kind, option out of range or not of this kind: filelock_last_error(NULL) says which);
+ * FILELOCK_ENOLIFETIME; those of getcwd(3).
  */
 FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
                                const struct filelock_options *options,
@@ -240,7 +277,8 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
  *   -ETIMEDOUT  not had in time, also after the single attempt of FILELOCK_NO_WAIT
  *   -ECANCELED  should_cancel or filelock_interrupt ended the wait
  *   -EDEADLK    the handle holds the lock in the other mode; or a wait without end for a
- *               lock that another handle of this thread holds
+ *               lock that another handle of this thread holds; or the write lock is
+ *               another thread's (FILELOCK_READWRITE)
  *   -EALREADY   an asynchronous request for this handle is pending
  *   -ELOOP      the path's last name is a symbolic link
  *   -ENOTSUP    shared, of a kind that is only exclusive
@@ -295,8 +333,8 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
 
 /*
  * Looks who holds the lock now; of several shared holders, one. It is gone as soon as it is
- * said, so good for messages only. For native locks read from /proc/locks, which takes half a
- * second when the machine has 100,000 locks: not for an event loop's path.
+ * said, so good for messages only. For native and read/write locks read from /proc/locks, which
+ * takes half a second when the machine has 100,000 locks: not for an event loop's path.
  *
  * Errors: FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER (another PID namespace, a network file
  * system, no /proc; an empty or unreadable marker); errors of opening the file. For soft locks read

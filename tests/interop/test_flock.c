@@ -273,6 +273,7 @@ START_TEST(test_storm_of_both_never_overlaps)
 	ck_assert_ptr_nonnull(witness);
 	flock_is_done = test_shared(sizeof(*flock_is_done));
 	ours = test_fork(run_ours, file);
+	await(witness->entries > 0);
 	theirs = test_fork(run_flock, file);
 	ck_assert_int_eq(test_reap(theirs), 0);
 	*flock_is_done = true;

@@ -238,6 +238,7 @@ START_TEST(test_storm_of_both_never_overlaps)
 	python_is_done = test_shared(sizeof(*python_is_done));
 	ours[0] = test_fork(run_ours, (void *)1);
 	ours[1] = test_fork(run_ours, (void *)2);
+	await(witness->entries > 0);
 	(void)snprintf(order, sizeof(order), "storm %u 9", rounds);
 	ask(&python, order, "done");
 	*python_is_done = true;

@@ -373,7 +373,7 @@ static int find_holder_on(const char *type, const char *data)
 	const char *folder = test_path("mounted");
 	struct peer holder;
 
-	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("test", folder, type, 0, data) < 0)
 		return 77;
 	peer_start_holding(&holder, test_path("mounted/lock"), FILELOCK_EXCLUSIVE);
@@ -420,7 +420,7 @@ END_TEST
 
 static int find_holder_in_chroot(void *arg)
 {
-	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("proc", test_path("root/proc"), "proc", 0, NULL) < 0 ||
 	    chroot(test_path("root")) < 0)
 		return 77;
@@ -466,7 +466,7 @@ static int find_nobody_in_namespace(void *arg)
 static int enter_namespace(void *arg)
 {
 	if (unshare(CLONE_NEWNS | CLONE_NEWPID) < 0 ||
-	    mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	    mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0)
 		return 77;
 	return test_in_child(find_nobody_in_namespace, arg);
 }

@@ -188,11 +188,11 @@ static int acquire_read_only(void *arg)
 {
 	struct try *try = arg;
 
-	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("test", test_folder(), "tmpfs", 0, "size=64k") < 0)
 		return 77;
 	test_write_file(test_path("lock"), "");
-	if (mount("", test_folder(), NULL, MS_REMOUNT | MS_RDONLY, "size=64k") < 0)
+	if (mount("none", test_folder(), "none", MS_REMOUNT | MS_RDONLY, "size=64k") < 0)
 		return 77;
 	acquire(try);
 	return 0;
@@ -242,7 +242,7 @@ static int acquire_on_full_disk(void *arg)
 {
 	struct try *try = arg;
 
-	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("test", test_folder(), "tmpfs", 0, "size=4k,nr_inodes=1") < 0)
 		return 77;
 	acquire(try);

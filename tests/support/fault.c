@@ -61,6 +61,10 @@ WRAP(int, fcntl_setlease, -1, (int fd, int type), (fd, type))
 WRAP(ssize_t, getrandom, -1, (void *buffer, size_t size, unsigned flags), (buffer, size, flags))
 WRAP(int, unlink, -1, (const char *path), (path))
 WRAP(int, mkdir, -1, (const char *path, mode_t mode), (path, mode))
+WRAP(int, mknod, -1, (const char *path, mode_t mode, dev_t device), (path, mode, device))
+WRAP(int, utimensat, -1,
+     (int directory, const char *path, const struct timespec times[2], int flags),
+     (directory, path, times, flags))
 WRAP(ssize_t, readlink, -1, (const char *path, char *buffer, size_t size), (path, buffer, size))
 WRAP(char *, realpath, NULL, (const char *path, char *resolved), (path, resolved))
 WRAP(char *, getcwd, NULL, (char *buffer, size_t size), (buffer, size))

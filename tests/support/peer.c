@@ -3,12 +3,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "support.h"
 
+/* What a peer is to do lies in memory that it shares; the pipes carry only "go" and answers. */
 struct order {
 	int (*run)(void *arg);
 	void *arg;
@@ -21,14 +23,14 @@ struct order {
 };
 
 struct message {
-	bool is_notice;
+	int is_notice;
 	int answer;
 };
 
 /* In the peer. */
 static int answers = -1;
 static struct filelock *lock;
-static struct order current;
+static const struct order *current;
 
 static void write_whole(int fd, const void *bytes, size_t size)
 {
@@ -74,8 +76,10 @@ static void die_with_parent(pid_t parent)
 
 static void obey(int orders)
 {
-	while (read_whole(orders, &current, sizeof(current))) {
-		struct message message = { false, current.run(current.arg) };
+	char go;
+
+	while (read_whole(orders, &go, sizeof(go))) {
+		struct message message = { false, current->run(current->arg) };
 
 		write_whole(answers, &message, sizeof(message));
 	}
@@ -89,6 +93,7 @@ void peer_start(struct peer *peer)
 
 	ck_assert_int_eq(pipe2(orders, O_CLOEXEC), 0);
 	ck_assert_int_eq(pipe2(replies, O_CLOEXEC), 0);
+	peer->order = test_shared(sizeof(*peer->order));
 	peer->pid = fork();
 	ck_assert_int_ge(peer->pid, 0);
 	if (peer->pid == 0) {
@@ -96,6 +101,7 @@ void peer_start(struct peer *peer)
 		close(orders[1]);
 		close(replies[0]);
 		answers = replies[1];
+		current = peer->order;
 		lock = NULL;
 		obey(orders[0]);
 	}
@@ -108,7 +114,8 @@ void peer_start(struct peer *peer)
 
 static void send_order(struct peer *peer, const struct order *order)
 {
-	write_whole(peer->orders, order, sizeof(*order));
+	*peer->order = *order;
+	write_whole(peer->orders, "", 1);
 }
 
 void peer_order(struct peer *peer, int (*run)(void *arg), void *arg)
@@ -183,19 +190,19 @@ static int run_open(void *arg)
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 
 	(void)arg;
-	if (current.has_options)
-		options = current.options;
+	if (current->has_options)
+		options = current->options;
 	if (!options.on_wait) {
 		options.on_wait = give_notice;
 		options.on_wait_ms = 3600000;
 	}
-	return filelock_open(current.path, test_kind, &options, &lock);
+	return test_try_open(current->path, &options, &lock);
 }
 
 static int run_acquire(void *arg)
 {
 	(void)arg;
-	return filelock_acquire(lock, current.mode, current.timeout_ms);
+	return filelock_acquire(lock, current->mode, current->timeout_ms);
 }
 
 static int run_release(void *arg)
@@ -268,6 +275,7 @@ static int finish(struct peer *peer)
 {
 	close(peer->orders);
 	close(peer->answers);
+	(void)munmap(peer->order, sizeof(*peer->order));
 	return test_reap(peer->pid);
 }
 

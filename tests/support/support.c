@@ -42,21 +42,11 @@ static void make_base(void)
 	base_owner = getpid();
 }
 
-/* The environment's FILELOCK_TEST_KIND: the same cases for another kind. */
-static void choose_kind(void)
-{
-	const char *name = getenv("FILELOCK_TEST_KIND");
-
-	if (name && strcmp(name, "soft") == 0)
-		test_kind = FILELOCK_SOFT;
-}
-
 int support_main(Suite *suite)
 {
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
-	choose_kind();
 	make_base();
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
@@ -202,12 +192,41 @@ unsigned test_watches(void)
 	return over_descriptors(count_watches);
 }
 
-enum filelock_kind test_kind = FILELOCK_NATIVE;
+enum filelock_kind test_kind(void)
+{
+	const char *name = getenv("FILELOCK_TEST_KIND");
+
+	if (!name || strcmp(name, "native") == 0)
+		return FILELOCK_NATIVE;
+	if (strcmp(name, "soft") == 0)
+		return FILELOCK_SOFT;
+	ck_assert_str_eq(name, "readwrite");
+	return FILELOCK_READWRITE;
+}
+
+bool test_is_not_native(void)
+{
+	if (test_kind() == FILELOCK_NATIVE)
+		return false;
+	test_skip("it is about native locks");
+	return true;
+}
+
+int test_try_open(const char *path, const struct filelock_options *options,
+                  struct filelock **ret_lock)
+{
+	struct filelock_options any = FILELOCK_OPTIONS_INIT;
+
+	if (options)
+		any = *options;
+	any.any_extension = test_kind() == FILELOCK_READWRITE;
+	return filelock_open(path, test_kind(), &any, ret_lock);
+}
 
 struct filelock *test_open(const char *path, const struct filelock_options *options)
 {
 	struct filelock *lock = NULL;
-	int r = filelock_open(path, test_kind, options, &lock);
+	int r = test_try_open(path, options, &lock);
 
 	ck_assert_msg(r == 0, "filelock_open: %s", filelock_last_error(NULL));
 	return lock;

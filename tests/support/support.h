@@ -59,12 +59,19 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
 		}                                                              \
 	} while (0)
 
+/* The kind of lock that test_open and peers open: FILELOCK_NATIVE, or what the environment's
+   FILELOCK_TEST_KIND names ("soft", "readwrite"). */
+enum filelock_kind test_kind(void);
+
+/* For what only native locks have: says so, and true if the test is of another kind. */
+bool test_is_not_native(void);
+int test_try_open(const char *path, const struct filelock_options *options,
+                  struct filelock **ret_lock);
+
 /* Open descriptors of this process; and inotify watches on them. */
 unsigned test_descriptors(void);
 unsigned test_watches(void);
 
-/* The kind of lock that test_open and peer_open open; a peer has that of its start. */
-extern enum filelock_kind test_kind;
 
 /* Opens, or fails the test. */
 struct filelock *test_open(const char *path, const struct filelock_options *options);
@@ -79,7 +86,8 @@ void *test_shared(size_t size);
 struct peer {
 	pid_t pid;
 	int orders, answers;
-	bool answered; /* an answer was read ahead */
+	struct order *order; /* shared with it */
+	bool answered;       /* an answer was read ahead */
 	int answer;
 };
 
@@ -140,7 +148,8 @@ int program_run(const char *const *arguments);
  */
 #define FAULT_CALLS(X)                                                                         \
 	X(open) X(close) X(read) X(write) X(flock) X(fstat) X(lstat) X(statfs) X(unlink)       \
-	X(mkdir) X(readlink) X(realpath) X(getcwd) X(kill) X(gethostname) X(fcntl_getfd)       \
+	X(mkdir) X(mknod) X(utimensat) X(readlink) X(realpath) X(getcwd) X(kill)               \
+	X(gethostname) X(fcntl_getfd)                                                          \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
 	X(pread) X(pwrite) X(ftruncate) X(futimens) X(linkat) X(fcntl_setsig)                  \
 	X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime) X(calloc)         \

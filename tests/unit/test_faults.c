@@ -66,7 +66,10 @@ START_TEST(test_failing_call_of_a_waiter_is_its_error_and_leaks_nothing)
 
 	lock = test_open(test_path("lock"), NULL);
 	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 1), -ETIMEDOUT);
+	fault_watch();
+	do
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 1), -ETIMEDOUT);
+	while (fault_calls(FAULT_inotify_add_watch) == 0);
 	descriptors = test_descriptors();
 	/* the third attempt's: a waiter has its descriptor and its watch by then */
 	fault_set(FAULT_flock, 3, FAULT_FOR_GOOD, ENOLCK);

@@ -230,6 +230,8 @@ START_TEST(test_fd_is_lent_while_held)
 {
 	int fd;
 
+	if (test_is_not_native())
+		return;
 	set_up();
 	ck_assert_int_eq(try(one, FILELOCK_EXCLUSIVE), 0);
 	fd = filelock_fd(one);

@@ -1,0 +1,298 @@
+/* A lock granted by a callback belongs to whoever is given it, on any thread. */
+#include <pthread.h>
+#include <sys/wait.h>
+
+#include "loop.h"
+
+#define EXCLUSIVE FILELOCK_EXCLUSIVE
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define THREAD_SANITIZER 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define THREAD_SANITIZER 1
+#endif
+
+/* A thread that does one thing to each handle that it is sent, and then says so. */
+struct helper {
+	pthread_t thread;
+	int handles[2], replies[2];
+	void (*treat)(struct filelock *lock);
+};
+
+static void *help(void *arg)
+{
+	struct helper *helper = arg;
+	struct filelock *lock;
+
+	while (read(helper->handles[0], &lock, sizeof(lock)) == sizeof(lock)) {
+		helper->treat(lock);
+		if (write(helper->replies[1], "", 1) != 1)
+			ck_abort_msg("write");
+	}
+	return NULL;
+}
+
+static void helper_start(struct helper *helper, void (*treat)(struct filelock *lock))
+{
+	helper->treat = treat;
+	ck_assert_int_eq(pipe(helper->handles), 0);
+	ck_assert_int_eq(pipe(helper->replies), 0);
+	ck_assert_int_eq(pthread_create(&helper->thread, NULL, help, helper), 0);
+}
+
+static void helper_send(struct helper *helper, struct filelock *lock)
+{
+	if (write(helper->handles[1], &lock, sizeof(lock)) != sizeof(lock))
+		ck_abort_msg("write");
+}
+
+static void helper_wait(struct helper *helper)
+{
+	char byte;
+
+	if (read(helper->replies[0], &byte, 1) != 1)
+		ck_abort_msg("read");
+}
+
+static void helper_stop(struct helper *helper)
+{
+	close(helper->handles[1]);
+	ck_assert_int_eq(pthread_join(helper->thread, NULL), 0);
+	close(helper->handles[0]);
+	close(helper->replies[0]);
+	close(helper->replies[1]);
+}
+
+static void release(struct filelock *lock)
+{
+	if (filelock_release(lock) < 0)
+		ck_abort_msg("%s", filelock_last_error(lock));
+}
+
+static void release_and_close(struct filelock *lock)
+{
+	release(lock);
+	filelock_close(lock);
+}
+
+static void use_and_close(struct filelock *lock)
+{
+	release(lock);
+	for (unsigned i = 0; i < 3; i++) {
+		int r = filelock_acquire(lock, FILELOCK_SHARED, 0);
+
+		if (r == 0)
+			release(lock);
+		else if (r != -ETIMEDOUT)
+			ck_abort_msg("%s", filelock_last_error(lock));
+	}
+	filelock_close(lock);
+}
+
+static void hand_over(struct asked *asked)
+{
+	helper_send(asked->arg, asked->lock);
+}
+
+static void hand_over_and_wait(struct asked *asked)
+{
+	helper_send(asked->arg, asked->lock);
+	helper_wait(asked->arg);
+}
+
+/* Every granted handle goes to the helper, while the loop serves the next. */
+static void run_queue(void (*treat)(struct filelock *lock), bool wait, bool closes)
+{
+	enum { COUNT = 200 };
+	static struct asked asked[COUNT];
+	struct loop loop = loop_new();
+	struct helper helper;
+
+	loop_answers = 0;
+	helper_start(&helper, treat);
+	for (unsigned i = 0; i < COUNT; i++) {
+		asked[i] = (struct asked){ .lock = open_patient("a"), .arg = &helper,
+			                   .then = wait ? hand_over_and_wait : hand_over };
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	}
+	loop_until(&loop, &loop_answers, COUNT);
+	for (unsigned i = 0; i < COUNT; i++) {
+		ck_assert_int_eq(asked[i].result, 0);
+		ck_assert_uint_eq(asked[i].place, i + 1);
+		if (!wait)
+			helper_wait(&helper);
+		if (!closes)
+			filelock_close(asked[i].lock);
+	}
+	helper_stop(&helper);
+	ck_assert(is_free("a"));
+	loop_free(&loop);
+}
+
+START_TEST(test_release_from_another_thread_serves_the_next)
+{
+	run_queue(release, false, false);
+}
+END_TEST
+
+START_TEST(test_release_from_another_thread_before_the_callback_returns)
+{
+	run_queue(release, true, false);
+}
+END_TEST
+
+START_TEST(test_handle_may_be_closed_on_another_thread_once_its_callback_began)
+{
+	run_queue(release_and_close, false, true);
+	run_queue(release_and_close, true, true);
+}
+END_TEST
+
+START_TEST(test_handle_may_be_used_on_another_thread_once_its_callback_began)
+{
+	run_queue(use_and_close, false, true);
+	run_queue(use_and_close, true, true);
+}
+END_TEST
+
+static void *hold_and_release(void *arg)
+{
+	struct filelock *lock = arg;
+
+	for (unsigned i = 0; i < 100; i++) {
+		if (filelock_acquire(lock, EXCLUSIVE, FILELOCK_WAIT_FOREVER) < 0)
+			ck_abort_msg("%s", filelock_last_error(lock));
+		release(lock);
+	}
+	return NULL;
+}
+
+START_TEST(test_loop_and_blocking_threads_take_turns)
+{
+	struct loop loop = loop_new();
+	struct filelock *locks[2] = { open_patient("a"), open_patient("a") };
+	struct filelock *own = open_patient("a");
+	pthread_t threads[2];
+
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, hold_and_release, locks[i]),
+		                 0);
+	for (unsigned i = 0; i < 100; i++) {
+		ck_assert_int_eq(loop_acquire(&loop, own, EXCLUSIVE, -1), 0);
+		ck_assert_int_eq(filelock_release(own), 0);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+		filelock_close(locks[i]);
+	}
+	filelock_close(own);
+	loop_free(&loop);
+}
+END_TEST
+
+/* Contexts come and go on several threads at once, waiting for the same locks. */
+static void *come_and_go(void *arg)
+{
+	for (unsigned i = 0; i < 30; i++) {
+		struct loop loop = { event_base_new(), NULL };
+		struct asked asked = { .lock = arg };
+
+		loop.ev = evfilelock_new(loop.base);
+		if (!loop_try_ask(&loop, &asked, EXCLUSIVE, 3))
+			ck_abort_msg("refused");
+		if (i % 3)
+			(void)event_base_loop(loop.base, i % 2 ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
+		evfilelock_free(loop.ev);
+		event_base_free(loop.base);
+		if (asked.calls != 1)
+			ck_abort_msg("called %u times", asked.calls);
+		if (asked.result == 0)
+			release(asked.lock);
+	}
+	return NULL;
+}
+
+START_TEST(test_contexts_come_and_go_on_several_threads)
+{
+	struct filelock *locks[4];
+	pthread_t threads[4];
+
+	for (unsigned i = 0; i < 4; i++)
+		locks[i] = test_open(test_path("a"), NULL);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, come_and_go, locks[i]), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+		filelock_close(locks[i]);
+	}
+	ck_assert(is_free("a"));
+}
+END_TEST
+
+#ifndef THREAD_SANITIZER
+static void *fork_on_and_on(void *arg)
+{
+	_Atomic bool *stop = arg;
+
+	while (!*stop) {
+		int status;
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(0);
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+			ck_abort_msg("fork");
+	}
+	return NULL;
+}
+
+/* The handlers of fork(2) run on one thread while another is in the middle of anything. */
+START_TEST(test_forks_on_another_thread_disturb_no_loop)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = open_patient("a");
+	struct filelock *lock = open_patient("a");
+	_Atomic bool stop = false;
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, fork_on_and_on, (void *)&stop), 0);
+	for (unsigned i = test_rounds(200); i > 0; i--) {
+		struct asked asked = { .lock = lock };
+
+		ck_assert_int_eq(filelock_acquire(holder, EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+		loop_ask(&loop, &asked, EXCLUSIVE, -1);
+		loop_turn(&loop);
+		ck_assert_int_eq(filelock_release(holder), 0);
+		ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+		ck_assert_int_eq(filelock_release(lock), 0);
+	}
+	stop = true;
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	filelock_close(holder);
+	filelock_close(lock);
+	loop_free(&loop);
+}
+END_TEST
+#endif
+
+int main(void)
+{
+	Suite *suite = suite_create("async threads");
+	TCase *tcase = tcase_create("threads");
+
+	tcase_set_timeout(tcase, 60);
+	tcase_add_test(tcase, test_release_from_another_thread_serves_the_next);
+	tcase_add_test(tcase, test_release_from_another_thread_before_the_callback_returns);
+	tcase_add_test(tcase, test_handle_may_be_closed_on_another_thread_once_its_callback_began);
+	tcase_add_test(tcase, test_handle_may_be_used_on_another_thread_once_its_callback_began);
+	tcase_add_test(tcase, test_loop_and_blocking_threads_take_turns);
+	tcase_add_test(tcase, test_contexts_come_and_go_on_several_threads);
+#ifndef THREAD_SANITIZER
+	tcase_add_test(tcase, test_forks_on_another_thread_disturb_no_loop);
+#endif
+	suite_add_tcase(suite, tcase);
+	return support_main(suite);
+}

@@ -1,0 +1,433 @@
+/* The watcher, driven by hand: what stirs a waiter, what does not, and what is left behind. */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <filelock/driver.h>
+
+#include "support.h"
+#include "sys.h"
+
+static struct filelock *holder;
+static unsigned stirs;
+static struct filelock *stirred_lock;
+
+static void note_stir(struct filelock *lock, void *arg)
+{
+	ck_assert_ptr_eq(arg, &stirs);
+	stirred_lock = lock;
+	stirs++;
+}
+
+static struct filelock_driver driver = { .stirred = note_stir };
+
+static void set_up(void)
+{
+	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
+	holder = test_open(test_path("lock"), NULL);
+	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
+}
+
+static void tear_down(void)
+{
+	filelock_close(holder);
+	filelock_watcher_free(driver.watcher);
+}
+
+/* A handle that waits with its watch set. */
+static struct filelock *start_waiting(const char *path)
+{
+	struct filelock *lock = test_open(path, NULL);
+	int64_t until, now = filelock_now();
+
+	ck_assert_int_eq(filelock_begin(lock, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, &stirs),
+	                 0);
+	do
+		ck_assert_int_eq(filelock_step(lock, now, &until), FILELOCK_STEP_WAIT);
+	while (until <= now);
+	return lock;
+}
+
+static void end_waiting(struct filelock *lock)
+{
+	(void)filelock_give_up(lock, -ECANCELED);
+	filelock_watcher_tidy(driver.watcher);
+	filelock_close(lock);
+}
+
+static int step(struct filelock *lock)
+{
+	int64_t until;
+
+	return filelock_step(lock, filelock_now(), &until);
+}
+
+static bool is_readable(void)
+{
+	struct pollfd fd = { filelock_watcher_fd(driver.watcher), POLLIN, 0 };
+
+	return poll(&fd, 1, 0) > 0;
+}
+
+static unsigned dispatch(void)
+{
+	unsigned before = stirs;
+
+	filelock_watcher_dispatch(driver.watcher);
+	return stirs - before;
+}
+
+START_TEST(test_watcher_has_no_descriptor_until_somebody_waits)
+{
+	struct filelock *waiter;
+	unsigned descriptors;
+
+	set_up();
+	descriptors = test_descriptors();
+	ck_assert_int_eq(filelock_watcher_fd(driver.watcher), -1);
+	ck_assert_uint_eq(dispatch(), 0);
+	waiter = start_waiting(test_path("lock"));
+	ck_assert_int_ge(filelock_watcher_fd(driver.watcher), 0);
+	ck_assert_uint_eq(test_descriptors(), descriptors + 2); /* the lock file, inotify */
+	end_waiting(waiter);
+	ck_assert_uint_eq(test_descriptors(), descriptors + 1); /* inotify is kept */
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_release_stirs_the_waiter_and_its_next_step_holds)
+{
+	struct filelock *waiter;
+
+	set_up();
+	waiter = start_waiting(test_path("lock"));
+	ck_assert(!is_readable());
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert(is_readable());
+	ck_assert_uint_ge(dispatch(), 1);
+	ck_assert_ptr_eq(stirred_lock, waiter);
+	ck_assert_int_eq(step(waiter), FILELOCK_STEP_HELD);
+	filelock_watcher_tidy(driver.watcher);
+	filelock_close(waiter);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_own_attempts_stir_nobody)
+{
+	struct filelock *a, *b;
+
+	set_up();
+	a = start_waiting(test_path("lock"));
+	b = start_waiting(test_path("lock"));
+	(void)dispatch(); /* what b's coming may have raised */
+	for (int i = 0; i < 20; i++) {
+		filelock_hasten(a);
+		ck_assert_int_eq(step(a), FILELOCK_STEP_WAIT);
+		filelock_hasten(b);
+		ck_assert_int_eq(step(b), FILELOCK_STEP_WAIT);
+	}
+	ck_assert(!is_readable());
+	end_waiting(a);
+	end_waiting(b);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_waiters_of_one_file_share_a_watch_and_each_is_stirred)
+{
+	struct filelock *a, *b;
+
+	set_up();
+	a = start_waiting(test_path("lock"));
+	b = start_waiting(test_path("lock"));
+	ck_assert_uint_eq(test_watches(), 1);
+	ck_assert_uint_eq(filelock_watcher_load(driver.watcher), 2);
+	(void)dispatch();
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_uint_ge(dispatch(), 2);
+	end_waiting(a);
+	ck_assert_uint_eq(test_watches(), 1); /* b's */
+	end_waiting(b);
+	ck_assert_uint_eq(test_watches(), 0);
+	ck_assert_uint_eq(filelock_watcher_load(driver.watcher), 0);
+	tear_down();
+}
+END_TEST
+
+/* One inode, two names: inotify gives one watch for both, and one removal would end both. */
+START_TEST(test_hard_link_keeps_the_other_waiters_watch)
+{
+	struct filelock *a, *b;
+
+	set_up();
+	ck_assert_int_eq(link(test_path("lock"), test_path("link")), 0);
+	a = start_waiting(test_path("lock"));
+	b = start_waiting(test_path("link"));
+	end_waiting(a);
+	(void)dispatch();
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_uint_ge(dispatch(), 1);
+	ck_assert_ptr_eq(stirred_lock, b);
+	ck_assert_int_eq(step(b), FILELOCK_STEP_HELD);
+	filelock_close(b);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_release_of_another_lock_stirs_nobody)
+{
+	struct filelock *other = test_open(test_path("other"), NULL), *waiter;
+
+	set_up();
+	ck_assert_int_eq(filelock_acquire(other, FILELOCK_EXCLUSIVE, 0), 0);
+	waiter = start_waiting(test_path("lock"));
+	ck_assert_int_eq(filelock_release(other), 0);
+	ck_assert(!is_readable());
+	end_waiting(waiter);
+	filelock_close(other);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_event_of_an_ended_wait_stirs_nobody)
+{
+	struct filelock *waiter;
+
+	set_up();
+	waiter = start_waiting(test_path("lock"));
+	ck_assert_int_eq(filelock_release(holder), 0);
+	end_waiting(waiter);
+	ck_assert_uint_eq(dispatch(), 0);
+	tear_down();
+}
+END_TEST
+
+/* Bytes that the next read(2) of the library gives, as if from inotify. */
+static _Alignas(struct inotify_event) char forged[512];
+static size_t forged_size;
+
+static ssize_t read_forged(int fd, void *buffer, size_t size)
+{
+	(void)fd;
+	ck_assert_uint_ge(size, forged_size);
+	memcpy(buffer, forged, forged_size);
+	return (ssize_t)forged_size;
+}
+
+/* Dispatches one forged event, cut to `size` bytes if that is less. */
+static unsigned forge(struct inotify_event event, const char *name, size_t size)
+{
+	ssize_t (*real)(int, void *, size_t) = sys.read;
+	unsigned told;
+
+	event.len = name ? 16 : 0;
+	memset(forged, 0, sizeof(forged));
+	memcpy(forged, &event, sizeof(event));
+	if (name)
+		strcpy(forged + sizeof(event), name);
+	forged_size = sizeof(event) + event.len;
+	if (size < forged_size)
+		forged_size = size;
+	sys.read = read_forged;
+	told = dispatch();
+	sys.read = real;
+	return told;
+}
+
+START_TEST(test_overflow_stirs_every_waiter)
+{
+	struct filelock *other = test_open(test_path("other"), NULL), *a, *b;
+
+	set_up();
+	ck_assert_int_eq(filelock_acquire(other, FILELOCK_EXCLUSIVE, 0), 0);
+	a = start_waiting(test_path("lock"));
+	b = start_waiting(test_path("other"));
+	ck_assert_uint_eq(forge((struct inotify_event){ .wd = -1, .mask = IN_Q_OVERFLOW }, NULL,
+	                        SIZE_MAX),
+	                  2);
+	end_waiting(a);
+	end_waiting(b);
+	filelock_close(other);
+	tear_down();
+}
+END_TEST
+
+/* As when its file system is unmounted: the waiter is stirred, and watches again. */
+START_TEST(test_lost_watch_stirs_and_is_set_again)
+{
+	struct filelock *waiter;
+	int64_t until;
+
+	set_up();
+	waiter = start_waiting(test_path("lock"));
+	ck_assert_uint_eq(filelock_watcher_load(driver.watcher), 1);
+	ck_assert_uint_ge(forge((struct inotify_event){ .wd = 1, .mask = IN_IGNORED }, NULL,
+	                        SIZE_MAX),
+	                  1);
+	ck_assert_uint_eq(filelock_watcher_load(driver.watcher), 0);
+	ck_assert_int_eq(filelock_step(waiter, filelock_now(), &until), FILELOCK_STEP_WAIT);
+	ck_assert_uint_eq(filelock_watcher_load(driver.watcher), 1);
+	end_waiting(waiter);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_forged_and_cut_events_do_no_harm)
+{
+	static const uint32_t masks[] = { IN_CLOSE_WRITE, IN_DELETE, IN_IGNORED, IN_UNMOUNT,
+		                          IN_MOVE_SELF,   IN_DELETE_SELF, 0, UINT32_MAX };
+	struct filelock *waiter;
+
+	set_up();
+	waiter = start_waiting(test_path("lock"));
+	for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+		struct inotify_event event = { .wd = 77, .mask = masks[i] };
+
+		(void)forge(event, NULL, SIZE_MAX);
+		(void)forge(event, "name", SIZE_MAX);
+		event.wd = 1;
+		for (size_t size = 0; size < sizeof(event); size++)
+			ck_assert_uint_eq(forge(event, NULL, size), 0);
+		(void)forge(event, "name", sizeof(event) + 3);
+		(void)forge(event, "name", SIZE_MAX);
+		filelock_hasten(waiter);
+		ck_assert_int_eq(step(waiter), FILELOCK_STEP_WAIT);
+	}
+	end_waiting(waiter);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_failing_read_of_events_is_no_stir)
+{
+	struct filelock *waiter;
+
+	set_up();
+	waiter = start_waiting(test_path("lock"));
+	fault_set(FAULT_read, 1, FAULT_ONCE, EAGAIN);
+	ck_assert_uint_eq(dispatch(), 0);
+	fault_clear();
+	ck_assert_int_eq(filelock_release(holder), 0);
+	fault_set(FAULT_read, 1, FAULT_ONCE, EINTR);
+	ck_assert_uint_ge(dispatch(), 1);
+	end_waiting(waiter);
+	tear_down();
+}
+END_TEST
+
+/* Memory fails at each allocation of setting a watch: it polls, and keeps no watch. */
+START_TEST(test_failing_allocation_of_a_watch_leaves_none)
+{
+	unsigned nth = 0, hits;
+
+	set_up();
+	do {
+		struct filelock *waiter = test_open(test_path("lock"), NULL);
+
+		ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, FILELOCK_NEVER,
+		                                &driver, &stirs),
+		                 0);
+		fault_set(FAULT_calloc, ++nth, FAULT_ONCE, ENOMEM);
+		ck_assert_int_eq(step(waiter), FILELOCK_STEP_WAIT);
+		hits = fault_hits(FAULT_calloc);
+		fault_clear();
+		end_waiting(waiter);
+		ck_assert_uint_eq(test_watches(), 0);
+		ck_assert_uint_eq(filelock_watcher_load(driver.watcher), 0);
+	} while (hits > 0);
+	ck_assert_uint_gt(nth, 1);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_timer_makes_its_descriptor_readable_at_its_time)
+{
+	struct pollfd fd = { .events = POLLIN };
+
+	set_up();
+	fd.fd = filelock_watcher_set_timer(driver.watcher, filelock_now() + 3600 * SECONDS);
+	ck_assert_int_ge(fd.fd, 0);
+	ck_assert_int_eq(poll(&fd, 1, 0), 0);
+	ck_assert_int_eq(filelock_watcher_set_timer(driver.watcher, filelock_now()), fd.fd);
+	ck_assert_int_eq(poll(&fd, 1, 50000), 1);
+	ck_assert_int_eq(filelock_watcher_set_timer(driver.watcher, filelock_now() + SECONDS * 60),
+	                 fd.fd);
+	ck_assert_int_eq(poll(&fd, 1, 0), 0);
+	ck_assert_int_eq(filelock_watcher_set_timer(driver.watcher, 1), fd.fd); /* long past */
+	ck_assert_int_eq(poll(&fd, 1, 50000), 1);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_timer_that_cannot_be_made_is_its_error)
+{
+	set_up();
+	fault_set(FAULT_timerfd_create, 1, FAULT_ONCE, EMFILE);
+	ck_assert_int_eq(filelock_watcher_set_timer(driver.watcher, 1), -EMFILE);
+	ck_assert_int_ge(filelock_watcher_set_timer(driver.watcher, 1), 0);
+	tear_down();
+}
+END_TEST
+
+static unsigned closings;
+
+static void note_closing(struct filelock *lock, void *arg)
+{
+	ck_assert_ptr_eq(arg, &stirs);
+	closings++;
+	(void)filelock_give_up(lock, -ECANCELED);
+}
+
+START_TEST(test_handle_closed_while_waiting_lives_by_the_drivers_reference)
+{
+	struct filelock *waiter;
+
+	driver.closing = note_closing;
+	set_up();
+	waiter = start_waiting(test_path("lock"));
+	filelock_ref(waiter);
+	filelock_close(waiter);
+	ck_assert_uint_eq(closings, 1);
+	ck_assert_str_eq(filelock_path(waiter), test_path("lock"));
+	filelock_watcher_tidy(driver.watcher);
+	filelock_unref(waiter);
+	ck_assert_uint_eq(test_watches(), 0);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_handles_of_one_lock_compare_equal_and_hash_alike)
+{
+	struct filelock *a = test_open(test_path("a"), NULL), *b = test_open(test_path("b"), NULL);
+	struct filelock *again = test_open(test_path("a"), NULL);
+
+	ck_assert_int_eq(filelock_compare(a, again), 0);
+	ck_assert_uint_eq(filelock_hash(a), filelock_hash(again));
+	ck_assert_int_ne(filelock_compare(a, b), 0);
+	ck_assert_int_eq(filelock_compare(a, b) < 0, filelock_compare(b, a) > 0);
+	filelock_close(a);
+	filelock_close(b);
+	filelock_close(again);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "watch", test_watcher_has_no_descriptor_until_somebody_waits,
+	        test_release_stirs_the_waiter_and_its_next_step_holds, test_own_attempts_stir_nobody,
+	        test_waiters_of_one_file_share_a_watch_and_each_is_stirred,
+	        test_hard_link_keeps_the_other_waiters_watch,
+	        test_release_of_another_lock_stirs_nobody, test_event_of_an_ended_wait_stirs_nobody,
+	        test_overflow_stirs_every_waiter, test_lost_watch_stirs_and_is_set_again,
+	        test_forged_and_cut_events_do_no_harm, test_failing_read_of_events_is_no_stir,
+	        test_failing_allocation_of_a_watch_leaves_none,
+	        test_timer_makes_its_descriptor_readable_at_its_time,
+	        test_timer_that_cannot_be_made_is_its_error,
+	        test_handle_closed_while_waiting_lives_by_the_drivers_reference,
+	        test_handles_of_one_lock_compare_equal_and_hash_alike));
+}
