@@ -197,6 +197,8 @@ START_TEST(test_new_handle_in_the_child_works)
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct peer child;
 
+	if (test_is_without_shared())
+		return;
 	options.poll_interval_ms = 3600000;
 	hold(NULL);
 	/* what the parent's waits keep for later must not serve the child */
@@ -233,6 +235,8 @@ static int nest_forks(void *arg)
 
 START_TEST(test_childs_own_lock_survives_its_child_too)
 {
+	if (test_is_without_shared())
+		return;
 	hold(NULL);
 	ck_assert_int_eq(test_in_child(nest_forks, NULL), 0);
 	ck_assert(somebody_holds());
@@ -383,7 +387,7 @@ static void *take_turns(void *arg)
 {
 	struct filelock *own = NULL;
 
-	if (filelock_open(arg, FILELOCK_NATIVE, NULL, &own) < 0)
+	if (test_try_open(arg, NULL, &own) < 0)
 		abort();
 	while (!stop)
 		if (filelock_acquire(own, FILELOCK_EXCLUSIVE, -1) < 0 || filelock_release(own) < 0)

@@ -212,6 +212,14 @@ bool test_is_not_native(void)
 	return true;
 }
 
+bool test_is_without_shared(void)
+{
+	if (test_kind() != FILELOCK_SOFT)
+		return false;
+	test_skip("soft locks are exclusive only");
+	return true;
+}
+
 int test_try_open(const char *path, const struct filelock_options *options,
                   struct filelock **ret_lock)
 {

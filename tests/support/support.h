@@ -65,6 +65,8 @@ enum filelock_kind test_kind(void);
 
 /* For what only native locks have: says so, and true if the test is of another kind. */
 bool test_is_not_native(void);
+/* The same for what takes a lock shared. */
+bool test_is_without_shared(void);
 int test_try_open(const char *path, const struct filelock_options *options,
                   struct filelock **ret_lock);
 
