@@ -13,6 +13,7 @@ static const struct {
 	enum filelock_kind kind;
 } kinds[] = {
 	{ "native", FILELOCK_NATIVE },
+	{ "soft", FILELOCK_SOFT },
 };
 
 /* The kind of that name, or -1. */

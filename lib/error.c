@@ -17,11 +17,13 @@
 	X(EALREADY, "an asynchronous request for this handle is pending")            \
 	X(EBADF, "the descriptor is not open")                                       \
 	X(EBADMSG, "the file is neither empty nor an SQLite database")               \
+	X(EBUSY, "this handle holds the lock: release it instead")                     \
 	X(ECANCELED, "the wait was cancelled")                                       \
 	X(EDEADLK, "this thread or handle would wait for itself")                    \
 	X(EINVAL, "an argument is out of its range")                                 \
 	X(EISDIR, "a directory stands at the path")                                  \
 	X(ELOOP, "a symbolic link stands at the path, and is not followed")          \
+	X(EOPNOTSUPP, "this kind of lock cannot do that")                              \
 	X(EPERM, "not permitted, or the lock is not held by this handle")            \
 	X(ESTALE, "the path no longer names the file that is held")                  \
 	X(ETIMEDOUT, "the lock was not had in time")

@@ -21,6 +21,10 @@ FILELOCK_API const char *filelock_version(void)
 	return FILELOCK_VERSION;
 }
 
+#ifdef __LP64__ /* a member in padding could not be told from rubbish by `size` */
+_Static_assert(sizeof(struct filelock_options) == 56, "padding in the options");
+#endif
+
 /* The caller's options, from a header older or newer than ours: what it does not know is zero,
    what we do not know must be. */
 static int read_options(const struct filelock_options *from, struct filelock_options *ret)
@@ -52,6 +56,8 @@ static const char *wrong_option(const struct filelock_options *options, bool has
 		return "singleton";
 	if (options->unlink_on_release && !has_path)
 		return "unlink_on_release";
+	if (options->reserved_[0] || options->reserved_[1])
+		return "reserved_";
 	return NULL;
 }
 
@@ -69,6 +75,10 @@ static const char *differing_option(const struct filelock_options *a,
 	DIFFERS(on_wait)
 	DIFFERS(on_wait_ms)
 	DIFFERS(arg)
+	DIFFERS(lifetime_ms)
+	DIFFERS(two_line_marker)
+	DIFFERS(no_fallback)
+	DIFFERS(keep_on_exit)
 	DIFFERS(any_extension)
 #undef DIFFERS
 	return NULL;
@@ -93,7 +103,7 @@ static void destroy(struct filelock *lock, bool registered)
 static int make_handle(const struct kind *kind, char *path, int borrowed,
                        const struct filelock_options *options, struct filelock **ret_lock)
 {
-	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind->state_size);
+	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind_state_size());
 	int r;
 
 	if (!lock) {
@@ -101,7 +111,7 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 		free(path);
 		return -ENOMEM;
 	}
-	lock->kind = kind;
+	lock->kind = lock->asked = kind;
 	lock->path = path;
 	lock->borrowed = borrowed;
 	lock->options = *options;
@@ -346,16 +356,28 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 	return 0;
 }
 
+FILELOCK_API int filelock_break(struct filelock *lock)
+{
+	if (filelock_is_foreign(lock))
+		return handle_fail(lock, FILELOCK_EFORKED, "cannot break");
+	if (lock->depth > 0)
+		return handle_fail(lock, -EBUSY, "cannot break");
+	if (!lock->kind->break_lock)
+		return handle_fail(lock, -ENOTSUP, "cannot break");
+	return lock->kind->break_lock(lock);
+}
+
 FILELOCK_API int filelock_compare(const struct filelock *a, const struct filelock *b)
 {
-	if (a->kind != b->kind)
-		return a->kind->id < b->kind->id ? -1 : 1;
+	/* as they were opened: what changes its kind stays in its queue */
+	if (a->asked != b->asked)
+		return a->asked->id < b->asked->id ? -1 : 1;
 	return strcmp(a->path, b->path);
 }
 
 FILELOCK_API size_t filelock_hash(const struct filelock *lock)
 {
-	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->kind->id);
+	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->asked->id);
 }
 
 FILELOCK_API bool filelock_is_foreign(const struct filelock *lock)
