@@ -59,10 +59,13 @@ int failure_set(struct failure *failure, int code, const char *what)
 
 int failure_set_detail(struct failure *failure, int code, const char *what, char *detail)
 {
-	free(failure->detail);
+	/* taken out before it is freed: a fork may come between */
+	char *old = failure->detail;
+
 	failure->code = code;
 	failure->what = what;
 	failure->detail = detail;
+	free(old);
 	return code;
 }
 
@@ -118,13 +121,15 @@ FILELOCK_API const char *filelock_last_error(const struct filelock *lock)
 {
 	/* the sentence is a cache: making it changes nothing that the caller can see */
 	struct failure *failure = lock ? &((struct filelock *)lock)->failure : NULL;
+	char *old;
 
 	if (!failure)
 		return open_sentence;
 	if (failure->code == 0)
 		return "";
-	free(failure->sentence);
+	old = failure->sentence;
 	failure->sentence = make_sentence(lock);
+	free(old);
 	return failure->sentence ? failure->sentence : filelock_strerror(failure->code);
 }
 

@@ -14,6 +14,7 @@
 #include "sys.h"
 
 #define LONGEST_POLL_MS 3600000u
+#define LARGEST_OPTIONS 4096 /* of any version: more is a size that was never set */
 
 FILELOCK_API const char *filelock_version(void)
 {
@@ -30,7 +31,7 @@ static int read_options(const struct filelock_options *from, struct filelock_opt
 	*ret = (struct filelock_options)FILELOCK_OPTIONS_INIT;
 	if (!from)
 		return 0;
-	if (size < sizeof(size_t))
+	if (size < sizeof(size_t) || size > LARGEST_OPTIONS)
 		return -EINVAL;
 	for (size_t i = known; i < size; i++)
 		if (((const unsigned char *)from)[i] != 0)
@@ -331,9 +332,11 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock)
 FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
 {
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	size_t known;
 	int r;
 
-	if (!ret_owner || ret_owner->size < sizeof(size_t) || ret_owner->size > sizeof(owner))
+	if (!ret_owner || ret_owner->size < sizeof(size_t) ||
+	    ret_owner->size > LARGEST_OPTIONS)
 		return -EINVAL;
 	if (filelock_is_foreign(lock))
 		return FILELOCK_EFORKED;
@@ -341,7 +344,9 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 	if (r < 0)
 		return r;
 	owner.size = ret_owner->size;
-	memcpy(ret_owner, &owner, owner.size);
+	known = owner.size < sizeof(owner) ? owner.size : sizeof(owner);
+	memcpy(ret_owner, &owner, known);
+	memset((char *)ret_owner + known, 0, owner.size - known); /* of a newer header */
 	return 0;
 }
 

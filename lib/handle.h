@@ -52,6 +52,7 @@ struct held {
 	const struct kind *kind;
 	struct identity identity;
 	unsigned long thread; /* that acquired it: registry.c's number */
+	bool listed;
 };
 
 struct filelock {

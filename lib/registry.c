@@ -49,8 +49,7 @@ static unsigned long thread_number(void)
 	return number;
 }
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int once_result;
+static int install_result;
 
 static void enter(void)
 {
@@ -78,23 +77,23 @@ void registry_let_forks(void)
 
 static void before_fork(void)
 {
+	database_before_fork();
 	(void)pthread_rwlock_wrlock(&opening);
 	enter();
 	wait_before_fork();
 	leftover_before_fork();
 	log_before_fork();
-	database_before_fork();
 }
 
 static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
-	database_after_fork(false);
 	log_after_fork();
 	leftover_after_fork(false);
 	wait_after_fork_parent();
 	leave();
 	(void)pthread_rwlock_unlock(&opening);
+	database_after_fork(false);
 }
 
 static void unlist(struct registry_fd *entry)
@@ -136,26 +135,26 @@ static void after_fork_child(void)
 	for (struct filelock *lock = registry.handles; lock; lock = lock->next)
 		lock->kind->forget(lock);
 	replace_descriptors();
-	database_after_fork(true);
 	log_after_fork();
 	leftover_after_fork(true);
 	wait_after_fork_child();
 	leave();
 	/* it is held by a thread of another number: unlocking would take us for a reader */
 	opening = (pthread_rwlock_t)OPENING_INITIALIZER;
+	database_after_fork(true);
 	errno = saved;
 }
 
-static void install(void)
+/* As early as can be: prepare handlers run in the reverse order, and the program's, which may
+   take a mutex that it also holds when it calls us, must run before ours. */
+__attribute__((constructor)) static void install(void)
 {
-	once_result = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+	install_result = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
 int registry_prepare(void)
 {
-	int r = pthread_once(&once, install);
-
-	return r ? -r : -once_result;
+	return -install_result;
 }
 
 unsigned registry_generation(void)
@@ -273,13 +272,17 @@ void registry_add_held(struct filelock *lock, struct identity identity)
 	enter();
 	(void)hash_reserve(&registry.held, sys.calloc, free);
 	hash_insert(&registry.held, &lock->held.node, identity_hash(identity));
+	lock->held.listed = true;
 	leave();
 }
 
 void registry_remove_held(struct filelock *lock)
 {
 	enter();
-	hash_remove(&registry.held, &lock->held.node);
+	/* not listed: a fork caught another thread between locking and listing */
+	if (lock->held.listed)
+		hash_remove(&registry.held, &lock->held.node);
+	lock->held.listed = false;
 	leave();
 }
 

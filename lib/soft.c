@@ -635,6 +635,8 @@ static void soft_forget(struct filelock *lock)
 	struct soft *s = soft_state(lock);
 	int *fds[] = { &s->fd, &s->marker, &s->draft.fd };
 
+	watch_forget(&s->in_directory);
+	watch_forget(&s->on_marker);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0)
 			(void)sys_close(*fds[i]);

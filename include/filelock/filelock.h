@@ -258,8 +258,9 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
  * Opens a FILELOCK_NATIVE handle on the caller's descriptor, of any kind of file that flock(2)
  * takes, a directory too. It stays the caller's: never closed by us, in a forked child neither;
  * it must stay open until the handle is closed. No path is looked at, so filelock_verify never
- * finds it stale. The lock belongs to the open file description: handles on duplicates of one
- * descriptor are one owner. A waiter on a directory is not woken, it polls.
+ * finds it stale. The lock belongs to the open file description, so keep one handle for it:
+ * handles on one descriptor, or its duplicates, do not exclude each other, and a release or a
+ * change of mode through one is one through all (flock(2)). A waiter on a directory is not woken, it polls.
  *
  * Errors: -EBADF; -EINVAL also for singleton or unlink_on_release, which need a path.
  */
@@ -372,7 +373,8 @@ typedef void (*filelock_log_cb)(enum filelock_log_level level, const char *messa
 /*
  * Sends log messages of the whole process up to this level to cb, on whatever thread they
  * arise; cb must not call into the library. NULL (the start): silence. The library never
- * prints. message is one line without its end, valid during the call.
+ * prints. message is one line without its end, valid during the call. Another thread may
+ * still be calling the one before when this returns: keep its arg alive.
  */
 FILELOCK_API void filelock_set_log(filelock_log_cb cb, void *arg,
                                    enum filelock_log_level up_to);
