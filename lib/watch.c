@@ -45,6 +45,7 @@ struct filelock_watcher {
 	struct watch *idle;
 	struct hash subscriptions;
 	unsigned generation;
+	bool broken; /* its descriptor cannot be read */
 };
 
 static size_t subscription_hash(int wd, const char *name)
@@ -211,6 +212,8 @@ int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subsc
 
 	if (filelock_watcher_is_foreign(watcher))
 		return FILELOCK_EFORKED;
+	if (watcher->broken)
+		return -EIO;
 	r = open_instance(watcher);
 	if (r < 0)
 		return r;
@@ -270,22 +273,39 @@ static void tell_all(struct filelock_watcher *watcher, int wd)
 	}
 }
 
-/* The kernel has removed a watch: its subscribers are unsubscribed, so that they try anew. */
-static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
+/* Unsubscribes all of one watch, or with NULL of every watch. */
+static void unsubscribe_all(struct filelock_watcher *watcher, const struct watch *watch)
 {
 	size_t i = 0;
 
-	tell_all(watcher, watch->wd);
 	while (i < watcher->subscriptions.size) {
 		struct hash_node *node = watcher->subscriptions.buckets[i];
 
-		while (node && hash_entry(node, struct subscription, node)->watch != watch)
+		while (watch && node &&
+		       hash_entry(node, struct subscription, node)->watch != watch)
 			node = node->next;
 		if (node)
 			watch_unsubscribe(hash_entry(node, struct subscription, node));
 		else
 			i++;
 	}
+}
+
+/* The kernel has removed a watch: its subscribers try, and subscribe, anew. */
+static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
+{
+	tell_all(watcher, watch->wd);
+	unsubscribe_all(watcher, watch);
+}
+
+/* Else a descriptor that stays readable would keep its loop spinning. */
+static void give_up_watching(struct filelock_watcher *watcher, int error)
+{
+	log_write(FILELOCK_LOG_ERROR, "cannot read inotify events, only polling: %s",
+	          filelock_strerror(error));
+	watcher->broken = true;
+	tell_all(watcher, -1);
+	unsubscribe_all(watcher, NULL);
 }
 
 static void take_event(struct filelock_watcher *watcher, const struct inotify_event *event)
@@ -320,6 +340,8 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 	do {
 		length = sys.read(watcher->fd.fd, buffer, sizeof(buffer));
 	} while (length < 0 && errno == EINTR);
+	if (length < 0 && errno != EAGAIN)
+		give_up_watching(watcher, -errno);
 	for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= length;) {
 		const struct inotify_event *event = (const void *)(buffer + at);
 
