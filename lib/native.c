@@ -259,13 +259,24 @@ static void stir(const struct native *n)
 		(void)sys_close(fd);
 }
 
+/* Other shared holders of a removed file would not keep out who locks its successor: only the
+   last one removes it. A conversion that fails may drop our lock (flock(2)), which is to go. */
+static bool may_remove(const struct filelock *lock)
+{
+	if (!lock->options.unlink_on_release)
+		return false;
+	if (lock->mode == FILELOCK_SHARED &&
+	    sys_flock(native_state(lock)->fd, LOCK_EX | LOCK_NB) < 0)
+		return false;
+	return check_path(lock) == PATH_NAMES_OURS;
+}
+
 static int native_release(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
 	int r;
 
-	if (lock->options.unlink_on_release && check_path(lock) == PATH_NAMES_OURS &&
-	    sys.unlink(lock->path) < 0 && errno != ENOENT)
+	if (may_remove(lock) && sys.unlink(lock->path) < 0 && errno != ENOENT)
 		return handle_fail(lock, -errno, "cannot remove the lock file");
 	r = sys_flock(n->fd, LOCK_UN);
 	if (r < 0)

@@ -74,7 +74,7 @@ static void after_fork_parent(void)
 	atomic_fetch_add(&registry.forks, 1);
 	database_after_fork(false);
 	log_after_fork();
-	wait_after_fork();
+	wait_after_fork_parent();
 	leave();
 }
 
@@ -119,7 +119,7 @@ static void after_fork_child(void)
 	replace_descriptors();
 	database_after_fork(true);
 	log_after_fork();
-	wait_after_fork();
+	wait_after_fork_child();
 	leave();
 	errno = saved;
 }

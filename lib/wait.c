@@ -31,11 +31,13 @@ struct sleeper {
 	struct sleeper *next;
 	struct filelock_watcher *watcher;
 	struct registry_fd wake;
+	pthread_t user; /* while busy */
+	bool busy;
 };
 
 static struct {
 	pthread_mutex_t mutex;
-	struct sleeper *idle;
+	struct sleeper *all;
 } pool = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 void wait_before_fork(void)
@@ -43,8 +45,17 @@ void wait_before_fork(void)
 	(void)pthread_mutex_lock(&pool.mutex);
 }
 
-void wait_after_fork(void)
+void wait_after_fork_parent(void)
 {
+	(void)pthread_mutex_unlock(&pool.mutex);
+}
+
+void wait_after_fork_child(void)
+{
+	/* the threads that used the others are not here; who gets one next frees it */
+	for (struct sleeper *sleeper = pool.all; sleeper; sleeper = sleeper->next)
+		if (sleeper->busy && !pthread_equal(sleeper->user, pthread_self()))
+			sleeper->busy = false;
 	(void)pthread_mutex_unlock(&pool.mutex);
 }
 
@@ -55,10 +66,11 @@ static void sleeper_free(struct sleeper *sleeper)
 	free(sleeper);
 }
 
+/* The registry has its own mutex, which a fork takes before the pool's: so nothing here, nor in
+   sleeper_free, is called under the pool's. */
 static struct sleeper *sleeper_new(void)
 {
 	struct sleeper *sleeper = sys.calloc(1, sizeof(*sleeper));
-	int fd;
 
 	if (!sleeper)
 		return NULL;
@@ -67,35 +79,99 @@ static struct sleeper *sleeper_new(void)
 		free(sleeper);
 		return NULL;
 	}
+	return sleeper;
+}
+
+static void open_wake(struct sleeper *sleeper)
+{
+	int fd;
+
+	if (sleeper->wake.fd >= 0)
+		return;
 	fd = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd >= 0)
 		registry_add_fd(&sleeper->wake, fd, false);
+}
+
+static bool is_foreign(const struct sleeper *sleeper)
+{
+	return filelock_watcher_is_foreign(sleeper->watcher);
+}
+
+/* Takes the parent's sleepers that nobody uses out of the pool. */
+static struct sleeper *take_foreign(void)
+{
+	struct sleeper *taken = NULL;
+
+	for (struct sleeper **link = &pool.all; *link;) {
+		struct sleeper *sleeper = *link;
+
+		if (sleeper->busy || !is_foreign(sleeper)) {
+			link = &sleeper->next;
+			continue;
+		}
+		*link = sleeper->next;
+		sleeper->next = taken;
+		taken = sleeper;
+	}
+	return taken;
+}
+
+static void occupy(struct sleeper *sleeper)
+{
+	sleeper->busy = true;
+	sleeper->user = pthread_self();
+}
+
+/* An idle sleeper, now busy, or NULL; and those to be freed. */
+static struct sleeper *take_idle(struct sleeper **ret_foreign)
+{
+	struct sleeper *sleeper;
+
+	(void)pthread_mutex_lock(&pool.mutex);
+	*ret_foreign = take_foreign();
+	for (sleeper = pool.all; sleeper && sleeper->busy;)
+		sleeper = sleeper->next;
+	if (sleeper)
+		occupy(sleeper);
+	(void)pthread_mutex_unlock(&pool.mutex);
 	return sleeper;
+}
+
+static void add_to_pool(struct sleeper *sleeper)
+{
+	(void)pthread_mutex_lock(&pool.mutex);
+	occupy(sleeper);
+	sleeper->next = pool.all;
+	pool.all = sleeper;
+	(void)pthread_mutex_unlock(&pool.mutex);
 }
 
 static struct sleeper *sleeper_get(void)
 {
-	struct sleeper *sleeper;
+	struct sleeper *foreign;
+	struct sleeper *sleeper = take_idle(&foreign);
 
-	for (;;) {
-		(void)pthread_mutex_lock(&pool.mutex);
-		sleeper = pool.idle;
-		if (sleeper)
-			pool.idle = sleeper->next;
-		(void)pthread_mutex_unlock(&pool.mutex);
-		if (!sleeper)
-			return sleeper_new();
-		if (sleeper->wake.fd >= 0 && !filelock_watcher_is_foreign(sleeper->watcher))
-			return sleeper;
-		sleeper_free(sleeper); /* the parent's */
+	while (foreign) {
+		struct sleeper *next = foreign->next;
+
+		sleeper_free(foreign);
+		foreign = next;
 	}
+	if (!sleeper) {
+		sleeper = sleeper_new();
+		if (!sleeper)
+			return NULL;
+		add_to_pool(sleeper);
+	}
+	open_wake(sleeper);
+	return sleeper;
 }
 
 static void sleeper_put(struct sleeper *sleeper)
 {
 	(void)pthread_mutex_lock(&pool.mutex);
-	sleeper->next = pool.idle;
-	pool.idle = sleeper;
+	sleeper->busy = false;
 	(void)pthread_mutex_unlock(&pool.mutex);
 }
 

@@ -6,6 +6,7 @@
 
 /* Around a fork: the pool of sleepers. */
 void wait_before_fork(void);
-void wait_after_fork(void);
+void wait_after_fork_parent(void);
+void wait_after_fork_child(void);
 
 #endif

@@ -169,8 +169,8 @@ struct filelock_options {
 	   exclude each other. */
 	bool singleton;
 
-	/* Remove the lock file when the lock is released: only while we hold it, and only
-	   while the path names the file that we hold. Unsafe with peers that do not check, once
+	/* Remove the lock file when the lock is released: only while we hold it, as the last of
+	   its shared holders, and only while the path names the file that we hold. Unsafe with peers that do not check, once
 	   they have the lock, that the path still names their file, as flock(1) does not: one
 	   of them may hold the removed file while another holds its successor. */
 	bool unlink_on_release;

@@ -280,6 +280,28 @@ START_TEST(test_unlink_on_release_spares_another_ones_file)
 }
 END_TEST
 
+/* Else the next exclusive holder would lock a new file beside the one still held. */
+START_TEST(test_unlink_on_release_spares_a_file_that_others_hold_shared)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *one, *other, *writer = test_open(test_path("lock"), NULL);
+
+	options.unlink_on_release = true;
+	one = test_open(test_path("lock"), &options);
+	other = test_open(test_path("lock"), &options);
+	ck_assert_int_eq(filelock_acquire(one, FILELOCK_SHARED, 0), 0);
+	ck_assert_int_eq(filelock_acquire(other, FILELOCK_SHARED, 0), 0);
+	ck_assert_int_eq(filelock_release(one), 0);
+	ck_assert_int_eq(filelock_verify(other), 0);
+	ck_assert_int_eq(filelock_acquire(writer, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_release(other), 0);
+	ck_assert_int_eq(filelock_acquire(writer, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(one);
+	filelock_close(other);
+	filelock_close(writer);
+}
+END_TEST
+
 START_TEST(test_close_of_a_waiter_does_not_unlink)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -391,6 +413,7 @@ int main(void)
 	        test_device_is_refused, test_lock_descriptor_is_closed_on_exec,
 	        test_unlink_on_release_removes_our_file,
 	        test_unlink_on_release_spares_another_ones_file,
+	        test_unlink_on_release_spares_a_file_that_others_hold_shared,
 	        test_close_of_a_waiter_does_not_unlink,
 	        test_descriptor_of_a_file_is_locked_and_never_closed,
 	        test_closing_a_descriptors_handle_unlocks_it,
