@@ -72,7 +72,7 @@ static void before_fork(void)
 static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
-	database_after_fork(false);
+	database_after_fork();
 	log_after_fork();
 	wait_after_fork_parent();
 	leave();
@@ -117,7 +117,7 @@ static void after_fork_child(void)
 	for (struct filelock *lock = registry.handles; lock; lock = lock->next)
 		lock->kind->forget(lock);
 	replace_descriptors();
-	database_after_fork(true);
+	database_after_fork();
 	log_after_fork();
 	wait_after_fork_child();
 	leave();
