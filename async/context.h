@@ -56,7 +56,6 @@ struct evfilelock {
 	struct hash queues;
 	struct queue *first_ready, *last_ready;
 	struct request_list prompt; /* no longer, or not, waiting for anybody */
-	size_t pending;            /* requests whose callback has not begun */
 	int64_t armed;             /* what the timer is set to; FILELOCK_NEVER: nothing */
 	int priority;              /* -1: the base's default */
 	int64_t now;       /* of the pass */
@@ -86,6 +85,8 @@ void list_remove(struct request_list *list, struct evfilelock_request *request);
 void request_cancel(struct evfilelock_request *request);
 /* The one place where callbacks are called. The request is in no list. */
 void request_complete(struct evfilelock_request *request, int result);
+/* Without a callback: in a forked child. */
+void request_free(struct evfilelock_request *request);
 void pass_on_timer(evutil_socket_t fd, short events, void *arg);
 /* Takes the timer back, also if it has fired in this turn and is to run yet. */
 void pass_disarm(struct evfilelock *ev);

@@ -163,7 +163,6 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 		r = -ENOMEM;
 		goto failed;
 	}
-	ev->pending++;
 	filelock_ref(lock);
 	return request;
 
@@ -239,22 +238,18 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 {
 	struct evfilelock_request *request;
 	size_t bucket = 0;
-	bool foreign;
 
 	if (!ev || ev->freeing)
 		return;
 	ev->freeing = true;
-	foreign = is_foreign(ev);
 	while ((request = take_any(ev, &bucket))) {
-		int r = filelock_give_up(request->lock,
-		                         foreign ? FILELOCK_EFORKED : -ECANCELED);
-
-		if (!foreign) {
-			request_complete(request, r);
+		/* asked each time: a callback may fork */
+		if (!is_foreign(ev)) {
+			request_complete(request, filelock_give_up(request->lock, -ECANCELED));
 			continue;
 		}
-		filelock_unref(request->lock);
-		free(request);
+		(void)filelock_give_up(request->lock, FILELOCK_EFORKED);
+		request_free(request);
 	}
 	if (!ev->running)
 		context_destroy(ev);

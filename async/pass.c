@@ -30,17 +30,21 @@
 void request_complete(struct evfilelock_request *request, int result)
 {
 	struct evfilelock *ev = request->ev;
-	struct filelock *lock = request->lock;
 
 	alarms_unset(&ev->alarms, &request->deadline);
-	alarms_unreserve(&ev->alarms);
-	ev->pending--;
 	if (ev->left > 0)
 		ev->left--;
 	request->finished = true;
 	/* from here on the handle is the user's, who may give it to another thread */
-	request->cb(lock, result, request->arg);
-	filelock_unref(lock);
+	request->cb(request->lock, result, request->arg);
+	request_free(request);
+}
+
+void request_free(struct evfilelock_request *request)
+{
+	alarms_unset(&request->ev->alarms, &request->deadline);
+	alarms_unreserve(&request->ev->alarms);
+	filelock_unref(request->lock);
 	free(request);
 }
 
@@ -99,12 +103,13 @@ static bool serve_first(struct queue *queue)
 		queue_make_ready(queue);
 		return false;
 	}
-	if (request->deadline.at <= queue->refused_at)
+	if (request->deadline.at <= queue->refused_at) {
 		r = filelock_give_up(request->lock, -ETIMEDOUT);
-	else
+	} else {
 		r = filelock_step(request->lock, ev->now, &until);
-	if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
-		queue->refused_at = ev->now;
+		if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
+			queue->refused_at = ev->now;
+	}
 	if (r > 0) {
 		alarms_set(&ev->alarms, &queue->poll, until, ev->now);
 		return until <= ev->now;
@@ -120,8 +125,10 @@ static void serve(struct queue *queue)
 	bool waits = false;
 
 	queue->serving = true;
-	while (!waits && queue->requests.first && may_go_on(ev))
+	/* its turn has come: at least one, whatever the time */
+	do {
 		waits = !serve_first(queue);
+	} while (!waits && queue->requests.first && may_go_on(ev));
 	queue->serving = false;
 	if (!waits && queue->requests.first)
 		queue_make_ready(queue);
@@ -206,7 +213,7 @@ void pass_on_timer(evutil_socket_t fd, short events, void *arg)
 
 	(void)fd;
 	(void)events;
-	if (filelock_watcher_is_foreign(ev->watcher))
+	if (ev->freeing || filelock_watcher_is_foreign(ev->watcher))
 		return;
 	pass_disarm(ev);
 	keep_timer(ev);
@@ -220,7 +227,7 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 
 	(void)fd;
 	(void)events;
-	if (filelock_watcher_is_foreign(ev->watcher))
+	if (ev->freeing || filelock_watcher_is_foreign(ev->watcher))
 		return;
 	filelock_watcher_dispatch(ev->watcher);
 	/* the one that was woken, at once; the timer may follow in this turn of the loop, so what

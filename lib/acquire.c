@@ -287,10 +287,10 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 {
 	struct acquisition *a = &lock->acquisition;
 
-	if (filelock_is_foreign(lock))
-		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
 	if (!a->pending)
 		return handle_fail(lock, -EINVAL, "no acquisition is under way of");
+	if (filelock_is_foreign(lock)) /* forked meanwhile: by a callback */
+		return filelock_give_up(lock, FILELOCK_EFORKED);
 	if (lock->depth > 0)
 		return hold(lock);
 	if (!a->started)

@@ -246,22 +246,31 @@ static void sleep_until(const struct wait *wait, int64_t until)
 		filelock_watcher_dispatch(watcher);
 }
 
+/* Whether the user wants the wait to end. */
+static bool is_unwanted(struct filelock *lock)
+{
+	const struct filelock_options *options = &lock->options;
+
+	if (atomic_exchange(&lock->interrupted, false))
+		return true;
+	return options->should_cancel && options->should_cancel(options->arg);
+}
+
 static int wait_for(struct wait *wait, int64_t until)
 {
 	struct filelock *lock = wait->lock;
-	const struct filelock_options *options = &lock->options;
 	int64_t now = wait->began;
 	int r;
 
 	do {
-		if (atomic_exchange(&lock->interrupted, false))
-			return filelock_give_up(lock, -ECANCELED);
-		if (until > now) {
-			if (options->should_cancel && options->should_cancel(options->arg))
+		/* not while it is only polite: the lock may well be free */
+		if (lock->acquisition.contended && until > now) {
+			if (is_unwanted(lock))
 				return filelock_give_up(lock, -ECANCELED);
 			report(wait, now);
-			sleep_until(wait, until);
 		}
+		if (until > now)
+			sleep_until(wait, until);
 		now = filelock_now();
 		r = filelock_step(lock, now, &until);
 	} while (r > 0);
