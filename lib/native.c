@@ -33,6 +33,7 @@
 struct native {
 	int fd; /* of the hold or of the waiter; -1: none */
 	bool regular;
+	volatile bool opening; /* a descriptor may be open that is not noted yet */
 	unsigned forks; /* registry_forks() when it was opened */
 	struct identity identity;
 	struct subscription subscription;
@@ -145,14 +146,17 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	struct native *n = native_state(lock);
 	unsigned forks = registry_forks();
 	struct stat st;
-	int fd = open_lock_file(lock, mode);
-	int r;
+	int fd, r;
 
+	n->opening = true;
+	fd = open_lock_file(lock, mode);
+	if (fd >= 0)
+		n->fd = fd;
+	n->opening = false;
 	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
 		return TRY_BUSY;
 	if (fd < 0)
 		return handle_fail(lock, fd, "cannot open the lock file");
-	n->fd = fd;
 	n->forks = forks;
 	r = sys_fstat(fd, &st);
 	if (r == 0 && S_ISDIR(st.st_mode))
@@ -271,15 +275,25 @@ static bool may_remove(const struct filelock *lock)
 	return check_path(lock) == PATH_NAMES_OURS;
 }
 
+/* Undoes what may_remove did, for a hold that goes on. */
+static int keep_holding(struct filelock *lock, int error)
+{
+	if (lock->mode == FILELOCK_SHARED)
+		(void)sys_flock(native_state(lock)->fd, LOCK_SH | LOCK_NB);
+	return handle_fail(lock, error, "cannot remove the lock file");
+}
+
 static int native_release(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
+	bool removed = may_remove(lock);
 	int r;
 
-	if (may_remove(lock) && sys.unlink(lock->path) < 0 && errno != ENOENT)
-		return handle_fail(lock, -errno, "cannot remove the lock file");
+	if (removed && sys.unlink(lock->path) < 0 && errno != ENOENT)
+		return keep_holding(lock, -errno);
 	r = sys_flock(n->fd, LOCK_UN);
-	if (r < 0)
+	/* once the file is gone there is no holding on: closing unlocks, too */
+	if (r < 0 && !removed)
 		return handle_fail(lock, r, "cannot unlock");
 	if (is_borrowed(lock) || n->forks != registry_forks())
 		stir(n);
@@ -331,6 +345,9 @@ static void native_forget(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
 
+	watch_forget(&n->subscription);
+	if (n->opening) /* by another thread */
+		sys_close_strays(lock->path, O_NOFOLLOW | O_NONBLOCK);
 	if (is_borrowed(lock) || n->fd < 0)
 		return;
 	(void)sys_close(n->fd);

@@ -7,14 +7,40 @@
 
 #include "sys.h"
 
+/* Drops empty and "." components, which name nothing. */
+static void squeeze(char *path)
+{
+	char *to = path;
+
+	for (const char *from = path; *from;) {
+		if (from[0] == '/' && from[1] == '/')
+			from++;
+		else if (from[0] == '/' && from[1] == '.' && (from[2] == '/'))
+			from += 2;
+		else
+			*to++ = *from++;
+	}
+	*to = '\0';
+}
+
+/* Whether the last name can be a file's. */
+static bool ends_in_directory(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+
+	return !*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
 int path_absolute(const char *path, char **ret_path)
 {
 	char here[PATH_MAX];
-	size_t length = strlen(path);
 	char *absolute;
 
-	if (length == 0 || path[length - 1] == '/')
-		return length ? -EISDIR : -EINVAL;
+	if (!*path)
+		return -EINVAL;
+	if (ends_in_directory(path))
+		return -EISDIR;
 	if (path[0] == '/') {
 		absolute = sys_strdup(path);
 	} else {
@@ -28,6 +54,7 @@ int path_absolute(const char *path, char **ret_path)
 		free(absolute);
 		return -ENAMETOOLONG;
 	}
+	squeeze(absolute);
 	*ret_path = absolute;
 	return 0;
 }

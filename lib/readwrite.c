@@ -356,6 +356,7 @@ static void readwrite_forget(struct filelock *lock)
 {
 	struct readwrite *rw = state_of(lock);
 
+	watch_forget(&rw->subscription);
 	rw->lent = false;
 	database_forget(&rw->database);
 }

@@ -48,8 +48,7 @@ static unsigned long thread_number(void)
 	return number;
 }
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int once_result;
+static int install_result;
 
 static void enter(void)
 {
@@ -63,19 +62,19 @@ static void leave(void)
 
 static void before_fork(void)
 {
+	database_before_fork();
 	enter();
 	wait_before_fork();
 	log_before_fork();
-	database_before_fork();
 }
 
 static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
-	database_after_fork();
 	log_after_fork();
 	wait_after_fork_parent();
 	leave();
+	database_after_fork();
 }
 
 static void unlist(struct registry_fd *entry)
@@ -117,23 +116,23 @@ static void after_fork_child(void)
 	for (struct filelock *lock = registry.handles; lock; lock = lock->next)
 		lock->kind->forget(lock);
 	replace_descriptors();
-	database_after_fork();
 	log_after_fork();
 	wait_after_fork_child();
 	leave();
+	database_after_fork();
 	errno = saved;
 }
 
-static void install(void)
+/* As early as can be: prepare handlers run in the reverse order, and the program's, which may
+   take a mutex that it also holds when it calls us, must run before ours. */
+__attribute__((constructor)) static void install(void)
 {
-	once_result = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+	install_result = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
 int registry_prepare(void)
 {
-	int r = pthread_once(&once, install);
-
-	return r ? -r : -once_result;
+	return -install_result;
 }
 
 unsigned registry_generation(void)

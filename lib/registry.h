@@ -39,6 +39,7 @@ struct registry_fd {
 	int fd; /* -1: none, and not in the list */
 	bool keep_number;
 };
+/* 0, or why there is no handler for forks. */
 int registry_prepare(void);
 void registry_add_fd(struct registry_fd *entry, int fd, bool keep_number);
 /* Closes it; idempotent. */

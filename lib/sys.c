@@ -78,6 +78,7 @@ struct sys_table sys = {
 	.timerfd_create = timerfd_create_,
 	.timerfd_settime = timerfd_settime_,
 	.ppoll = ppoll,
+	.nanosleep = nanosleep,
 	.now = monotonic_now,
 	.calloc = calloc,
 	.realloc = realloc,
@@ -123,6 +124,24 @@ int sys_lstat(const char *path, struct stat *ret)
 
 	REPEAT_EINTR(r, sys.lstat(path, ret));
 	return r < 0 ? -errno : 0;
+}
+
+void sys_close_strays(const char *path, int flags)
+{
+	long most = sysconf(_SC_OPEN_MAX);
+	struct stat wanted, st;
+
+	if (sys_lstat(path, &wanted) < 0)
+		return;
+	for (int fd = 0; fd < most && fd < 65536; fd++) {
+		int has = fcntl(fd, F_GETFL);
+
+		if (has < 0 || (has & flags) != flags || !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
+			continue;
+		if (fstat(fd, &st) == 0 && st.st_dev == wanted.st_dev &&
+		    st.st_ino == wanted.st_ino)
+			(void)sys_close(fd);
+	}
 }
 
 ssize_t sys_read_file(const char *path, char *buffer, size_t size)

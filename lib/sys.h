@@ -49,6 +49,7 @@ struct sys_table {
 	                       struct itimerspec *ret_old);
 	int (*ppoll)(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 	             const sigset_t *mask);
+	int (*nanosleep)(const struct timespec *time, struct timespec *ret_rest);
 	int64_t (*now)(void); /* CLOCK_MONOTONIC, nanoseconds */
 	void *(*calloc)(size_t n, size_t size);
 	void *(*realloc)(void *memory, size_t size);
@@ -63,6 +64,9 @@ int sys_flock(int fd, int operation);
 int sys_fstat(int fd, struct stat *ret);
 /* Of the path itself: a symbolic link at its end is not followed. */
 int sys_lstat(const char *path, struct stat *ret);
+/* Closes what is open on the file at path with at least these flags: in a forked child, what another
+   thread had just opened and had no time to note. */
+void sys_close_strays(const char *path, int flags);
 /* Reads a file (of /proc) to its end or to size - 1 bytes; returns the length, terminated. */
 ssize_t sys_read_file(const char *path, char *buffer, size_t size);
 /* Whether statfs(2) names a file system of this machine's own disks or memory. */

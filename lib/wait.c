@@ -26,6 +26,7 @@
 #define MILLISECOND INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
 #define DEFAULT_REPORT (1000 * MILLISECOND)
+#define LONGEST_DEAF_SLEEP (50 * MILLISECOND)
 
 struct sleeper {
 	struct sleeper *next;
@@ -218,6 +219,11 @@ static void report(struct wait *wait, int64_t now)
 	options->on_wait(&waiting, options->arg);
 }
 
+static struct timespec to_timespec(int64_t time)
+{
+	return (struct timespec){ time / SECOND, time % SECOND };
+}
+
 /* Sleeps until `until`, an event or an interrupt, and takes in what came. */
 static void sleep_until(const struct wait *wait, int64_t until)
 {
@@ -226,18 +232,27 @@ static void sleep_until(const struct wait *wait, int64_t until)
 	int64_t now = filelock_now();
 	struct timespec timeout;
 	uint64_t count;
+	int r;
 
 	if (wait->lock->options.on_wait && until > wait->report_at)
 		until = wait->report_at;
+	/* nothing would wake it for filelock_interrupt */
+	if ((!watcher || wait->sleeper->wake.fd < 0) && until > now + LONGEST_DEAF_SLEEP)
+		until = now + LONGEST_DEAF_SLEEP;
 	if (until <= now)
 		return;
-	timeout = (struct timespec){ (until - now) / SECOND, (until - now) % SECOND };
+	timeout = to_timespec(until - now);
 	if (watcher) {
 		fds[0].fd = filelock_watcher_fd(watcher);
 		fds[1].fd = wait->sleeper->wake.fd;
 	}
-	/* EINTR and ENOMEM alike: the step will say how long to sleep on */
-	if (sys.ppoll(fds, 2, &timeout, NULL) <= 0)
+	/* after EINTR, the step will say how long to sleep on */
+	r = sys.ppoll(fds, 2, &timeout, NULL);
+	if (r < 0 && errno != EINTR) { /* ENOMEM: no reason to spin */
+		timeout = to_timespec(until - now < MILLISECOND ? until - now : MILLISECOND);
+		(void)sys.nanosleep(&timeout, NULL);
+	}
+	if (r <= 0)
 		return;
 	if (fds[1].revents && sys.read(fds[1].fd, &count, sizeof(count)) < 0) {
 		/* somebody else's wake-up was taken already: nothing to take */

@@ -314,7 +314,7 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 	_Alignas(struct inotify_event) char buffer[16 * (sizeof(struct inotify_event) + NAME_MAX + 1)];
 	ssize_t length;
 
-	if (watcher->fd.fd < 0)
+	if (watcher->fd.fd < 0 || filelock_watcher_is_foreign(watcher))
 		return;
 	/* one read: what is left makes the descriptor readable again, and the loop goes on */
 	do {

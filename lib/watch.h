@@ -33,6 +33,11 @@ int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subsc
                     struct filelock *lock, const char *path, uint32_t mask, const char *name);
 /* Idempotent. */
 void watch_unsubscribe(struct subscription *subscription);
+/* In a forked child: the watcher is the parent's, and may be gone before the handle. */
+static inline void watch_forget(struct subscription *subscription)
+{
+	subscription->watcher = NULL;
+}
 static inline bool watch_is_subscribed(const struct subscription *subscription)
 {
 	return subscription->watcher != NULL;

@@ -73,6 +73,8 @@ WRAP(int, timerfd_settime, -1,
 WRAP(int, ppoll, -1,
      (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask),
      (fds, n, timeout, mask))
+WRAP(int, nanosleep, -1, (const struct timespec *time, struct timespec *ret_rest),
+     (time, ret_rest))
 WRAP(void *, calloc, NULL, (size_t n, size_t size), (n, size))
 WRAP(void *, realloc, NULL, (void *memory, size_t size), (memory, size))
 

@@ -199,8 +199,8 @@ START_TEST(test_failing_removal_leaves_the_lock_held_and_the_call_retryable)
 }
 END_TEST
 
-/* Removed, but not unlocked: the repeated call must not take the successor's file away. */
-START_TEST(test_repeated_release_after_the_removal_spares_the_successor)
+/* Removed, but not unlocked: there is no holding on to a file that is gone. */
+START_TEST(test_failed_unlock_after_the_removal_releases)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct filelock *successor;
@@ -209,10 +209,11 @@ START_TEST(test_repeated_release_after_the_removal_spares_the_successor)
 	lock = test_open(test_path("lock"), &options);
 	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
 	fault_set(FAULT_flock, 1, FAULT_ONCE, EIO);
-	ck_assert_int_eq(filelock_release(lock), -EIO);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert(!filelock_is_held(lock));
 	successor = test_open(test_path("lock"), NULL);
 	ck_assert_int_eq(filelock_acquire(successor, FILELOCK_EXCLUSIVE, 0), 0);
-	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_int_eq(filelock_release(lock), -EPERM);
 	ck_assert_int_eq(filelock_verify(successor), 0);
 	filelock_close(successor);
 	filelock_close(lock);
@@ -322,7 +323,7 @@ int main(void)
 	        test_failing_unlock_of_release_all_keeps_every_level,
 	        test_close_with_a_failing_unlock_still_frees_the_lock,
 	        test_failing_removal_leaves_the_lock_held_and_the_call_retryable,
-	        test_repeated_release_after_the_removal_spares_the_successor,
+	        test_failed_unlock_after_the_removal_releases,
 	        test_eacces_from_flock_is_contention,
 	        test_enoent_under_an_existing_parent_is_tried_again,
 	        test_parent_removed_just_before_the_open_is_made_again,
