@@ -275,6 +275,7 @@ test_no_holder_has_its_own_status() {
 }
 
 test_readwrite_readers_run_together_and_writers_alone() {
+	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
 	hold "$lockrun" -s -k readwrite l.db
 	status_is 0 "$lockrun" -s -n -k readwrite l.db true
 	status_is 1 "$lockrun" -x -n -k readwrite l.db touch ran
@@ -290,6 +291,7 @@ test_readwrite_readers_run_together_and_writers_alone() {
 }
 
 test_readwrite_waits_and_is_woken() {
+	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
 	hold "$lockrun" -s -k readwrite l.db
 	"$lockrun" -x -k readwrite l.db touch ran &
 	local waiter=$!
@@ -301,6 +303,7 @@ test_readwrite_waits_and_is_woken() {
 }
 
 test_readwrite_names_what_it_refuses() {
+	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
 	status_is 64 "$lockrun" -k readwrite l.lock touch ran 2>message
 	grep -q 'must end in .db' message
 	echo 'no database' >l.db
