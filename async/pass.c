@@ -157,6 +157,9 @@ static bool take_alarm(struct evfilelock *ev)
 		return true;
 	}
 	filelock_hasten(request->queue->requests.first->lock);
+	/* one that is ready, and yet not taken, stands behind what rests until the next pass */
+	if (request->queue->ready)
+		return false;
 	queue_make_ready(request->queue);
 	return true;
 }

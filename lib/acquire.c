@@ -14,7 +14,8 @@
  *
  * After a stir that finds the lock still held, the release may be under way (on a plain close or a
  * kill the event can come first): three more attempts at once, then after 1, 2, 4 … ms, until the
- * poll interval is reached.
+ * poll interval is reached. A new watch may have come between the two: one attempt at once, and
+ * the same series.
  *
  * Deadline: `next` is never later, and at it one last attempt is made before -ETIMEDOUT is said.
  *
@@ -202,6 +203,13 @@ static bool watch_anew(struct filelock *lock)
 	return r > 0;
 }
 
+/* Begins the series of attempts that a sign of a release is worth. */
+static void expect_release(struct acquisition *a, unsigned char quick)
+{
+	a->quick = quick;
+	a->back_off = MILLISECOND;
+}
+
 static bool would_wait_for_itself(const struct filelock *lock)
 {
 	const struct acquisition *a = &lock->acquisition;
@@ -224,11 +232,11 @@ static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
 	if (a->woken && a->lost < 30)
 		a->lost++;
 	a->woken = false;
+	if (watch_anew(lock))
+		expect_release(a, 1);
 	/* the synchronous driver finds a watcher only after the first attempt */
-	if (watch_anew(lock) || (first && a->blocking))
-		(void)wait_until(lock, now, ret_until);
-	else
-		(void)wait_until(lock, later(now, next_delay(lock)), ret_until);
+	(void)wait_until(lock, first && a->blocking ? now : later(now, next_delay(lock)),
+	                 ret_until);
 	return FILELOCK_STEP_WAIT;
 }
 
@@ -246,15 +254,13 @@ static int attempt(struct filelock *lock, int64_t now, int64_t *ret_until)
 	return fail(lock, r);
 }
 
-/* Starts the series of attempts that a stir is worth. */
 static void take_stir(struct acquisition *a, int64_t now)
 {
 	bool waiting_politely = a->polite && a->woken;
 
 	a->stirred = false;
 	a->woken = true;
-	a->quick = QUICK_ATTEMPTS;
-	a->back_off = MILLISECOND;
+	expect_release(a, QUICK_ATTEMPTS);
 	if (!waiting_politely)
 		a->next = a->polite ? later(now, POLITE_DELAY >> a->lost) : now;
 }
@@ -287,10 +293,12 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 {
 	struct acquisition *a = &lock->acquisition;
 
+	if (filelock_is_foreign(lock)) { /* perhaps a callback forked meanwhile */
+		(void)filelock_give_up(lock, FILELOCK_EFORKED);
+		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
+	}
 	if (!a->pending)
 		return handle_fail(lock, -EINVAL, "no acquisition is under way of");
-	if (filelock_is_foreign(lock)) /* forked meanwhile: by a callback */
-		return filelock_give_up(lock, FILELOCK_EFORKED);
 	if (lock->depth > 0)
 		return hold(lock);
 	if (!a->started)

@@ -17,11 +17,13 @@
 	X(EALREADY, "an asynchronous request for this handle is pending")            \
 	X(EBADF, "the descriptor is not open")                                       \
 	X(EBADMSG, "the file is neither empty nor an SQLite database")               \
+	X(EBUSY, "this handle holds the lock: release it instead")                     \
 	X(ECANCELED, "the wait was cancelled")                                       \
 	X(EDEADLK, "this thread or handle would wait for itself")                    \
 	X(EINVAL, "an argument is out of its range")                                 \
 	X(EISDIR, "a directory stands at the path")                                  \
 	X(ELOOP, "a symbolic link stands at the path, and is not followed")          \
+	X(EOPNOTSUPP, "this kind of lock cannot do that")                              \
 	X(EPERM, "not permitted, or the lock is not held by this handle")            \
 	X(ESTALE, "the path no longer names the file that is held")                  \
 	X(ETIMEDOUT, "the lock was not had in time")
@@ -57,10 +59,13 @@ int failure_set(struct failure *failure, int code, const char *what)
 
 int failure_set_detail(struct failure *failure, int code, const char *what, char *detail)
 {
-	free(failure->detail);
+	/* taken out before it is freed: a fork may come between */
+	char *old = failure->detail;
+
 	failure->code = code;
 	failure->what = what;
 	failure->detail = detail;
+	free(old);
 	return code;
 }
 
@@ -116,13 +121,15 @@ FILELOCK_API const char *filelock_last_error(const struct filelock *lock)
 {
 	/* the sentence is a cache: making it changes nothing that the caller can see */
 	struct failure *failure = lock ? &((struct filelock *)lock)->failure : NULL;
+	char *old;
 
 	if (!failure)
 		return open_sentence;
 	if (failure->code == 0)
 		return "";
-	free(failure->sentence);
+	old = failure->sentence;
 	failure->sentence = make_sentence(lock);
+	free(old);
 	return failure->sentence ? failure->sentence : filelock_strerror(failure->code);
 }
 

@@ -14,11 +14,16 @@
 #include "sys.h"
 
 #define LONGEST_POLL_MS 3600000u
+#define LARGEST_OPTIONS 4096 /* of any version: more is a size that was never set */
 
 FILELOCK_API const char *filelock_version(void)
 {
 	return FILELOCK_VERSION;
 }
+
+#ifdef __LP64__ /* a member in padding could not be told from rubbish by `size` */
+_Static_assert(sizeof(struct filelock_options) == 56, "padding in the options");
+#endif
 
 /* The caller's options, from a header older or newer than ours: what it does not know is zero,
    what we do not know must be. */
@@ -30,7 +35,7 @@ static int read_options(const struct filelock_options *from, struct filelock_opt
 	*ret = (struct filelock_options)FILELOCK_OPTIONS_INIT;
 	if (!from)
 		return 0;
-	if (size < sizeof(size_t))
+	if (size < sizeof(size_t) || size > LARGEST_OPTIONS)
 		return -EINVAL;
 	for (size_t i = known; i < size; i++)
 		if (((const unsigned char *)from)[i] != 0)
@@ -51,6 +56,8 @@ static const char *wrong_option(const struct filelock_options *options, bool has
 		return "singleton";
 	if (options->unlink_on_release && !has_path)
 		return "unlink_on_release";
+	if (options->reserved_[0] || options->reserved_[1])
+		return "reserved_";
 	return NULL;
 }
 
@@ -68,6 +75,10 @@ static const char *differing_option(const struct filelock_options *a,
 	DIFFERS(on_wait)
 	DIFFERS(on_wait_ms)
 	DIFFERS(arg)
+	DIFFERS(lifetime_ms)
+	DIFFERS(two_line_marker)
+	DIFFERS(no_fallback)
+	DIFFERS(keep_on_exit)
 	DIFFERS(any_extension)
 #undef DIFFERS
 	return NULL;
@@ -92,7 +103,7 @@ static void destroy(struct filelock *lock, bool registered)
 static int make_handle(const struct kind *kind, char *path, int borrowed,
                        const struct filelock_options *options, struct filelock **ret_lock)
 {
-	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind->state_size);
+	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind_state_size());
 	int r;
 
 	if (!lock) {
@@ -100,7 +111,7 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 		free(path);
 		return -ENOMEM;
 	}
-	lock->kind = kind;
+	lock->kind = lock->asked = kind;
 	lock->path = path;
 	lock->borrowed = borrowed;
 	lock->options = *options;
@@ -327,9 +338,11 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock)
 FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
 {
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	size_t known;
 	int r;
 
-	if (!ret_owner || ret_owner->size < sizeof(size_t) || ret_owner->size > sizeof(owner))
+	if (!ret_owner || ret_owner->size < sizeof(size_t) ||
+	    ret_owner->size > LARGEST_OPTIONS)
 		return -EINVAL;
 	if (filelock_is_foreign(lock))
 		return FILELOCK_EFORKED;
@@ -337,20 +350,34 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 	if (r < 0)
 		return r;
 	owner.size = ret_owner->size;
-	memcpy(ret_owner, &owner, owner.size);
+	known = owner.size < sizeof(owner) ? owner.size : sizeof(owner);
+	memcpy(ret_owner, &owner, known);
+	memset((char *)ret_owner + known, 0, owner.size - known); /* of a newer header */
 	return 0;
+}
+
+FILELOCK_API int filelock_break(struct filelock *lock)
+{
+	if (filelock_is_foreign(lock))
+		return handle_fail(lock, FILELOCK_EFORKED, "cannot break");
+	if (lock->depth > 0)
+		return handle_fail(lock, -EBUSY, "cannot break");
+	if (!lock->kind->break_lock)
+		return handle_fail(lock, -ENOTSUP, "cannot break");
+	return lock->kind->break_lock(lock);
 }
 
 FILELOCK_API int filelock_compare(const struct filelock *a, const struct filelock *b)
 {
-	if (a->kind != b->kind)
-		return a->kind->id < b->kind->id ? -1 : 1;
+	/* as they were opened: what changes its kind stays in its queue */
+	if (a->asked != b->asked)
+		return a->asked->id < b->asked->id ? -1 : 1;
 	return strcmp(a->path, b->path);
 }
 
 FILELOCK_API size_t filelock_hash(const struct filelock *lock)
 {
-	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->kind->id);
+	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->asked->id);
 }
 
 FILELOCK_API bool filelock_is_foreign(const struct filelock *lock)

@@ -52,10 +52,12 @@ struct held {
 	const struct kind *kind;
 	struct identity identity;
 	unsigned long thread; /* that acquired it: registry.c's number */
+	bool listed;
 };
 
 struct filelock {
 	const struct kind *kind;
+	const struct kind *asked; /* the kind that it was opened as */
 	char *path;   /* absolute; for a descriptor's handle "fd N" */
 	int borrowed; /* the caller's descriptor, or -1 */
 	unsigned generation; /* the registry's, when opened: another one is a parent's */

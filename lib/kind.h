@@ -50,12 +50,18 @@ struct kind {
 	int (*fd)(const struct filelock *lock);
 	/* Which file the last try met, to find another handle of this thread on it. */
 	struct identity (*identity)(const struct filelock *lock);
+	/* Takes the lock from whoever holds it, by force; NULL: impossible. */
+	int (*break_lock)(struct filelock *lock);
 	/* In a forked child: closes the descriptors, without unlocking, and forgets them. */
 	void (*forget)(struct filelock *lock);
 };
 
 extern const struct kind kind_native;
+extern const struct kind kind_soft;
 extern const struct kind kind_readwrite;
+
+/* Room for the state of any kind: a handle may become one of another kind. */
+size_t kind_state_size(void);
 
 /* NULL: no such kind. */
 const struct kind *kind_find(enum filelock_kind id);

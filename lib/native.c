@@ -22,6 +22,7 @@
 #include "handle.h"
 #include "owner.h"
 #include "path.h"
+#include "publish.h"
 #include "registry.h"
 #include "sys.h"
 #include "watch.h"
@@ -30,10 +31,15 @@
 #define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
 
+/* Besides what a try says: flock(2) does not work here. */
+#define NO_FLOCK (TRY_RACED + 1)
+
 struct native {
 	int fd; /* of the hold or of the waiter; -1: none */
 	bool regular;
 	volatile bool opening; /* a descriptor may be open that is not noted yet */
+	bool probed; /* flock(2) is known to work here */
+	int missing; /* how it was refused, where it does not */
 	unsigned forks; /* registry_forks() when it was opened */
 	struct identity identity;
 	struct subscription subscription;
@@ -55,6 +61,8 @@ static int native_open(struct filelock *lock)
 	struct stat st;
 	int r;
 
+	if (lock->options.lifetime_ms)
+		return FILELOCK_ENOLIFETIME;
 	n->fd = lock->borrowed;
 	if (!is_borrowed(lock))
 		return 0;
@@ -172,38 +180,66 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	return 0;
 }
 
-enum path_names { PATH_NAMES_OURS = 0, PATH_NAMES_ANOTHER };
-
-/* Or an error. */
+/* An enum path_names, or an error. */
 static int check_path(const struct filelock *lock)
 {
 	const struct native *n = native_state(lock);
-	struct stat st;
-	int r;
 
 	if (is_borrowed(lock))
 		return PATH_NAMES_OURS;
-	r = sys_lstat(lock->path, &st);
-	if (r == -ENOENT || r == -ENOTDIR)
-		return PATH_NAMES_ANOTHER;
-	if (r < 0)
-		return r;
-	return identity_equal(n->identity, (struct identity){ st.st_dev, st.st_ino })
-	               ? PATH_NAMES_OURS
-	               : PATH_NAMES_ANOTHER;
+	return path_check(lock->path, n->identity.dev, n->identity.ino);
 }
 
+static bool is_flock_missing(int error)
+{
+	return error == -ENOSYS || error == -EOPNOTSUPP;
+}
+
+/* As enum attempt, NO_FLOCK, or another error. */
 static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
 {
-	int r = sys_flock(native_state(lock)->fd,
-	                  (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
+	struct native *n = native_state(lock);
+	int r = sys_flock(n->fd, (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
 
+	if (is_flock_missing(r)) {
+		n->missing = r;
+		return NO_FLOCK;
+	}
+	n->probed = true;
 	if (r == -EWOULDBLOCK || r == -EACCES) /* EACCES: as some file systems put it */
 		return TRY_BUSY;
 	return r < 0 ? handle_fail(lock, r, "cannot flock") : TRY_HELD;
 }
 
-static int native_try(struct filelock *lock, enum filelock_mode mode)
+/*
+ * Before we make a lock file: whether flock(2) will take it. Where it does not, the file would stand
+ * there like the marker of a soft lock that somebody holds.
+ */
+static int probe(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct stat st;
+	int error = 0;
+	int r;
+
+	if (n->probed || is_borrowed(lock) || sys_lstat(lock->path, &st) != -ENOENT)
+		return 0;
+	r = publish_probe_flock(lock->path, &error);
+	if (r == -ENOENT) { /* the open to come judges a parent that is missing still */
+		r = path_make_parents(lock->path);
+		if (r == 0)
+			r = publish_probe_flock(lock->path, &error);
+		if (r == -ENOENT)
+			return 0;
+	}
+	if (r < 0)
+		return handle_fail(lock, r, "cannot make a file beside");
+	n->probed = !is_flock_missing(error);
+	n->missing = error;
+	return n->probed ? 0 : NO_FLOCK;
+}
+
+static int try_flock(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
 	int names = PATH_NAMES_OURS;
@@ -211,7 +247,9 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 	int r;
 
 	if (fresh) {
-		r = open_descriptor(lock, mode);
+		r = probe(lock);
+		if (r == 0)
+			r = open_descriptor(lock, mode);
 		if (r != 0)
 			return r;
 	}
@@ -219,12 +257,32 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 	/* a waiter's file may have been replaced, and its successor be free */
 	if (r == TRY_HELD || (r == TRY_BUSY && !fresh))
 		names = check_path(lock);
-	if (r >= 0 && names == PATH_NAMES_OURS)
+	if ((r == TRY_HELD || r == TRY_BUSY) && names == PATH_NAMES_OURS)
 		return r;
 	native_abandon(lock);
 	if (names == PATH_NAMES_ANOTHER)
 		return TRY_RACED;
 	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
+}
+
+/* A marker serves instead of a flock(2), unless it was to be more than a marker can be. */
+static int fall_back(struct filelock *lock, enum filelock_mode mode)
+{
+	int r;
+
+	if (is_borrowed(lock) || lock->options.no_fallback || mode == FILELOCK_SHARED)
+		return handle_fail(lock, native_state(lock)->missing, "cannot flock");
+	log_write(FILELOCK_LOG_WARNING, "no flock(2) for %s: a marker serves as the lock",
+	          lock->path);
+	r = registry_change_kind(lock, kind_find(FILELOCK_SOFT));
+	return r < 0 ? handle_fail(lock, r, "cannot fall back to a marker for") : TRY_RACED;
+}
+
+static int native_try(struct filelock *lock, enum filelock_mode mode)
+{
+	int r = try_flock(lock, mode);
+
+	return r == NO_FLOCK ? fall_back(lock, mode) : r;
 }
 
 static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)

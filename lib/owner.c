@@ -91,8 +91,7 @@ static bool in_first_namespace(void)
 	       memcmp(link, FIRST_PID_NAMESPACE, (size_t)n) == 0;
 }
 
-/* A /proc mounted for another PID namespace numbers processes otherwise than we do. */
-static bool proc_numbers_as_we_do(void)
+bool owner_knows_pids(void)
 {
 	char link[32];
 	ssize_t n = sys.readlink("/proc/self", link, sizeof(link) - 1);
@@ -210,7 +209,7 @@ static int find_lock(const struct target *target, struct proc_lock *ret)
 	return r;
 }
 
-static bool read_process(pid_t pid, struct proc_process *ret)
+bool owner_read_process(pid_t pid, struct proc_process *ret)
 {
 	char path[64], text[SMALL_FILE];
 
@@ -225,7 +224,7 @@ static bool is_alive(pid_t pid)
 
 	if (sys.kill(pid, 0) < 0 && errno == ESRCH)
 		return false;
-	return !read_process(pid, &process) || process.state != 'Z' || process.threads > 1;
+	return !owner_read_process(pid, &process) || process.state != 'Z' || process.threads > 1;
 }
 
 static int find_owner(int fd, const struct owner_records *records,
@@ -240,10 +239,11 @@ static int find_owner(int fd, const struct owner_records *records,
 	r = find_lock(&target, &lock);
 	if (r < 0)
 		return r;
-	if (!proc_numbers_as_we_do() || !is_alive(lock.pid))
+	if (!owner_knows_pids() || !is_alive(lock.pid))
 		return FILELOCK_EUNKNOWNHOLDER;
 	ret_owner->pid = lock.pid;
 	ret_owner->mode = lock.mode;
+	ret_owner->ours = lock.pid == getpid();
 	owner_describe_process(ret_owner, lock.pid);
 	return 0;
 }
@@ -273,21 +273,20 @@ static bool read_boot_time(int64_t *ret)
 	return found;
 }
 
-/* Seconds since the epoch, or 0. */
-static int64_t start_time(pid_t pid)
+int64_t owner_start_time(pid_t pid)
 {
 	long ticks = sysconf(_SC_CLK_TCK);
 	struct proc_process process;
 	int64_t boot;
 
-	if (ticks <= 0 || !read_process(pid, &process) || !read_boot_time(&boot))
+	if (ticks <= 0 || !owner_read_process(pid, &process) || !read_boot_time(&boot))
 		return 0;
 	return boot + (int64_t)(process.start / (uint64_t)ticks % INT_MAX);
 }
 
 void owner_describe_process(struct filelock_owner *owner, pid_t pid)
 {
-	owner->start_time = start_time(pid);
+	owner->start_time = owner_start_time(pid);
 	if (sys.gethostname(owner->host, sizeof(owner->host)) < 0)
 		owner->host[0] = '\0';
 	owner->host[sizeof(owner->host) - 1] = '\0'; /* gethostname(2) may leave it out */

@@ -6,6 +6,8 @@
 
 #include <filelock/filelock.h>
 
+#include "proc.h"
+
 /*
  * Who holds a flock(2) on the file that fd is open on; fd's description need not hold
  * anything. 0 and the owner (pid, mode, host, start time where known), FILELOCK_ENOHOLDER,
@@ -15,6 +17,12 @@
  * mnt_id of /proc/self/fdinfo/N in /proc/self/mountinfo.
  */
 int owner_of_flock(int fd, struct filelock_owner *ret_owner);
+
+/* Whether /proc numbers processes as we do: one mounted for another PID namespace does not. */
+bool owner_knows_pids(void);
+/* When it began, in seconds since the epoch; 0: not known. */
+int64_t owner_start_time(pid_t pid);
+bool owner_read_process(pid_t pid, struct proc_process *ret);
 
 /* Record locks, fcntl(2), that cover any of the bytes first to last, both included, but for those
    of a process that is not meant (0: all are). */

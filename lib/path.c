@@ -1,6 +1,7 @@
 #include "path.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,6 +107,44 @@ int path_canonical(const char *path, char **ret_path)
 	if (!canonical)
 		return -ENOMEM;
 	*ret_path = canonical;
+	return 0;
+}
+
+int path_check(const char *path, dev_t dev, ino_t ino)
+{
+	struct stat st;
+	int r = sys_lstat(path, &st);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return PATH_NAMES_ANOTHER;
+	if (r < 0)
+		return r;
+	return st.st_dev == dev && st.st_ino == ino ? PATH_NAMES_OURS : PATH_NAMES_ANOTHER;
+}
+
+int path_parent(const char *path, char *ret_parent, size_t size)
+{
+	size_t length = (size_t)(strrchr(path, '/') - path);
+
+	if (length == 0)
+		length = 1; /* the root itself */
+	if (length >= size)
+		return -ENAMETOOLONG;
+	memcpy(ret_parent, path, length);
+	ret_parent[length] = '\0';
+	return 0;
+}
+
+int path_check_parent(const char *path)
+{
+	char parent[PATH_MAX];
+	int r = path_parent(path, parent, sizeof(parent));
+
+	if (r == 0)
+		r = sys_open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	if (r < 0)
+		return r;
+	(void)sys_close(r);
 	return 0;
 }
 

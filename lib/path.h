@@ -4,6 +4,9 @@
 #ifndef FILELOCK_PATH_H
 #define FILELOCK_PATH_H
 
+#include <stddef.h>
+#include <sys/types.h>
+
 /* The absolute form of a path, by text alone: nothing is resolved. Owned by the caller. */
 int path_absolute(const char *path, char **ret_path);
 
@@ -12,6 +15,15 @@ int path_absolute(const char *path, char **ret_path);
  * followed: one text for one lock file, whoever names it. path is absolute.
  */
 int path_canonical(const char *path, char **ret_path);
+
+enum path_names { PATH_NAMES_OURS = 0, PATH_NAMES_ANOTHER };
+/* Whether the path names this file: an enum path_names, or an error of lstat(2). */
+int path_check(const char *path, dev_t dev, ino_t ino);
+
+/* The directory of an absolute path, as text. */
+int path_parent(const char *path, char *ret_parent, size_t size);
+/* 0 if the directory of path exists, else what opening it says. */
+int path_check_parent(const char *path);
 
 /* Makes the missing parent directories of path, mode 0777 through the umask. */
 int path_make_parents(const char *path);

@@ -63,6 +63,8 @@ static int readwrite_open(struct filelock *lock)
 	size_t length = strlen(name);
 	const char *wrong = NULL;
 
+	if (lock->options.lifetime_ms)
+		return FILELOCK_ENOLIFETIME;
 	if (lock->options.unlink_on_release)
 		wrong = "unlink_on_release: a database is never removed";
 	else if (!lock->options.any_extension &&

@@ -24,6 +24,7 @@
 #include <sys/eventfd.h>
 
 #include "database.h"
+#include "leftover.h"
 #include "sys.h"
 #include "wait.h"
 
@@ -65,6 +66,7 @@ static void before_fork(void)
 	database_before_fork();
 	enter();
 	wait_before_fork();
+	leftover_before_fork();
 	log_before_fork();
 }
 
@@ -72,6 +74,7 @@ static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
 	log_after_fork();
+	leftover_after_fork(false);
 	wait_after_fork_parent();
 	leave();
 	database_after_fork();
@@ -117,6 +120,7 @@ static void after_fork_child(void)
 		lock->kind->forget(lock);
 	replace_descriptors();
 	log_after_fork();
+	leftover_after_fork(true);
 	wait_after_fork_child();
 	leave();
 	database_after_fork();
@@ -178,6 +182,20 @@ void registry_remove(struct filelock *lock)
 	leave();
 }
 
+int registry_change_kind(struct filelock *lock, const struct kind *kind)
+{
+	int r = 0;
+
+	lock->kind->abandon(lock);
+	enter();
+	memset(lock->state, 0, kind->state_size);
+	lock->kind = kind;
+	if (kind->open)
+		r = kind->open(lock);
+	leave();
+	return r;
+}
+
 static struct filelock *find_singleton(const struct filelock *like, size_t hash)
 {
 	struct hash_node *node = hash_first(&registry.singletons, hash);
@@ -185,7 +203,7 @@ static struct filelock *find_singleton(const struct filelock *like, size_t hash)
 	for (; node; node = hash_next(node)) {
 		struct filelock *lock = hash_entry(node, struct filelock, singleton);
 
-		if (lock->kind == like->kind && !filelock_is_foreign(lock) &&
+		if (lock->asked == like->asked && !filelock_is_foreign(lock) &&
 		    strcmp(lock->path, like->path) == 0)
 			return lock;
 	}
@@ -236,13 +254,17 @@ void registry_add_held(struct filelock *lock, struct identity identity)
 	enter();
 	(void)hash_reserve(&registry.held, sys.calloc, free);
 	hash_insert(&registry.held, &lock->held.node, identity_hash(identity));
+	lock->held.listed = true;
 	leave();
 }
 
 void registry_remove_held(struct filelock *lock)
 {
 	enter();
-	hash_remove(&registry.held, &lock->held.node);
+	/* not listed: a fork caught another thread between locking and listing */
+	if (lock->held.listed)
+		hash_remove(&registry.held, &lock->held.node);
+	lock->held.listed = false;
 	leave();
 }
 

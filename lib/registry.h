@@ -15,6 +15,8 @@ unsigned registry_forks(void);
 /* All handles. Adding can fail for want of memory. */
 int registry_add(struct filelock *lock);
 void registry_remove(struct filelock *lock);
+/* Makes it a handle of another kind: for all threads in one step. It keeps nothing. */
+int registry_change_kind(struct filelock *lock, const struct kind *kind);
 
 /*
  * Singletons. Finding and publishing one, and closing the last open of one, are each one step

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/random.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,18 +38,38 @@ static int fcntl_getfd(int fd)
 	return fcntl(fd, F_GETFD);
 }
 
+static int fcntl_setsig(int fd, int signal)
+{
+	return fcntl(fd, F_SETSIG, signal);
+}
+
+static int fcntl_setlease(int fd, int type)
+{
+	return fcntl(fd, F_SETLEASE, type);
+}
+
 static int eventfd_flags(unsigned initial, int flags)
 {
 	return eventfd(initial, flags);
 }
 
-static int64_t monotonic_now(void)
+static int64_t read_clock(clockid_t clock)
 {
 	struct timespec t;
 
-	/* clock_gettime(2) of CLOCK_MONOTONIC cannot fail on Linux */
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	/* clock_gettime(2) of these clocks cannot fail on Linux */
+	(void)clock_gettime(clock, &t);
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int64_t monotonic_now(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+static int64_t realtime_date(void)
+{
+	return read_clock(CLOCK_REALTIME);
 }
 
 struct sys_table sys = {
@@ -56,11 +77,16 @@ struct sys_table sys = {
 	.close = close,
 	.read = read,
 	.write = write,
+	.pread = pread,
+	.pwrite = pwrite,
+	.ftruncate = ftruncate,
+	.futimens = futimens,
 	.flock = flock,
 	.fstat = fstat,
 	.lstat = lstat,
 	.statfs = statfs,
 	.unlink = unlink,
+	.linkat = linkat,
 	.mkdir = mkdir,
 	.mknod = mknod,
 	.utimensat = utimensat,
@@ -70,6 +96,9 @@ struct sys_table sys = {
 	.kill = kill,
 	.gethostname = gethostname,
 	.fcntl_getfd = fcntl_getfd,
+	.fcntl_setsig = fcntl_setsig,
+	.fcntl_setlease = fcntl_setlease,
+	.getrandom = getrandom,
 	.dup3 = dup3,
 	.inotify_init1 = inotify_init1,
 	.inotify_add_watch = inotify_add_watch,
@@ -80,6 +109,7 @@ struct sys_table sys = {
 	.ppoll = ppoll,
 	.nanosleep = nanosleep,
 	.now = monotonic_now,
+	.date = realtime_date,
 	.calloc = calloc,
 	.realloc = realloc,
 };
@@ -142,6 +172,44 @@ void sys_close_strays(const char *path, int flags)
 		    st.st_ino == wanted.st_ino)
 			(void)sys_close(fd);
 	}
+}
+
+int sys_unlink(const char *path)
+{
+	return sys.unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int sys_link(const char *from, const char *to, int flags)
+{
+	return sys.linkat(AT_FDCWD, from, AT_FDCWD, to, flags) < 0 ? -errno : 0;
+}
+
+ssize_t sys_read_start(int fd, char *buffer, size_t size)
+{
+	size_t length = 0;
+	ssize_t n = 1;
+
+	while (n > 0 && length < size) {
+		REPEAT_EINTR(n, sys.pread(fd, buffer + length, size - length, (off_t)length));
+		if (n < 0)
+			return -errno;
+		length += (size_t)n;
+	}
+	return (ssize_t)length;
+}
+
+int sys_write_start(int fd, const char *bytes, size_t size)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < size) {
+		REPEAT_EINTR(n, sys.pwrite(fd, bytes + done, size - done, (off_t)done));
+		if (n <= 0)
+			return n < 0 ? -errno : -ENOSPC;
+		done += (size_t)n;
+	}
+	return 0;
 }
 
 ssize_t sys_read_file(const char *path, char *buffer, size_t size)

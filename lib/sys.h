@@ -24,11 +24,16 @@ struct sys_table {
 	int (*close)(int fd);
 	ssize_t (*read)(int fd, void *buffer, size_t size);
 	ssize_t (*write)(int fd, const void *buffer, size_t size);
+	ssize_t (*pread)(int fd, void *buffer, size_t size, off_t at);
+	ssize_t (*pwrite)(int fd, const void *buffer, size_t size, off_t at);
+	int (*ftruncate)(int fd, off_t size);
+	int (*futimens)(int fd, const struct timespec times[2]);
 	int (*flock)(int fd, int operation);
 	int (*fstat)(int fd, struct stat *ret);
 	int (*lstat)(const char *path, struct stat *ret);
 	int (*statfs)(const char *path, struct statfs *ret);
 	int (*unlink)(const char *path);
+	int (*linkat)(int from_fd, const char *from, int to_fd, const char *to, int flags);
 	int (*mkdir)(const char *path, mode_t mode);
 	int (*mknod)(const char *path, mode_t mode, dev_t device);
 	int (*utimensat)(int directory, const char *path, const struct timespec times[2],
@@ -39,6 +44,9 @@ struct sys_table {
 	int (*kill)(pid_t pid, int signal);
 	int (*gethostname)(char *name, size_t size);
 	int (*fcntl_getfd)(int fd);
+	int (*fcntl_setsig)(int fd, int signal);
+	int (*fcntl_setlease)(int fd, int type);
+	ssize_t (*getrandom)(void *buffer, size_t size, unsigned flags);
 	int (*dup3)(int from, int to, int flags);
 	int (*inotify_init1)(int flags);
 	int (*inotify_add_watch)(int fd, const char *path, uint32_t mask);
@@ -50,7 +58,8 @@ struct sys_table {
 	int (*ppoll)(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 	             const sigset_t *mask);
 	int (*nanosleep)(const struct timespec *time, struct timespec *ret_rest);
-	int64_t (*now)(void); /* CLOCK_MONOTONIC, nanoseconds */
+	int64_t (*now)(void);  /* CLOCK_MONOTONIC, nanoseconds */
+	int64_t (*date)(void); /* CLOCK_REALTIME, nanoseconds */
 	void *(*calloc)(size_t n, size_t size);
 	void *(*realloc)(void *memory, size_t size);
 };
@@ -67,6 +76,13 @@ int sys_lstat(const char *path, struct stat *ret);
 /* Closes what is open on the file at path with at least these flags: in a forked child, what another
    thread had just opened and had no time to note. */
 void sys_close_strays(const char *path, int flags);
+/* Removes a name that may be gone already. */
+int sys_unlink(const char *path);
+int sys_link(const char *from, const char *to, int flags);
+/* From the start, up to size bytes; returns how many there are. */
+ssize_t sys_read_start(int fd, char *buffer, size_t size);
+/* All of it, at the start, or an error: -ENOSPC if nothing more can be written. */
+int sys_write_start(int fd, const char *bytes, size_t size);
 /* Reads a file (of /proc) to its end or to size - 1 bytes; returns the length, terminated. */
 ssize_t sys_read_file(const char *path, char *buffer, size_t size);
 /* Whether statfs(2) names a file system of this machine's own disks or memory. */

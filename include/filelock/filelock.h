@@ -40,6 +40,21 @@
  * filelock_open_fd and open it again, in the child, with filelock_open_fd. No descriptor of
  * ours survives exec(3).
  *
+ * Soft locks (FILELOCK_SOFT) are exclusive only: asking for a shared one gives -ENOTSUP. A marker
+ * outlives its holder if that is killed; whoever comes next sees it and takes it over, at once.
+ * Whether a holder lives is asked of the kernel first (a holder keeps a flock(2) on its marker and keeps
+ * it open for writing), which answers across PID and time namespaces and for stopped processes;
+ * only where that proves nothing does the record decide. What cannot be proved dead is held:
+ *   - a record of another host, or of a process that may not be looked at; an empty marker (Python's
+ *     releases before 3.22 write nothing); a record of a newer protocol; a marker that may be read but
+ *     not written; everything where flock(2) does not work, since two that take over could not
+ *     tell each other. filelock_break removes such a marker.
+ *   - Other content that is no record: held until it was seen unchanged for 2 s.
+ * What we cannot promise is what Python does: its own contenders still judge by the record alone, so
+ * they may break a live lock of ours across PID and time namespaces, and one of them that is
+ * delayed between judging and breaking may remove the marker of the next holder. filelock_verify
+ * tells. Python 3.25.2 recovers two-line markers only: see two_line_marker.
+ *
  * Read/write locks (FILELOCK_READWRITE). The lock file is an SQLite database, normally an empty
  * file, named *.db; its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and
  * later) and with any SQLite transaction. A waiting writer keeps new readers out and is let in when
@@ -93,6 +108,11 @@ struct filelock;
 enum filelock_kind {
 	/* flock(2) on the lock file. Shares locks with flock(1) and Python's FileLock. */
 	FILELOCK_NATIVE = 0,
+
+	/* A marker file: the lock is its existence, its record says who holds it. For file systems
+	   without a usable flock(2), and with Python's SoftFileLock. See "Soft locks". */
+	FILELOCK_SOFT = 1,
+
 	/* Many readers or one writer, whom no reader can starve: the locks of an SQLite
 	   database, which they share with Python's ReadWriteLock. See "Read/write locks". */
 	FILELOCK_READWRITE = 2
@@ -115,7 +135,9 @@ enum filelock_mode {
 	  "what stands at the path is not a regular file")                                    \
 	X(FILELOCK_ENOHOLDER, -4098, "nobody holds the lock")                                  \
 	X(FILELOCK_EUNKNOWNHOLDER, -4099,                                                      \
-	  "the system does not say who holds the lock, if anybody does")                               \
+	  "the system does not say who holds the lock, if anybody does")                       \
+	X(FILELOCK_ENOLIFETIME, -4100,                                                         \
+	  "a lock of this kind cannot expire: lifetime_ms is for soft locks only")             \
 	X(FILELOCK_EFORKED_DATABASE, -4110,                                                    \
 	  "the parent process had the database locked at the fork: exec before using it")     \
 	X(FILELOCK_EWAL, -4111,                                                                \
@@ -137,9 +159,11 @@ struct filelock_owner {
 	enum filelock_mode mode; /* the mode it is held in */
 	int64_t start_time;      /* when the process began, seconds since the epoch */
 	char host[256];          /* host name of the holder's machine */
+	bool ours;               /* this process holds it: pid, host and start token agree */
+	char start_token[64];    /* soft: Python's start token, a decimal number */
 };
 #define FILELOCK_OWNER_INIT                                                                    \
-	{ sizeof(struct filelock_owner), 0, FILELOCK_EXCLUSIVE, 0, { 0 } }
+	{ sizeof(struct filelock_owner), 0, FILELOCK_EXCLUSIVE, 0, { 0 }, false, { 0 } }
 
 /* What on_wait is told; valid during the call. */
 struct filelock_waiting {
@@ -149,7 +173,7 @@ struct filelock_waiting {
 	const struct filelock_owner *holder; /* NULL: not known */
 };
 
-/* Zero is the default of every member. */
+/* Zero is the default of every member. There is no padding, so that `size` tells all. */
 struct filelock_options {
 	size_t size; /* sizeof(struct filelock_options), by FILELOCK_OPTIONS_INIT */
 
@@ -162,6 +186,14 @@ struct filelock_options {
 	   ms, which a loop that waits for many locks on local disks may stretch, to 1 s at most. */
 	unsigned poll_interval_ms;
 
+	/* How often on_wait is called; 0: 1000. */
+	unsigned on_wait_ms;
+
+	/* Soft: a marker this old, by its modification time, is removed, whether its holder lives or not.
+	   Unsafe: both may then work at once, and a clock set wrong is enough for that. It is there
+	   because Python has it. 0: never. On another kind of lock: FILELOCK_ENOLIFETIME. */
+	unsigned lifetime_ms;
+
 	/* One handle a path and kind in this process: opening it again returns the same handle,
 	   and filelock_close takes back one open. The path is compared with its parent
 	   resolved and its last name not followed. The other options must agree, else -EINVAL,
@@ -170,28 +202,45 @@ struct filelock_options {
 	bool singleton;
 
 	/* Remove the lock file when the lock is released: only while we hold it, as the last of
-	   its shared holders, and only while the path names the file that we hold. Unsafe with peers that do not check, once
-	   they have the lock, that the path still names their file, as flock(1) does not: one
-	   of them may hold the removed file while another holds its successor. */
+	   its shared holders, and only while the path names the file that we hold. Unsafe with
+	   peers that do not check, once they have the lock, that the path still names their
+	   file, as flock(1) does not: one of them may hold the removed file while another holds
+	   its successor. */
 	bool unlink_on_release;
+
+	/* Soft: write the record of Python's releases before 3.30, without a start token. Should we
+	   crash, those releases recover it; three lines they leave alone for ever. Everybody then
+	   takes a process that got our pid for us. */
+	bool two_line_marker;
+
+	/* Native: where flock(2) does not work (ENOSYS, ENOTSUP) fail with its error. Otherwise the
+	   handle becomes a soft one at its first acquisition, with a logged warning, and
+	   filelock_kind says so; not if it is acquired shared. */
+	bool no_fallback;
+
+	/* Soft: leave the marker when the process exits (exit(3), the end of main) while it holds
+	   the lock. Otherwise it is removed then; never in a forked child. */
+	bool keep_on_exit;
+
+	/* FILELOCK_READWRITE: the path need not end in .db. */
+	bool any_extension;
+
+	bool reserved_[2]; /* must be zero */
 
 	/* Asked whenever a synchronous wait is about to sleep, so at least once a poll interval:
 	   true ends the wait with -ECANCELED. May be NULL. Called on the waiting thread; must
 	   not use the handle. */
 	bool (*should_cancel)(void *arg);
 
-	/* Told as a synchronous wait begins and then every on_wait_ms (0: 1000). Looking for
-	   the holder reads /proc/locks. May be NULL. As should_cancel otherwise. */
+	/* Told as a synchronous wait begins and then every on_wait_ms. Looking for the holder
+	   reads /proc/locks. May be NULL. As should_cancel otherwise. */
 	void (*on_wait)(const struct filelock_waiting *waiting, void *arg);
-	unsigned on_wait_ms;
 
 	void *arg; /* for the two callbacks; borrowed until the handle is closed */
-
-	/* FILELOCK_READWRITE: the path need not end in .db. */
-	bool any_extension;
 };
 #define FILELOCK_OPTIONS_INIT                                                                  \
-	{ sizeof(struct filelock_options), 0, 0, false, false, NULL, NULL, 0, NULL, false }
+	{ sizeof(struct filelock_options), 0, 0, 0, 0, false, false, false, false, false,      \
+	  false, { false, false }, NULL, NULL, NULL }
 
 /*
  * Opens a handle. Touches no file: the lock file, and missing parent directories, are made by
@@ -204,7 +253,7 @@ struct filelock_options {
  *
  * Errors: -ENAMETOOLONG; -ENOSYS (the library was built without this kind); -EINVAL (no path,
  * unknown kind, option out of range or not of this kind: filelock_last_error(NULL) says which);
- * those of getcwd(3).
+ * FILELOCK_ENOLIFETIME; those of getcwd(3).
  */
 FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
                                const struct filelock_options *options,
@@ -214,8 +263,9 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
  * Opens a FILELOCK_NATIVE handle on the caller's descriptor, of any kind of file that flock(2)
  * takes, a directory too. It stays the caller's: never closed by us, in a forked child neither;
  * it must stay open until the handle is closed. No path is looked at, so filelock_verify never
- * finds it stale. The lock belongs to the open file description: handles on duplicates of one
- * descriptor are one owner. A waiter on a directory is not woken, it polls.
+ * finds it stale. The lock belongs to the open file description, so keep one handle for it:
+ * handles on one descriptor, or its duplicates, do not exclude each other, and a release or a
+ * change of mode through one is one through all (flock(2)). A waiter on a directory is not woken, it polls.
  *
  * Errors: -EBADF; -EINVAL also for singleton or unlink_on_release, which need a path.
  */
@@ -237,6 +287,7 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
  *               another thread's (FILELOCK_READWRITE)
  *   -EALREADY   an asynchronous request for this handle is pending
  *   -ELOOP      the path's last name is a symbolic link
+ *   -ENOTSUP    shared, of a kind that is only exclusive
  *   -EISDIR, FILELOCK_ENOTREGULAR  what stands there is no regular file
  *   other errors of open(2), mkdir(2) and flock(2), as they came, at once
  */
@@ -283,6 +334,7 @@ FILELOCK_API int filelock_fd(const struct filelock *lock);
 /* The absolute path, owned by the handle; for a handle on a descriptor "fd N". */
 FILELOCK_API const char *filelock_path(const struct filelock *lock);
 
+/* The kind: that of filelock_open, or the one it fell back to (no_fallback). */
 FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
 
 /*
@@ -291,9 +343,18 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
  * takes half a second when the machine has 100,000 locks: not for an event loop's path.
  *
  * Errors: FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER (another PID namespace, a network file
- * system, no /proc); errors of opening the file.
+ * system, no /proc; an empty or unreadable marker); errors of opening the file. For soft locks read
+ * from the marker's record, without asking whether that process lives.
  */
 FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner);
+
+/*
+ * Removes the marker of a soft lock by force, whoever holds it: for a person who knows that the
+ * holder is gone, or an emergency. A holder that lives is not told; its filelock_verify is.
+ * Errors: FILELOCK_ENOHOLDER, no marker; -EBUSY, this handle holds the lock; -ENOTSUP, not a soft
+ * lock; -ELOOP, -EISDIR, FILELOCK_ENOTREGULAR, what stands there is none; those of unlink(2).
+ */
+FILELOCK_API int filelock_break(struct filelock *lock);
 
 /* A sentence for an error of this library or a negative errno; static, never NULL. */
 FILELOCK_API const char *filelock_strerror(int error);
@@ -317,7 +378,8 @@ typedef void (*filelock_log_cb)(enum filelock_log_level level, const char *messa
 /*
  * Sends log messages of the whole process up to this level to cb, on whatever thread they
  * arise; cb must not call into the library. NULL (the start): silence. The library never
- * prints. message is one line without its end, valid during the call.
+ * prints. message is one line without its end, valid during the call. Another thread may
+ * still be calling the one before when this returns: keep its arg alive.
  */
 FILELOCK_API void filelock_set_log(filelock_log_cb cb, void *arg,
                                    enum filelock_log_level up_to);

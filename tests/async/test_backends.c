@@ -61,6 +61,8 @@ START_TEST(test_each_back_end_serves_a_queue)
 	struct filelock *holder = hold("a", EXCLUSIVE);
 	struct asked asked[8] = { 0 };
 
+	if (test_is_without_shared())
+		return;
 	for (unsigned i = 0; i < 8; i++) {
 		asked[i] = (struct asked){ .lock = open_patient("a"), .then = release_own };
 		loop_ask(&loop, &asked[i], i % 4 ? FILELOCK_SHARED : EXCLUSIVE, -1);
@@ -111,8 +113,9 @@ START_TEST(test_each_back_end_keeps_deadlines_and_cancels)
 	loop_ask(&loop, &freed, EXCLUSIVE, -1);
 	loop_for(&loop, 2);
 	evfilelock_cancel(cancelled.request);
-	ck_assert_int_eq(loop_answer(&loop, &cancelled), -ECANCELED);
-	ck_assert_int_eq(loop_answer(&loop, &overdue), -ETIMEDOUT);
+	loop_until(&loop, &loop_answers, 2);
+	ck_assert_int_eq(cancelled.result, -ECANCELED);
+	ck_assert_int_eq(overdue.result, -ETIMEDOUT);
 	ck_assert_int_ge(test_now() - begin, 30 * MILLISECONDS);
 	evfilelock_free(loop.ev);
 	ck_assert_int_eq(freed.result, -ECANCELED);

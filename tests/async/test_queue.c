@@ -71,6 +71,8 @@ static void serve_in_batches(const char *modes, const char *batches)
 
 START_TEST(test_shared_requests_at_the_head_are_granted_together)
 {
+	if (test_is_without_shared())
+		return;
 	serve_in_batches("ssss", "4");
 	serve_in_batches("ssssx", "41");
 	serve_in_batches("xsss", "13");
@@ -79,6 +81,8 @@ END_TEST
 
 START_TEST(test_no_shared_request_overtakes_an_exclusive_one)
 {
+	if (test_is_without_shared())
+		return;
 	serve_in_batches("sxs", "111");
 	serve_in_batches("ssxssxxs", "212111");
 }
@@ -87,10 +91,13 @@ END_TEST
 START_TEST(test_shared_request_does_not_join_holders_past_a_waiting_exclusive_one)
 {
 	struct loop loop = loop_new();
-	struct filelock *reader = hold("a", SHARED);
+	struct filelock *reader;
 	struct asked exclusive = { .lock = open_patient("a"), .then = release_own };
 	struct asked shared = { .lock = open_patient("a") };
 
+	if (test_is_without_shared())
+		return;
+	reader = hold("a", SHARED);
 	loop_ask(&loop, &exclusive, EXCLUSIVE, -1);
 	loop_for(&loop, 5);
 	loop_ask(&loop, &shared, SHARED, -1);
@@ -109,9 +116,12 @@ END_TEST
 START_TEST(test_shared_requests_join_shared_holders_at_once)
 {
 	struct loop loop = loop_new();
-	struct filelock *reader = hold("a", SHARED);
+	struct filelock *reader;
 	struct asked asked[3] = { 0 };
 
+	if (test_is_without_shared())
+		return;
+	reader = hold("a", SHARED);
 	for (unsigned i = 0; i < 3; i++) {
 		asked[i].lock = open_patient("a");
 		loop_ask(&loop, &asked[i], SHARED, 0);
@@ -297,6 +307,8 @@ START_TEST(test_handles_on_descriptors_wait_in_the_loop_too)
 	FILE *file = fopen(test_path("a"), "r+");
 	struct asked asked = { 0 };
 
+	if (test_is_not_native())
+		return;
 	ck_assert_int_eq(filelock_open_fd(fileno(file), NULL, &asked.lock), 0);
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	loop_for(&loop, 5);

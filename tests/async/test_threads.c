@@ -153,6 +153,8 @@ END_TEST
 
 START_TEST(test_handle_may_be_used_on_another_thread_once_its_callback_began)
 {
+	if (test_is_without_shared())
+		return;
 	run_queue(use_and_close, false, true);
 	run_queue(use_and_close, true, true);
 }

@@ -101,6 +101,30 @@ START_TEST(test_plain_close_of_a_read_only_descriptor_wakes)
 }
 END_TEST
 
+static void unlock_quietly(void *arg)
+{
+	ck_assert_int_eq(flock(*(int *)arg, LOCK_UN), 0);
+}
+
+/* On a plain close the kernel tells first and unlocks afterwards. A waiter that begins to watch
+   in between sees no event, and still finds the lock held. */
+START_TEST(test_lock_dropped_after_the_event_that_nobody_saw_is_found_soon)
+{
+	struct loop loop = loop_new();
+	struct filelock *lock = open_patient("a");
+	int fd = open(test_path("a"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+	/* it looks at the path after the attempt that follows the new watch */
+	fault_before(FAULT_lstat, 1, unlock_quietly, &fd);
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_lstat), 1);
+	ck_assert_int_eq(close(fd), 0);
+	filelock_close(lock);
+	loop_free(&loop);
+}
+END_TEST
+
 START_TEST(test_unlinked_lock_file_wakes_and_its_successor_is_locked)
 {
 	struct watch watch;
@@ -337,6 +361,7 @@ int main(void)
 	Suite *suite = SUITE("async wake-ups", test_release_elsewhere_wakes,
 	                     test_killed_holder_wakes,
 	                     test_plain_close_of_a_read_only_descriptor_wakes,
+	                     test_lock_dropped_after_the_event_that_nobody_saw_is_found_soon,
 	                     test_unlinked_lock_file_wakes_and_its_successor_is_locked,
 	                     test_renamed_lock_file_wakes_and_its_successor_is_locked,
 	                     test_replaced_lock_file_wakes_and_its_successor_is_locked,

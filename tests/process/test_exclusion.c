@@ -61,6 +61,8 @@ START_TEST(test_processes_of_both_modes_never_overlap)
 {
 	pid_t pids[PROCESSES];
 
+	if (test_is_without_shared())
+		return;
 	set_up(5000);
 	for (size_t i = 0; i < PROCESSES; i++)
 		pids[i] = test_fork(take_turns, (void *)(i + 1));
@@ -90,6 +92,8 @@ START_TEST(test_shared_holders_of_several_processes_are_seen_overlapping)
 {
 	pid_t pids[PROCESSES];
 
+	if (test_is_without_shared())
+		return;
 	set_up(1);
 	for (size_t i = 0; i < PROCESSES; i++)
 		pids[i] = test_fork(read_together, NULL);

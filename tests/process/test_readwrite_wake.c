@@ -254,7 +254,7 @@ START_TEST(test_timed_out_writer_gives_pending_back_and_wakes_the_readers_behind
 	start(&late);
 	watch_stirs(&writer);
 	hold(&reader, FILELOCK_SHARED);
-	peer_order_acquire(&writer, FILELOCK_EXCLUSIVE, 200);
+	peer_order_acquire(&writer, FILELOCK_EXCLUSIVE, 3000);
 	peer_await_notice(&writer);
 	wait_for(&late, FILELOCK_SHARED);
 	ck_assert_int_eq(peer_answer(&writer), -ETIMEDOUT);

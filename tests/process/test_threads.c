@@ -76,6 +76,8 @@ START_TEST(test_threads_with_handles_of_their_own_exclude_each_other)
 	static struct worker workers[THREADS];
 	unsigned sums[LOCKS] = { 0 };
 
+	if (test_is_without_shared())
+		return;
 	set_up();
 	for (unsigned i = 0; i < THREADS; i++) {
 		workers[i] = (struct worker){ .who = i + 1, .seed = i };
@@ -112,6 +114,8 @@ START_TEST(test_shared_holders_of_several_threads_overlap)
 {
 	pthread_t threads[THREADS];
 
+	if (test_is_without_shared())
+		return;
 	set_up();
 	pthread_barrier_init(&meeting, NULL, THREADS);
 	for (int i = 0; i < THREADS; i++)

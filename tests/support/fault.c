@@ -49,6 +49,16 @@ WRAP(int, flock, -1, (int fd, int operation), (fd, operation))
 WRAP(int, fstat, -1, (int fd, struct stat *ret), (fd, ret))
 WRAP(int, lstat, -1, (const char *path, struct stat *ret), (path, ret))
 WRAP(int, statfs, -1, (const char *path, struct statfs *ret), (path, ret))
+WRAP(ssize_t, pread, -1, (int fd, void *buffer, size_t size, off_t at), (fd, buffer, size, at))
+WRAP(ssize_t, pwrite, -1, (int fd, const void *buffer, size_t size, off_t at),
+     (fd, buffer, size, at))
+WRAP(int, ftruncate, -1, (int fd, off_t size), (fd, size))
+WRAP(int, futimens, -1, (int fd, const struct timespec times[2]), (fd, times))
+WRAP(int, linkat, -1, (int from_fd, const char *from, int to_fd, const char *to, int flags),
+     (from_fd, from, to_fd, to, flags))
+WRAP(int, fcntl_setsig, -1, (int fd, int signal), (fd, signal))
+WRAP(int, fcntl_setlease, -1, (int fd, int type), (fd, type))
+WRAP(ssize_t, getrandom, -1, (void *buffer, size_t size, unsigned flags), (buffer, size, flags))
 WRAP(int, unlink, -1, (const char *path), (path))
 WRAP(int, mkdir, -1, (const char *path, mode_t mode), (path, mode))
 WRAP(int, mknod, -1, (const char *path, mode_t mode, dev_t device), (path, mode, device))
@@ -91,6 +101,19 @@ static int wrapped_close(int fd)
 	return -1;
 }
 
+static int64_t shift;
+
+static int64_t shifted_date(void)
+{
+	return real.date() + shift;
+}
+
+void date_shift(int64_t by)
+{
+	fault_watch();
+	shift = by;
+}
+
 void fault_watch(void)
 {
 	if (sys.open == wrapped_open)
@@ -98,6 +121,7 @@ void fault_watch(void)
 	real = sys;
 #define INSTALL(name) sys.name = wrapped_##name;
 	FAULT_CALLS(INSTALL)
+	sys.date = shifted_date;
 #undef INSTALL
 }
 

@@ -198,6 +198,8 @@ enum filelock_kind test_kind(void)
 
 	if (!name || strcmp(name, "native") == 0)
 		return FILELOCK_NATIVE;
+	if (strcmp(name, "soft") == 0)
+		return FILELOCK_SOFT;
 	ck_assert_str_eq(name, "readwrite");
 	return FILELOCK_READWRITE;
 }
@@ -207,6 +209,14 @@ bool test_is_not_native(void)
 	if (test_kind() == FILELOCK_NATIVE)
 		return false;
 	test_skip("it is about native locks");
+	return true;
+}
+
+bool test_is_without_shared(void)
+{
+	if (test_kind() != FILELOCK_SOFT)
+		return false;
+	test_skip("soft locks are exclusive only");
 	return true;
 }
 

@@ -60,17 +60,20 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
 	} while (0)
 
 /* The kind of lock that test_open and peers open: FILELOCK_NATIVE, or what the environment's
-   FILELOCK_TEST_KIND names ("readwrite"). */
+   FILELOCK_TEST_KIND names ("soft", "readwrite"). */
 enum filelock_kind test_kind(void);
 
 /* For what only native locks have: says so, and true if the test is of another kind. */
 bool test_is_not_native(void);
+/* The same for what takes a lock shared. */
+bool test_is_without_shared(void);
 int test_try_open(const char *path, const struct filelock_options *options,
                   struct filelock **ret_lock);
 
 /* Open descriptors of this process; and inotify watches on them. */
 unsigned test_descriptors(void);
 unsigned test_watches(void);
+
 
 /* Opens, or fails the test. */
 struct filelock *test_open(const char *path, const struct filelock_options *options);
@@ -150,8 +153,10 @@ int program_run(const char *const *arguments);
 	X(mkdir) X(mknod) X(utimensat) X(readlink) X(realpath) X(getcwd) X(kill)               \
 	X(gethostname) X(fcntl_getfd)                                                          \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
-	X(nanosleep) \
-	X(timerfd_create) X(timerfd_settime) X(calloc) X(realloc)
+	X(nanosleep)                                                                          \
+	X(pread) X(pwrite) X(ftruncate) X(futimens) X(linkat) X(fcntl_setsig)                  \
+	X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime) X(calloc)         \
+	X(realloc)
 
 enum fault_call {
 #define FAULT_CALL(name) FAULT_##name,
@@ -176,6 +181,8 @@ const char *fault_name(enum fault_call call);
 /* From now on the library's clock stands at `now` and moves only by hand. */
 void clock_fake(int64_t now);
 void clock_advance(int64_t by);
+/* The date that the library sees is off by so many nanoseconds. */
+void date_shift(int64_t by);
 
 /* A witness of exclusion, in test_shared memory. Who: 1 … 255. */
 struct witness {

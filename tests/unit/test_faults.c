@@ -224,6 +224,7 @@ END_TEST
 START_TEST(test_eacces_from_flock_is_contention)
 {
 	lock = test_open(test_path("lock"), NULL);
+	test_write_file(test_path("lock"), ""); /* one that exists needs no probe of flock(2) */
 	fault_set(FAULT_flock, 1, FAULT_ONCE, EACCES);
 	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), -ETIMEDOUT);
 	fault_set(FAULT_flock, 1, FAULT_ONCE, EACCES);

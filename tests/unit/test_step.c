@@ -81,19 +81,24 @@ START_TEST(test_no_wait_is_exactly_one_attempt)
 }
 END_TEST
 
-/* Else a release between the attempt and the watch would be missed. */
-START_TEST(test_failed_attempt_is_repeated_at_once_under_a_new_watch)
+/* Else a release between the attempt and the watch would be missed; and one whose event came
+   before the watch, but whose lock goes after that attempt, for a whole interval. */
+START_TEST(test_new_watch_is_worth_an_attempt_at_once_then_after_1_2_4_ms)
 {
 	struct filelock_driver driver = { 0 };
+	int64_t now = T0, delay;
 
 	set_up(NULL);
 	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
-	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, T0 + SECONDS, &driver, NULL),
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, NULL),
 	                 0);
-	ck_assert_int_eq(step_busy(T0), T0);
+	ck_assert_int_eq(step_busy(now), now);
 	ck_assert_uint_eq(test_watches(), 1);
-	ck_assert_int_eq(step_busy(T0), T0 + INTERVAL);
-	ck_assert_int_eq(step_busy(T0 + INTERVAL), T0 + 2 * INTERVAL);
+	for (delay = MILLISECONDS; delay < INTERVAL; delay *= 2) {
+		ck_assert_int_eq(step_busy(now), now + delay);
+		now += delay;
+	}
+	ck_assert_int_eq(step_busy(now), now + INTERVAL);
 	ck_assert_int_eq(filelock_give_up(waiter, -ECANCELED), -ECANCELED);
 	tear_down();
 	filelock_watcher_free(driver.watcher);
@@ -457,7 +462,7 @@ int main(void)
 {
 	return support_main(SUITE(
 	        "step", test_free_lock_is_held_by_the_first_step, test_no_wait_is_exactly_one_attempt,
-	        test_failed_attempt_is_repeated_at_once_under_a_new_watch,
+	        test_new_watch_is_worth_an_attempt_at_once_then_after_1_2_4_ms,
 	        test_early_step_makes_no_attempt, test_polls_come_every_interval_option,
 	        test_last_sleep_is_clamped_to_the_deadline,
 	        test_timeout_shorter_than_the_interval_is_kept,

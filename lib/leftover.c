@@ -1,0 +1,114 @@
+/*
+ * leftover.c - markers to remove at exit(3).
+ *
+ * Other threads may be running while the handler does: releasing, acquiring, closing. A listed
+ * marker is open, so its inode's number is nobody else's; a release takes it off the list
+ * before it removes it. The handler waits for removals under way, so that none is cut short.
+ */
+#include "leftover.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "path.h"
+#include "sys.h"
+
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t idle;
+	struct leftover *first;
+	unsigned removals; /* under way */
+	pid_t pid;         /* of the process whose markers are listed */
+} list = { .mutex = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER };
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void enter(void)
+{
+	(void)pthread_mutex_lock(&list.mutex);
+}
+
+static void leave(void)
+{
+	(void)pthread_mutex_unlock(&list.mutex);
+}
+
+static void remove_at_exit(void)
+{
+	enter();
+	/* a process made by clone(2) or vfork(2) has our list, and none of our locks */
+	if (list.pid != getpid()) {
+		leave();
+		return;
+	}
+	while (list.removals > 0)
+		(void)pthread_cond_wait(&list.idle, &list.mutex);
+	for (const struct leftover *l = list.first; l; l = l->next)
+		if (path_check(l->path, l->identity.dev, l->identity.ino) == 0)
+			(void)sys_unlink(l->path);
+	list.first = NULL;
+	leave();
+}
+
+static void install(void)
+{
+	if (atexit(remove_at_exit) != 0)
+		log_write(FILELOCK_LOG_WARNING, "markers will not be removed at exit");
+}
+
+void leftover_add(struct leftover *leftover, const char *path, struct identity identity)
+{
+	(void)pthread_once(&once, install);
+	*leftover = (struct leftover){ .path = path, .identity = identity };
+	enter();
+	list.pid = getpid();
+	leftover->next = list.first;
+	if (leftover->next)
+		leftover->next->previous = leftover;
+	list.first = leftover;
+	leave();
+}
+
+static void take_off(struct leftover *leftover)
+{
+	if (!leftover->path)
+		return;
+	leftover->path = NULL;
+	if (leftover->previous)
+		leftover->previous->next = leftover->next;
+	else if (list.first == leftover)
+		list.first = leftover->next;
+	if (leftover->next)
+		leftover->next->previous = leftover->previous;
+}
+
+void leftover_begin_removal(struct leftover *leftover)
+{
+	enter();
+	take_off(leftover);
+	list.removals++;
+	leave();
+}
+
+void leftover_end_removal(void)
+{
+	enter();
+	if (--list.removals == 0)
+		(void)pthread_cond_broadcast(&list.idle);
+	leave();
+}
+
+void leftover_before_fork(void)
+{
+	enter();
+}
+
+void leftover_after_fork(bool in_child)
+{
+	if (in_child) {
+		list.first = NULL;
+		list.removals = 0;
+	}
+	leave();
+}

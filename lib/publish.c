@@ -1,0 +1,295 @@
+/*
+ * publish.c - making markers.
+ *
+ * A reader must never see half a record: so the file is written and locked while it has no name, or
+ * a private one, and then gets its own by a link, which fails if something stands there.
+ * Where there are no links the name comes first (O_EXCL); an empty marker counts as held,
+ * ours by its open descriptor too, so a stall in between costs time, not the lock.
+ */
+#include "publish.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "life.h"
+#include "path.h"
+#include "registry.h"
+#include "sys.h"
+
+#define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+#define NEXT_WAY 1
+#define FRESH INT64_C(10000000) /* ns that a draft's time of writing may be off */
+
+static mode_t permissions(const struct filelock *lock)
+{
+	return lock->options.file_mode ? lock->options.file_mode : 0666;
+}
+
+void draft_drop(struct draft *draft)
+{
+	if (draft->fd < 0)
+		return;
+	(void)sys_close(draft->fd);
+	draft->fd = -1;
+}
+
+static bool is_without_flock(const char *path, int error)
+{
+	struct statfs fs;
+
+	/* ENOLCK: a network's lock server is missing; elsewhere the system is short of locks */
+	if (error == -ENOLCK)
+		return sys.statfs(path, &fs) == 0 && !sys_is_local(&fs);
+	return error == -ENOSYS || error == -EOPNOTSUPP;
+}
+
+int publish_flock(const char *path, int fd, bool *ret_flocked)
+{
+	int r = sys_flock(fd, LOCK_EX | LOCK_NB);
+
+	*ret_flocked = r == 0;
+	if (r == -EACCES) /* as some file systems put it */
+		return -EWOULDBLOCK;
+	return is_without_flock(path, r) ? 0 : r;
+}
+
+static int write_record(const struct filelock *lock, int fd)
+{
+	char record[MARKER_SIZE];
+	int length = life_write_record(record, lock->options.two_line_marker);
+
+	return length < 0 ? length : sys_write_start(fd, record, (size_t)length);
+}
+
+/* Writes and locks a new file. */
+static int fill(const struct filelock *lock, struct draft *draft, int fd)
+{
+	struct stat st;
+	bool flocked;
+	int r = publish_flock(lock->path, fd, &flocked);
+
+	/* somebody judges one that is in place already: its open descriptor must do */
+	if (r == -EWOULDBLOCK)
+		r = 0;
+	if (r == 0 && !naive.publish_empty)
+		r = write_record(lock, fd);
+	if (r == 0)
+		r = sys_fstat(fd, &st);
+	if (r < 0)
+		return r;
+	draft->fd = fd;
+	draft->written_at = filelock_now();
+	draft->identity = (struct identity){ st.st_dev, st.st_ino };
+	return 0;
+}
+
+static bool is_without_tmpfile(int error)
+{
+	/* EISDIR: a kernel that does not know the flag (open(2)) */
+	return error == -EOPNOTSUPP || error == -EISDIR || error == -EINVAL || error == -ENOSYS;
+}
+
+static int make_unnamed(const struct filelock *lock, struct draft *draft)
+{
+	char parent[PATH_MAX];
+	unsigned forks = registry_forks();
+	int r = path_parent(lock->path, parent, sizeof(parent));
+	int fd;
+
+	if (r < 0)
+		return r;
+	fd = sys_open(parent, O_TMPFILE | O_RDWR | O_CLOEXEC, permissions(lock));
+	if (fd < 0)
+		return fd;
+	draft->forks = forks;
+	r = fill(lock, draft, fd);
+	if (r < 0)
+		(void)sys_close(fd);
+	return r;
+}
+
+int publish_prepare(const struct filelock *lock, struct draft *draft)
+{
+	if (draft->fd >= 0 || draft->way != PUBLISH_TMPFILE)
+		return 0;
+	return make_unnamed(lock, draft);
+}
+
+static bool is_without_links(int error)
+{
+	return error == -EPERM || error == -EOPNOTSUPP || error == -ENOSYS ||
+	       error == -EMLINK || error == -EXDEV;
+}
+
+static int publish_unnamed(const struct filelock *lock, struct draft *draft)
+{
+	bool prepared = draft->fd >= 0;
+	char link[32];
+	struct stat st;
+	int r = publish_prepare(lock, draft);
+
+	if (is_without_tmpfile(r)) {
+		draft->way = PUBLISH_NAME;
+		return NEXT_WAY;
+	}
+	if (r < 0)
+		return r;
+	/* its age is how long the lock has been held */
+	if (filelock_now() - draft->written_at > FRESH)
+		(void)sys.futimens(draft->fd, NULL);
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", draft->fd);
+	r = sys_link(link, lock->path, AT_SYMLINK_FOLLOW);
+	if (r == 0 || r == -EEXIST)
+		return r;
+	draft_drop(draft);
+	if (r == -ENOENT && sys_lstat("/proc/self/fd", &st) < 0)
+		draft->way = PUBLISH_NAME;
+	else if (r == -EXDEV && prepared)
+		return NEXT_WAY; /* the directory is another one by now: the same way again */
+	else if (is_without_links(r))
+		draft->way = PUBLISH_IN_PLACE;
+	else
+		return r;
+	return NEXT_WAY;
+}
+
+/* "DIRECTORY/.filelock-<32 hex>.tmp", owned by the caller; NULL and *ret_error. */
+static char *private_name(const char *path, int *ret_error)
+{
+	unsigned char bytes[16];
+	char parent[PATH_MAX], hex[33];
+	char *name;
+	int r = path_parent(path, parent, sizeof(parent));
+
+	if (r == 0 && sys.getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
+		r = errno ? -errno : -EIO;
+	*ret_error = r;
+	if (r < 0)
+		return NULL;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+	name = sys_format("%s/.filelock-%s.tmp", parent, hex);
+	*ret_error = name ? 0 : -ENOMEM;
+	return name;
+}
+
+static int link_and_fill(const struct filelock *lock, struct draft *draft, const char *name,
+                         int fd)
+{
+	int r = fill(lock, draft, fd);
+	int removed;
+
+	if (r < 0)
+		(void)sys_close(fd);
+	else
+		r = sys_link(name, lock->path, 0);
+	removed = sys_unlink(name);
+	if (removed < 0)
+		log_write(FILELOCK_LOG_ERROR, "cannot remove %s: %s", name,
+		          filelock_strerror(removed));
+	return r;
+}
+
+static int publish_named(const struct filelock *lock, struct draft *draft)
+{
+	unsigned forks = registry_forks();
+	int r, fd;
+	char *name = private_name(lock->path, &r);
+
+	if (!name)
+		return r;
+	fd = sys_open(name, O_RDWR | O_CREAT | O_EXCL | SAFE_FLAGS, permissions(lock));
+	r = fd < 0 ? fd : link_and_fill(lock, draft, name, fd);
+	free(name);
+	draft->forks = forks;
+	if (r == 0)
+		return 0;
+	draft_drop(draft);
+	if (fd < 0 || !is_without_links(r))
+		return r;
+	draft->way = PUBLISH_IN_PLACE;
+	return NEXT_WAY;
+}
+
+static int publish_in_place(const struct filelock *lock, struct draft *draft)
+{
+	unsigned forks = registry_forks();
+	int fd = sys_open(lock->path, O_RDWR | O_CREAT | O_EXCL | SAFE_FLAGS,
+	                  permissions(lock));
+	struct stat st;
+	int r;
+
+	if (fd < 0)
+		return fd;
+	draft->forks = forks;
+	r = fill(lock, draft, fd);
+	if (r == 0 && naive.publish_empty)
+		r = write_record(lock, fd);
+	if (r == 0)
+		return 0;
+	if (sys_fstat(fd, &st) == 0 && path_check(lock->path, st.st_dev, st.st_ino) == 0)
+		(void)sys_unlink(lock->path);
+	(void)sys_close(fd);
+	draft->fd = -1;
+	return r;
+}
+
+static int publish_somehow(const struct filelock *lock, struct draft *draft)
+{
+	int r;
+
+	do {
+		if (draft->way == PUBLISH_IN_PLACE || naive.publish_empty)
+			r = publish_in_place(lock, draft);
+		else if (draft->way == PUBLISH_NAME)
+			r = publish_named(lock, draft);
+		else
+			r = publish_unnamed(lock, draft);
+	} while (r == NEXT_WAY);
+	return r;
+}
+
+int publish(const struct filelock *lock, struct draft *draft)
+{
+	int r = publish_somehow(lock, draft);
+
+	if (r != -ENOENT)
+		return r;
+	r = path_make_parents(lock->path);
+	return r < 0 ? r : publish_somehow(lock, draft);
+}
+
+/* An empty file in the directory, and its name if it has one (owned by the caller). */
+static int make_probe(const char *path, char **ret_name)
+{
+	char parent[PATH_MAX];
+	int r = path_parent(path, parent, sizeof(parent));
+	int fd = r < 0 ? r : sys_open(parent, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	*ret_name = NULL;
+	if (!is_without_tmpfile(fd))
+		return fd;
+	*ret_name = private_name(path, &r);
+	return *ret_name ? sys_open(*ret_name, O_RDWR | O_CREAT | O_EXCL | SAFE_FLAGS, 0600)
+	                 : r;
+}
+
+int publish_probe_flock(const char *path, int *ret_result)
+{
+	char *name;
+	int fd = make_probe(path, &name);
+
+	if (fd >= 0) {
+		*ret_result = sys_flock(fd, LOCK_EX | LOCK_NB);
+		if (name)
+			(void)sys_unlink(name);
+		(void)sys_close(fd);
+	}
+	free(name);
+	return fd < 0 ? fd : 0;
+}
