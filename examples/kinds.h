@@ -13,13 +13,9 @@ static const struct {
 	enum filelock_kind kind;
 	const char *suffix; /* of the lock file beside a file */
 } kinds[] = {
-<<<<<<< HEAD
 	{ "native", FILELOCK_NATIVE, ".lock" },
+	{ "soft", FILELOCK_SOFT, ".lock" },
 	{ "readwrite", FILELOCK_READWRITE, ".db" },
-=======
-	{ "native", FILELOCK_NATIVE },
-	{ "soft", FILELOCK_SOFT },
->>>>>>> main
 };
 
 /* The kind of that name, or -1. */
