@@ -14,7 +14,8 @@
  * Three things here are easy to get wrong:
  *  - The command inherits the descriptor of the lock (unless -o), so that the lock is held for as
  *    long as the command runs, even if we are killed. For the same reason we end without
- *    releasing: what the command left running in the background keeps the lock, too.
+ *    releasing: what the command left running in the background keeps the lock, too. (Not a soft
+ *    lock: its marker goes when we end, but stays if we are killed and the command lives.)
  *  - Signals are read from a signalfd, because they have to be blocked, not caught, while the
  *    command is started, so that none is lost; and because it says who sent them: a SIGINT of the
  *    terminal has reached the command already, and is not passed on a second time.

@@ -34,8 +34,10 @@ void draft_drop(struct draft *draft)
 {
 	if (draft->fd < 0)
 		return;
+	registry_hold_forks();
 	(void)sys_close(draft->fd);
 	draft->fd = -1;
+	registry_let_forks();
 }
 
 static bool is_without_flock(const char *path, int error)
@@ -66,23 +68,36 @@ static int write_record(const struct filelock *lock, int fd)
 	return length < 0 ? length : sys_write_start(fd, record, (size_t)length);
 }
 
-/* Writes and locks a new file. */
-static int fill(const struct filelock *lock, struct draft *draft, int fd)
+/* Makes a file, which is the draft's from then on, also for a fork beside us. */
+static int create(const struct filelock *lock, struct draft *draft, const char *path, int flags)
+{
+	int fd;
+
+	draft->forks = registry_forks();
+	registry_hold_forks();
+	fd = sys_open(path, flags | O_RDWR | O_CLOEXEC, permissions(lock));
+	if (fd >= 0)
+		draft->fd = fd;
+	registry_let_forks();
+	return fd < 0 ? fd : 0;
+}
+
+/* Writes and locks the new file. */
+static int fill(const struct filelock *lock, struct draft *draft)
 {
 	struct stat st;
 	bool flocked;
-	int r = publish_flock(lock->path, fd, &flocked);
+	int r = publish_flock(lock->path, draft->fd, &flocked);
 
 	/* somebody judges one that is in place already: its open descriptor must do */
 	if (r == -EWOULDBLOCK)
 		r = 0;
 	if (r == 0 && !naive.publish_empty)
-		r = write_record(lock, fd);
+		r = write_record(lock, draft->fd);
 	if (r == 0)
-		r = sys_fstat(fd, &st);
+		r = sys_fstat(draft->fd, &st);
 	if (r < 0)
 		return r;
-	draft->fd = fd;
 	draft->written_at = filelock_now();
 	draft->identity = (struct identity){ st.st_dev, st.st_ino };
 	return 0;
@@ -97,19 +112,15 @@ static bool is_without_tmpfile(int error)
 static int make_unnamed(const struct filelock *lock, struct draft *draft)
 {
 	char parent[PATH_MAX];
-	unsigned forks = registry_forks();
 	int r = path_parent(lock->path, parent, sizeof(parent));
-	int fd;
 
+	if (r == 0)
+		r = create(lock, draft, parent, O_TMPFILE);
 	if (r < 0)
 		return r;
-	fd = sys_open(parent, O_TMPFILE | O_RDWR | O_CLOEXEC, permissions(lock));
-	if (fd < 0)
-		return fd;
-	draft->forks = forks;
-	r = fill(lock, draft, fd);
+	r = fill(lock, draft);
 	if (r < 0)
-		(void)sys_close(fd);
+		draft_drop(draft);
 	return r;
 }
 
@@ -178,15 +189,12 @@ static char *private_name(const char *path, int *ret_error)
 	return name;
 }
 
-static int link_and_fill(const struct filelock *lock, struct draft *draft, const char *name,
-                         int fd)
+static int fill_and_link(const struct filelock *lock, struct draft *draft, const char *name)
 {
-	int r = fill(lock, draft, fd);
+	int r = fill(lock, draft);
 	int removed;
 
-	if (r < 0)
-		(void)sys_close(fd);
-	else
+	if (r == 0)
 		r = sys_link(name, lock->path, 0);
 	removed = sys_unlink(name);
 	if (removed < 0)
@@ -197,20 +205,18 @@ static int link_and_fill(const struct filelock *lock, struct draft *draft, const
 
 static int publish_named(const struct filelock *lock, struct draft *draft)
 {
-	unsigned forks = registry_forks();
-	int r, fd;
+	int r, made;
 	char *name = private_name(lock->path, &r);
 
 	if (!name)
 		return r;
-	fd = sys_open(name, O_RDWR | O_CREAT | O_EXCL | SAFE_FLAGS, permissions(lock));
-	r = fd < 0 ? fd : link_and_fill(lock, draft, name, fd);
+	made = create(lock, draft, name, O_CREAT | O_EXCL | SAFE_FLAGS);
+	r = made < 0 ? made : fill_and_link(lock, draft, name);
 	free(name);
-	draft->forks = forks;
 	if (r == 0)
 		return 0;
 	draft_drop(draft);
-	if (fd < 0 || !is_without_links(r))
+	if (made < 0 || !is_without_links(r))
 		return r;
 	draft->way = PUBLISH_IN_PLACE;
 	return NEXT_WAY;
@@ -218,24 +224,20 @@ static int publish_named(const struct filelock *lock, struct draft *draft)
 
 static int publish_in_place(const struct filelock *lock, struct draft *draft)
 {
-	unsigned forks = registry_forks();
-	int fd = sys_open(lock->path, O_RDWR | O_CREAT | O_EXCL | SAFE_FLAGS,
-	                  permissions(lock));
 	struct stat st;
-	int r;
+	int r = create(lock, draft, lock->path, O_CREAT | O_EXCL | SAFE_FLAGS);
 
-	if (fd < 0)
-		return fd;
-	draft->forks = forks;
-	r = fill(lock, draft, fd);
+	if (r < 0)
+		return r;
+	r = fill(lock, draft);
 	if (r == 0 && naive.publish_empty)
-		r = write_record(lock, fd);
+		r = write_record(lock, draft->fd);
 	if (r == 0)
 		return 0;
-	if (sys_fstat(fd, &st) == 0 && path_check(lock->path, st.st_dev, st.st_ino) == 0)
+	if (sys_fstat(draft->fd, &st) == 0 &&
+	    path_check(lock->path, st.st_dev, st.st_ino) == PATH_NAMES_OURS)
 		(void)sys_unlink(lock->path);
-	(void)sys_close(fd);
-	draft->fd = -1;
+	draft_drop(draft);
 	return r;
 }
 

@@ -61,9 +61,24 @@ static void leave(void)
 	(void)pthread_mutex_unlock(&registry.mutex);
 }
 
+/* Forks write, opens read; a fork that waits comes before opens that are yet to begin. */
+#define OPENING_INITIALIZER PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
+static pthread_rwlock_t opening = OPENING_INITIALIZER;
+
+void registry_hold_forks(void)
+{
+	(void)pthread_rwlock_rdlock(&opening);
+}
+
+void registry_let_forks(void)
+{
+	(void)pthread_rwlock_unlock(&opening);
+}
+
 static void before_fork(void)
 {
 	database_before_fork();
+	(void)pthread_rwlock_wrlock(&opening);
 	enter();
 	wait_before_fork();
 	leftover_before_fork();
@@ -77,6 +92,7 @@ static void after_fork_parent(void)
 	leftover_after_fork(false);
 	wait_after_fork_parent();
 	leave();
+	(void)pthread_rwlock_unlock(&opening);
 	database_after_fork();
 }
 
@@ -123,6 +139,8 @@ static void after_fork_child(void)
 	leftover_after_fork(true);
 	wait_after_fork_child();
 	leave();
+	/* it is held by a thread of another number: unlocking would take us for a reader */
+	opening = (pthread_rwlock_t)OPENING_INITIALIZER;
 	database_after_fork();
 	errno = saved;
 }

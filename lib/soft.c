@@ -95,9 +95,12 @@ static int soft_open(struct filelock *lock)
 
 static void close_fd(int *fd)
 {
-	if (*fd >= 0)
-		(void)sys_close(*fd);
+	if (*fd < 0)
+		return;
+	registry_hold_forks();
+	(void)sys_close(*fd);
 	*fd = -1;
+	registry_let_forks();
 }
 
 static void drop_marker(struct soft *s)
@@ -124,11 +127,10 @@ static void soft_abandon(struct filelock *lock)
 	close_fd(&s->fd);
 }
 
-static int hold(struct filelock *lock, int fd, struct identity identity)
+static int hold(struct filelock *lock, struct identity identity)
 {
 	struct soft *s = soft_state(lock);
 
-	s->fd = fd;
 	s->identity = identity;
 	if (!lock->options.keep_on_exit)
 		leftover_add(&s->leftover, lock->path, identity);
@@ -142,7 +144,6 @@ static int hold(struct filelock *lock, int fd, struct identity identity)
 static int publish_marker(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
-	struct draft draft;
 	int r = publish(lock, &s->draft);
 
 	if (r == -ENOENT && path_check_parent(lock->path) == 0)
@@ -151,9 +152,10 @@ static int publish_marker(struct filelock *lock)
 		return SOMETHING_THERE;
 	if (r < 0)
 		return r;
-	draft = s->draft;
+	/* in both places for a moment: a fork beside us must find it */
+	s->fd = s->draft.fd;
 	s->draft.fd = -1;
-	return hold(lock, draft.fd, draft.identity);
+	return hold(lock, s->draft.identity);
 }
 
 /* Only regular files are opened: to open a device may do something. */
@@ -182,11 +184,24 @@ static int is_unwritable(const struct stat *st)
 	return !(st->st_mode & S_IWUSR);
 }
 
+/* Into a member of the state, also for a fork beside us. */
+static int open_into(int *ret_fd, const char *path, int flags)
+{
+	int fd;
+
+	registry_hold_forks();
+	fd = sys_open(path, flags | SAFE_FLAGS, 0);
+	if (fd >= 0)
+		*ret_fd = fd;
+	registry_let_forks();
+	return fd;
+}
+
 /* Opens what look() has seen, for reading. */
 static int open_marker(struct soft *s, const char *path, const struct stat *seen)
 {
 	struct stat st;
-	int fd = sys_open(path, O_RDONLY | SAFE_FLAGS, 0);
+	int fd = open_into(&s->marker, path, O_RDONLY);
 	int r;
 
 	if (fd == -ENOENT || fd == -ELOOP || fd == -ENXIO)
@@ -198,12 +213,9 @@ static int open_marker(struct soft *s, const char *path, const struct stat *seen
 	r = sys_fstat(fd, &st);
 	if (r == 0 && !identity_equal(identity_of(&st), s->identity))
 		r = RACED;
-	if (r != 0) {
-		(void)sys_close(fd);
-		return r;
-	}
-	s->marker = fd;
-	return 0;
+	if (r != 0)
+		close_fd(&s->marker);
+	return r;
 }
 
 static int read_content(int fd, struct content *ret)
@@ -317,27 +329,27 @@ static int overwrite(const struct filelock *lock, int fd, const struct content *
 }
 
 /* The dead marker's inode, open for writing, with our flock on it. */
-static int seize(struct filelock *lock, int fd, const struct content *judged)
+static int seize(struct filelock *lock, const struct content *judged)
 {
 	struct soft *s = soft_state(lock);
 	struct stat st;
 	bool flocked;
-	int r = sys_fstat(fd, &st);
+	int r = sys_fstat(s->fd, &st);
 
 	if (r < 0)
 		return r;
 	if (!identity_equal(identity_of(&st), s->identity))
 		return RACED;
-	r = publish_flock(lock->path, fd, &flocked);
+	r = publish_flock(lock->path, s->fd, &flocked);
 	if (r < 0)
 		return r == -EWOULDBLOCK ? RACED : r;
 	if (!flocked)
 		return ALIVE;
-	if (!is_unchanged(fd, judged))
+	if (!is_unchanged(s->fd, judged))
 		return RACED;
 	r = check_path(lock);
 	if (r == 0)
-		r = overwrite(lock, fd, judged);
+		r = overwrite(lock, s->fd, judged);
 	if (r == 0)
 		r = check_path(lock);
 	return r;
@@ -363,7 +375,7 @@ static int take_over(struct filelock *lock, const struct content *judged)
 
 	if (naive.break_by_rename)
 		return break_by_rename(lock);
-	fd = sys_open(lock->path, O_RDWR | SAFE_FLAGS, 0);
+	fd = open_into(&s->fd, lock->path, O_RDWR);
 	/* EWOULDBLOCK: somebody judges it just now, with a lease (open(2)) */
 	if (fd == -ENOENT || fd == -ELOOP || fd == -EWOULDBLOCK)
 		return RACED;
@@ -371,10 +383,10 @@ static int take_over(struct filelock *lock, const struct content *judged)
 		return ALIVE;
 	if (fd < 0)
 		return fd;
-	r = seize(lock, fd, judged);
+	r = seize(lock, judged);
 	if (r == 0)
-		return hold(lock, fd, s->identity);
-	(void)sys_close(fd);
+		return hold(lock, s->identity);
+	close_fd(&s->fd);
 	return r;
 }
 
@@ -548,8 +560,10 @@ static int soft_release(struct filelock *lock)
 		return handle_fail(lock, r, "cannot remove the marker");
 	/* fails only where there is none */
 	(void)sys_flock(s->fd, LOCK_UN);
+	registry_hold_forks();
 	r = sys_close(s->fd);
 	s->fd = -1;
+	registry_let_forks();
 	if (r < 0)
 		log_write(FILELOCK_LOG_ERROR, "cannot close %s: %s", lock->path,
 		          filelock_strerror(r));
@@ -619,12 +633,15 @@ static int soft_break(struct filelock *lock)
 static void soft_forget(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
+	int *fds[] = { &s->fd, &s->marker, &s->draft.fd };
 
 	watch_forget(&s->in_directory);
 	watch_forget(&s->on_marker);
-	close_fd(&s->fd);
-	close_fd(&s->marker);
-	draft_drop(&s->draft);
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (*fds[i] >= 0)
+			(void)sys_close(*fds[i]);
+		*fds[i] = -1;
+	}
 }
 
 const struct kind kind_soft = {

@@ -156,24 +156,6 @@ int sys_lstat(const char *path, struct stat *ret)
 	return r < 0 ? -errno : 0;
 }
 
-void sys_close_strays(const char *path, int flags)
-{
-	long most = sysconf(_SC_OPEN_MAX);
-	struct stat wanted, st;
-
-	if (sys_lstat(path, &wanted) < 0)
-		return;
-	for (int fd = 0; fd < most && fd < 65536; fd++) {
-		int has = fcntl(fd, F_GETFL);
-
-		if (has < 0 || (has & flags) != flags || !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
-			continue;
-		if (fstat(fd, &st) == 0 && st.st_dev == wanted.st_dev &&
-		    st.st_ino == wanted.st_ino)
-			(void)sys_close(fd);
-	}
-}
-
 int sys_unlink(const char *path)
 {
 	return sys.unlink(path) < 0 && errno != ENOENT ? -errno : 0;

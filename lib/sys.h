@@ -73,9 +73,6 @@ int sys_flock(int fd, int operation);
 int sys_fstat(int fd, struct stat *ret);
 /* Of the path itself: a symbolic link at its end is not followed. */
 int sys_lstat(const char *path, struct stat *ret);
-/* Closes what is open on the file at path with at least these flags: in a forked child, what another
-   thread had just opened and had no time to note. */
-void sys_close_strays(const char *path, int flags);
 /* Removes a name that may be gone already. */
 int sys_unlink(const char *path);
 int sys_link(const char *from, const char *to, int flags);

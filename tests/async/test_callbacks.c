@@ -239,11 +239,11 @@ static void acquire_and_release(struct asked *asked)
 
 START_TEST(test_handle_is_free_for_synchronous_use_inside_its_callback)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct asked asked = { .lock = open_patient("a"), .then = acquire_and_release };
 
-	if (test_is_without_shared())
-		return;
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 1);
@@ -319,11 +319,11 @@ static void exit_loop(struct asked *asked)
 
 START_TEST(test_loopexit_inside_a_callback_loses_no_request)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct asked asked[3] = { 0 };
 
-	if (test_is_without_shared())
-		return;
 	for (unsigned i = 0; i < 3; i++) {
 		asked[i] = (struct asked){ .lock = open_patient("a"), .then = exit_loop,
 			                   .arg = loop.base };

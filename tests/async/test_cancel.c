@@ -100,13 +100,13 @@ END_TEST
 
 START_TEST(test_cancelled_exclusive_head_no_longer_blocks_shared_ones_behind_it)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct filelock *holder;
 	struct asked exclusive = { .lock = open_patient("a") };
 	struct asked shared = { .lock = open_patient("a") };
 
-	if (test_is_without_shared())
-		return;
 	holder = hold("a", FILELOCK_SHARED);
 	loop_ask(&loop, &exclusive, FILELOCK_EXCLUSIVE, -1);
 	loop_ask(&loop, &shared, FILELOCK_SHARED, -1);
@@ -126,13 +126,13 @@ END_TEST
 
 START_TEST(test_overdue_exclusive_head_no_longer_blocks_shared_ones_behind_it)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct filelock *holder;
 	struct asked exclusive = { .lock = open_patient("a") };
 	struct asked shared = { .lock = open_patient("a") };
 
-	if (test_is_without_shared())
-		return;
 	holder = hold("a", FILELOCK_SHARED);
 	loop_ask(&loop, &exclusive, FILELOCK_EXCLUSIVE, 20);
 	loop_ask(&loop, &shared, FILELOCK_SHARED, -1);

@@ -80,11 +80,11 @@ END_TEST
 
 START_TEST(test_other_mode_of_a_held_lock_is_refused)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct asked asked = { 0 };
 
-	if (test_is_without_shared())
-		return;
 	asked.lock = hold("a", FILELOCK_SHARED);
 	ck_assert_int_eq(refused(&loop, &asked, FILELOCK_EXCLUSIVE), EDEADLK);
 	loop_drain(&loop);
@@ -114,12 +114,12 @@ END_TEST
 
 START_TEST(test_overdue_request_is_told_once)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
 	struct asked asked = { .lock = open_patient("a") };
 
-	if (test_is_without_shared())
-		return;
 	loop_ask(&loop, &asked, FILELOCK_SHARED, 10);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 1);

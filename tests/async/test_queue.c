@@ -90,13 +90,13 @@ END_TEST
 
 START_TEST(test_shared_request_does_not_join_holders_past_a_waiting_exclusive_one)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct filelock *reader;
 	struct asked exclusive = { .lock = open_patient("a"), .then = release_own };
 	struct asked shared = { .lock = open_patient("a") };
 
-	if (test_is_without_shared())
-		return;
 	reader = hold("a", SHARED);
 	loop_ask(&loop, &exclusive, EXCLUSIVE, -1);
 	loop_for(&loop, 5);
@@ -115,12 +115,12 @@ END_TEST
 
 START_TEST(test_shared_requests_join_shared_holders_at_once)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct filelock *reader;
 	struct asked asked[3] = { 0 };
 
-	if (test_is_without_shared())
-		return;
 	reader = hold("a", SHARED);
 	for (unsigned i = 0; i < 3; i++) {
 		asked[i].lock = open_patient("a");
@@ -302,13 +302,13 @@ END_TEST
 
 START_TEST(test_handles_on_descriptors_wait_in_the_loop_too)
 {
+	if (test_is_not_native())
+		return;
 	struct loop loop = loop_new();
 	struct filelock *holder = hold("a", EXCLUSIVE);
 	FILE *file = fopen(test_path("a"), "r+");
 	struct asked asked = { 0 };
 
-	if (test_is_not_native())
-		return;
 	ck_assert_int_eq(filelock_open_fd(fileno(file), NULL, &asked.lock), 0);
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	loop_for(&loop, 5);

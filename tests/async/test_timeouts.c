@@ -236,13 +236,13 @@ END_TEST
 
 START_TEST(test_queued_request_gets_the_lock_that_came_free_while_the_loop_was_blocked)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct block block = { .loop = &loop, .holder = hold("a", EXCLUSIVE) };
 	struct asked head = { .lock = open_patient("a") };
 	struct asked next = { .lock = open_patient("a") };
 
-	if (test_is_without_shared())
-		return;
 	loop_ask(&loop, &head, FILELOCK_SHARED, 100);
 	loop_ask(&loop, &next, FILELOCK_SHARED, 100);
 	loop_turn(&loop);

@@ -109,11 +109,11 @@ END_TEST
 
 START_TEST(test_one_turn_completes_a_bounded_number_of_nested_requests)
 {
+	if (test_is_without_shared())
+		return;
 	struct loop loop = loop_new();
 	struct census census;
 
-	if (test_is_without_shared())
-		return;
 	if (!loop_may_open(MANY))
 		return;
 	ask_many(&loop, false, NULL);

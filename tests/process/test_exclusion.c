@@ -59,11 +59,11 @@ static int take_turns(void *arg)
 
 START_TEST(test_processes_of_both_modes_never_overlap)
 {
-	pid_t pids[PROCESSES];
-
 	if (test_is_without_shared())
 		return;
-	set_up(5000);
+	pid_t pids[PROCESSES];
+
+	set_up(3000);
 	for (size_t i = 0; i < PROCESSES; i++)
 		pids[i] = test_fork(take_turns, (void *)(i + 1));
 	for (size_t i = 0; i < PROCESSES; i++)
@@ -90,10 +90,10 @@ static int read_together(void *arg)
 
 START_TEST(test_shared_holders_of_several_processes_are_seen_overlapping)
 {
-	pid_t pids[PROCESSES];
-
 	if (test_is_without_shared())
 		return;
+	pid_t pids[PROCESSES];
+
 	set_up(1);
 	for (size_t i = 0; i < PROCESSES; i++)
 		pids[i] = test_fork(read_together, NULL);

@@ -194,11 +194,11 @@ END_TEST
 
 START_TEST(test_new_handle_in_the_child_works)
 {
+	if (test_is_without_shared())
+		return;
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct peer child;
 
-	if (test_is_without_shared())
-		return;
 	options.poll_interval_ms = 3600000;
 	hold(NULL);
 	/* what the parent's waits keep for later must not serve the child */

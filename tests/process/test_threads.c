@@ -73,11 +73,11 @@ static void set_up(void)
 
 START_TEST(test_threads_with_handles_of_their_own_exclude_each_other)
 {
+	if (test_is_without_shared())
+		return;
 	static struct worker workers[THREADS];
 	unsigned sums[LOCKS] = { 0 };
 
-	if (test_is_without_shared())
-		return;
 	set_up();
 	for (unsigned i = 0; i < THREADS; i++) {
 		workers[i] = (struct worker){ .who = i + 1, .seed = i };
@@ -112,10 +112,10 @@ static void *read_together(void *arg)
 
 START_TEST(test_shared_holders_of_several_threads_overlap)
 {
-	pthread_t threads[THREADS];
-
 	if (test_is_without_shared())
 		return;
+	pthread_t threads[THREADS];
+
 	set_up();
 	pthread_barrier_init(&meeting, NULL, THREADS);
 	for (int i = 0; i < THREADS; i++)

@@ -73,11 +73,11 @@ END_TEST
 
 START_TEST(test_shared_release_wakes_an_exclusive_waiter_when_the_last_leaves)
 {
+	if (test_is_without_shared())
+		return;
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct peer waiter;
 
-	if (test_is_without_shared())
-		return;
 	options.poll_interval_ms = 3600000;
 	set_up(NULL);
 	peer_start(&waiter);

@@ -153,10 +153,9 @@ int program_run(const char *const *arguments);
 	X(mkdir) X(mknod) X(utimensat) X(readlink) X(realpath) X(getcwd) X(kill)               \
 	X(gethostname) X(fcntl_getfd)                                                          \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
-	X(nanosleep)                                                                          \
 	X(pread) X(pwrite) X(ftruncate) X(futimens) X(linkat) X(fcntl_setsig)                  \
-	X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime) X(calloc)         \
-	X(realloc)
+	X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime) X(nanosleep)      \
+	X(calloc) X(realloc)
 
 enum fault_call {
 #define FAULT_CALL(name) FAULT_##name,
