@@ -21,6 +21,10 @@ FILELOCK_API const char *filelock_version(void)
 	return FILELOCK_VERSION;
 }
 
+#ifdef __LP64__ /* a member in padding could not be told from rubbish by `size` */
+_Static_assert(sizeof(struct filelock_options) == 56, "padding in the options");
+#endif
+
 /* The caller's options, from a header older or newer than ours: what it does not know is zero,
    what we do not know must be. */
 static int read_options(const struct filelock_options *from, struct filelock_options *ret)
@@ -52,6 +56,8 @@ static const char *wrong_option(const struct filelock_options *options, bool has
 		return "singleton";
 	if (options->unlink_on_release && !has_path)
 		return "unlink_on_release";
+	if (options->reserved_[0] || options->reserved_[1])
+		return "reserved_";
 	return NULL;
 }
 

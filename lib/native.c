@@ -39,7 +39,6 @@ struct native {
 	bool regular;
 	bool probed; /* flock(2) is known to work here */
 	int missing; /* how it was refused, where it does not */
-	volatile bool opening; /* a descriptor may be open that is not noted yet */
 	unsigned forks; /* registry_forks() when it was opened */
 	struct identity identity;
 	struct subscription subscription;
@@ -88,8 +87,10 @@ static void drop(struct filelock *lock)
 
 	if (is_borrowed(lock) || fd < 0)
 		return;
+	registry_hold_forks();
 	n->fd = -1;
 	r = sys_close(fd);
+	registry_let_forks();
 	if (r < 0)
 		log_write(FILELOCK_LOG_ERROR, "cannot close %s: %s", lock->path,
 		          filelock_strerror(r));
@@ -156,11 +157,11 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	struct stat st;
 	int fd, r;
 
-	n->opening = true;
+	registry_hold_forks();
 	fd = open_lock_file(lock, mode);
 	if (fd >= 0)
 		n->fd = fd;
-	n->opening = false;
+	registry_let_forks();
 	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
 		return TRY_BUSY;
 	if (fd < 0)
@@ -404,8 +405,6 @@ static void native_forget(struct filelock *lock)
 	struct native *n = native_state(lock);
 
 	watch_forget(&n->subscription);
-	if (n->opening) /* by another thread */
-		sys_close_strays(lock->path, O_NOFOLLOW | O_NONBLOCK);
 	if (is_borrowed(lock) || n->fd < 0)
 		return;
 	(void)sys_close(n->fd);

@@ -194,24 +194,6 @@ int sys_write_start(int fd, const char *bytes, size_t size)
 	return 0;
 }
 
-void sys_close_strays(const char *path, int flags)
-{
-	long most = sysconf(_SC_OPEN_MAX);
-	struct stat wanted, st;
-
-	if (sys_lstat(path, &wanted) < 0)
-		return;
-	for (int fd = 0; fd < most && fd < 65536; fd++) {
-		int has = fcntl(fd, F_GETFL);
-
-		if (has < 0 || (has & flags) != flags || !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
-			continue;
-		if (fstat(fd, &st) == 0 && st.st_dev == wanted.st_dev &&
-		    st.st_ino == wanted.st_ino)
-			(void)sys_close(fd);
-	}
-}
-
 ssize_t sys_read_file(const char *path, char *buffer, size_t size)
 {
 	int fd = sys_open(path, O_RDONLY | O_CLOEXEC, 0);

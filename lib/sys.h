@@ -80,9 +80,6 @@ int sys_link(const char *from, const char *to, int flags);
 ssize_t sys_read_start(int fd, char *buffer, size_t size);
 /* All of it, at the start, or an error: -ENOSPC if nothing more can be written. */
 int sys_write_start(int fd, const char *bytes, size_t size);
-/* Closes what is open on the file at path with at least these flags: in a forked child, what another
-   thread had just opened and had no time to note. */
-void sys_close_strays(const char *path, int flags);
 /* Reads a file (of /proc) to its end or to size - 1 bytes; returns the length, terminated. */
 ssize_t sys_read_file(const char *path, char *buffer, size_t size);
 /* Whether statfs(2) names a file system of this machine's own disks or memory. */

@@ -173,7 +173,7 @@ struct filelock_waiting {
 	const struct filelock_owner *holder; /* NULL: not known */
 };
 
-/* Zero is the default of every member. */
+/* Zero is the default of every member. There is no padding, so that `size` tells all. */
 struct filelock_options {
 	size_t size; /* sizeof(struct filelock_options), by FILELOCK_OPTIONS_INIT */
 
@@ -186,6 +186,14 @@ struct filelock_options {
 	   ms, which a loop that waits for many locks on local disks may stretch, to 1 s at most. */
 	unsigned poll_interval_ms;
 
+	/* How often on_wait is called; 0: 1000. */
+	unsigned on_wait_ms;
+
+	/* Soft: a marker this old, by its modification time, is removed, whether its holder lives or not.
+	   Unsafe: both may then work at once, and a clock set wrong is enough for that. It is there
+	   because Python has it. 0: never. On another kind of lock: FILELOCK_ENOLIFETIME. */
+	unsigned lifetime_ms;
+
 	/* One handle a path and kind in this process: opening it again returns the same handle,
 	   and filelock_close takes back one open. The path is compared with its parent
 	   resolved and its last name not followed. The other options must agree, else -EINVAL,
@@ -194,27 +202,11 @@ struct filelock_options {
 	bool singleton;
 
 	/* Remove the lock file when the lock is released: only while we hold it, as the last of
-	   its shared holders, and only while the path names the file that we hold. Unsafe with peers that do not check, once
-	   they have the lock, that the path still names their file, as flock(1) does not: one
-	   of them may hold the removed file while another holds its successor. */
+	   its shared holders, and only while the path names the file that we hold. Unsafe with
+	   peers that do not check, once they have the lock, that the path still names their
+	   file, as flock(1) does not: one of them may hold the removed file while another holds
+	   its successor. */
 	bool unlink_on_release;
-
-	/* Asked whenever a synchronous wait is about to sleep, so at least once a poll interval:
-	   true ends the wait with -ECANCELED. May be NULL. Called on the waiting thread; must
-	   not use the handle. */
-	bool (*should_cancel)(void *arg);
-
-	/* Told as a synchronous wait begins and then every on_wait_ms (0: 1000). Looking for
-	   the holder reads /proc/locks. May be NULL. As should_cancel otherwise. */
-	void (*on_wait)(const struct filelock_waiting *waiting, void *arg);
-	unsigned on_wait_ms;
-
-	void *arg; /* for the two callbacks; borrowed until the handle is closed */
-
-	/* Soft: a marker this old, by its modification time, is removed, whether its holder lives or not.
-	   Unsafe: both may then work at once, and a clock set wrong is enough for that. It is there
-	   because Python has it. 0: never. On another kind of lock: FILELOCK_ENOLIFETIME. */
-	unsigned lifetime_ms;
 
 	/* Soft: write the record of Python's releases before 3.30, without a start token. Should we
 	   crash, those releases recover it; three lines they leave alone for ever. Everybody then
@@ -232,10 +224,23 @@ struct filelock_options {
 
 	/* FILELOCK_READWRITE: the path need not end in .db. */
 	bool any_extension;
+
+	bool reserved_[2]; /* must be zero */
+
+	/* Asked whenever a synchronous wait is about to sleep, so at least once a poll interval:
+	   true ends the wait with -ECANCELED. May be NULL. Called on the waiting thread; must
+	   not use the handle. */
+	bool (*should_cancel)(void *arg);
+
+	/* Told as a synchronous wait begins and then every on_wait_ms. Looking for the holder
+	   reads /proc/locks. May be NULL. As should_cancel otherwise. */
+	void (*on_wait)(const struct filelock_waiting *waiting, void *arg);
+
+	void *arg; /* for the two callbacks; borrowed until the handle is closed */
 };
 #define FILELOCK_OPTIONS_INIT                                                                  \
-	{ sizeof(struct filelock_options), 0, 0, false, false, NULL, NULL, 0, NULL, 0, false,  \
-	  false, false, false }
+	{ sizeof(struct filelock_options), 0, 0, 0, 0, false, false, false, false, false,      \
+	  false, { false, false }, NULL, NULL, NULL }
 
 /*
  * Opens a handle. Touches no file: the lock file, and missing parent directories, are made by

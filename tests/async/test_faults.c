@@ -191,19 +191,26 @@ START_TEST(test_watch_that_the_kernel_dropped_is_made_anew)
 }
 END_TEST
 
-/* A broken read says "ready" for ever: it must not keep the loop busy or lose the lock. */
+/* What cannot be read stays ready for ever: it must not keep the loop busy, nor lose the lock. */
 START_TEST(test_unreadable_inotify_descriptor_leaves_the_polls)
 {
 	struct loop loop = loop_new();
 	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct filelock *other = open_patient("a");
 	struct asked asked = { .lock = scene_open("a") };
 
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	loop_for(&loop, 5);
 	fault_set(FAULT_read, 1, FAULT_FOR_GOOD, EIO);
+	ck_assert_int_eq(filelock_acquire(other, EXCLUSIVE, 0), -ETIMEDOUT); /* an event */
+	loop_for(&loop, 50);
+	loop_turn(&loop);
+	ck_assert_uint_ge(fault_hits(FAULT_read), 1);
+	ck_assert_uint_le(fault_hits(FAULT_read), 100);
 	filelock_close(holder);
 	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
 	fault_clear();
+	filelock_close(other);
 	filelock_close(asked.lock);
 	loop_free(&loop);
 }

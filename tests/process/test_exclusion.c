@@ -63,7 +63,7 @@ START_TEST(test_processes_of_both_modes_never_overlap)
 		return;
 	pid_t pids[PROCESSES];
 
-	set_up(5000);
+	set_up(3000);
 	for (size_t i = 0; i < PROCESSES; i++)
 		pids[i] = test_fork(take_turns, (void *)(i + 1));
 	for (size_t i = 0; i < PROCESSES; i++)

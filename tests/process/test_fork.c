@@ -276,6 +276,37 @@ static void fork_a_child(const struct filelock_waiting *waiting, void *arg)
 	*(pid_t *)arg = test_fork(sleep_for_ever, NULL);
 }
 
+static int count_watches(void *arg)
+{
+	(void)arg;
+	return (int)test_watches();
+}
+
+static void look_into_a_child(const struct filelock_waiting *waiting, void *arg)
+{
+	(void)waiting;
+	*(int *)arg = test_in_child(count_watches, NULL);
+	filelock_interrupt(lock);
+}
+
+/* Shared, its events would be lost to the parent whenever the child read them. */
+START_TEST(test_child_has_no_watch_of_a_waiting_parent)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct peer holder;
+	int watches = -1;
+
+	options.on_wait = look_into_a_child;
+	options.arg = &watches;
+	peer_start_holding(&holder, test_path("lock"), FILELOCK_EXCLUSIVE);
+	lock = test_open(test_path("lock"), &options);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -ECANCELED);
+	ck_assert_int_eq(watches, 0);
+	filelock_close(lock);
+	peer_stop(&holder);
+}
+END_TEST
+
 static int release_in_peer(void *arg)
 {
 	(void)arg;
@@ -435,6 +466,7 @@ int main(void)
 	        test_childs_own_lock_survives_its_child_too,
 	        test_singleton_of_the_child_is_not_the_parents,
 	        test_child_does_not_take_the_parents_wake_up,
+	        test_child_has_no_watch_of_a_waiting_parent,
 	        test_callers_descriptor_hands_the_lock_to_a_child,
 	        test_childs_handle_on_a_descriptor_is_dead_and_the_descriptor_open,
 	        test_exec_inherits_no_descriptor_of_ours,

@@ -342,6 +342,28 @@ START_TEST(test_unlock_without_a_close_is_found_by_the_poll)
 }
 END_TEST
 
+static void unlock(void *arg)
+{
+	ck_assert_int_eq(flock(*(int *)arg, LOCK_UN), 0);
+}
+
+/* As by a process that dies: its close raised the event before the waiter watched, and its lock
+   goes when the waiter, having looked again, falls asleep. */
+START_TEST(test_lock_dropped_after_its_event_is_found_before_the_poll)
+{
+	struct filelock_options options = rare();
+	int fd = open(test_path("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	struct filelock *lock = test_open(test_path("lock"), &options);
+
+	ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+	fault_before(FAULT_ppoll, 1, unlock, &fd);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_ppoll), 1);
+	filelock_close(lock);
+	close(fd);
+}
+END_TEST
+
 /* Their own attempts must raise no event at each other, or they would never sleep. */
 START_TEST(test_waiters_do_not_wake_each_other)
 {
@@ -387,6 +409,7 @@ int main(void)
 	        test_storm_of_signals_surfaces_nowhere,
 	        test_deadline_is_kept_in_a_storm_of_signals,
 	        test_unlock_without_a_close_is_found_by_the_poll,
+	        test_lock_dropped_after_its_event_is_found_before_the_poll,
 	        test_waiters_do_not_wake_each_other);
 	TCase *each = tcase_create("no watch");
 

@@ -1,9 +1,12 @@
 /* The watcher, driven by hand: what stirs a waiter, what does not, and what is left behind. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <filelock/driver.h>
@@ -111,6 +114,65 @@ START_TEST(test_release_stirs_the_waiter_and_its_next_step_holds)
 	ck_assert_ptr_eq(stirred_lock, waiter);
 	ck_assert_int_eq(step(waiter), FILELOCK_STEP_HELD);
 	filelock_watcher_tidy(driver.watcher);
+	filelock_close(waiter);
+	tear_down();
+}
+END_TEST
+
+/* The descriptor stays open: no close of ours tells the waiters. */
+START_TEST(test_release_of_a_callers_descriptor_stirs_the_waiter)
+{
+	struct filelock *borrower = NULL, *waiter;
+	int fd = open(test_path("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	set_up();
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_int_eq(filelock_open_fd(fd, NULL, &borrower), 0);
+	ck_assert_int_eq(filelock_acquire(borrower, FILELOCK_EXCLUSIVE, 0), 0);
+	waiter = start_waiting(test_path("lock"));
+	(void)dispatch();
+	ck_assert_int_eq(filelock_release(borrower), 0);
+	ck_assert_uint_ge(dispatch(), 1);
+	ck_assert_int_eq(step(waiter), FILELOCK_STEP_HELD);
+	filelock_close(waiter);
+	filelock_close(borrower);
+	close(fd);
+	tear_down();
+}
+END_TEST
+
+/* As while a fork has not yet come to its handlers in the child: a bare clone(2) runs none. */
+static pid_t clone_with_descriptors(void)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+
+	ck_assert_int_ge(pid, 0);
+	while (pid == 0)
+		pause();
+	return pid;
+}
+
+static int exit_at_once(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+START_TEST(test_release_while_a_child_has_the_file_open_stirs_the_waiter)
+{
+	struct filelock *waiter;
+	pid_t child;
+
+	set_up();
+	child = clone_with_descriptors();
+	ck_assert_int_eq(test_in_child(exit_at_once, NULL), 0); /* a fork that we know of */
+	waiter = start_waiting(test_path("lock"));
+	(void)dispatch();
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_uint_ge(dispatch(), 1);
+	ck_assert_int_eq(step(waiter), FILELOCK_STEP_HELD);
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(test_reap(child), 128 + SIGKILL);
 	filelock_close(waiter);
 	tear_down();
 }
@@ -419,7 +481,9 @@ int main(void)
 {
 	return support_main(SUITE(
 	        "watch", test_watcher_has_no_descriptor_until_somebody_waits,
-	        test_release_stirs_the_waiter_and_its_next_step_holds, test_own_attempts_stir_nobody,
+	        test_release_stirs_the_waiter_and_its_next_step_holds,
+	        test_release_of_a_callers_descriptor_stirs_the_waiter,
+	        test_release_while_a_child_has_the_file_open_stirs_the_waiter, test_own_attempts_stir_nobody,
 	        test_waiters_of_one_file_share_a_watch_and_each_is_stirred,
 	        test_hard_link_keeps_the_other_waiters_watch,
 	        test_release_of_another_lock_stirs_nobody, test_event_of_an_ended_wait_stirs_nobody,
