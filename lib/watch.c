@@ -34,6 +34,7 @@ struct watch {
 	struct hash_node node; /* by wd */
 	int wd;
 	unsigned count;
+	struct subscription *first; /* of all on it */
 	struct watch *next_idle;
 	bool idle; /* in the watcher's list of those to remove, if the count is still 0 */
 };
@@ -44,6 +45,7 @@ struct filelock_watcher {
 	struct hash watches;
 	struct watch *idle;
 	struct hash subscriptions;
+	size_t waiters;
 	unsigned generation;
 };
 
@@ -109,7 +111,7 @@ FILELOCK_API bool filelock_watcher_is_foreign(const struct filelock_watcher *wat
 
 FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher)
 {
-	return watcher->subscriptions.count;
+	return watcher->waiters;
 }
 
 FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)
@@ -223,6 +225,12 @@ int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subsc
 		                               .mask = mask, .name = name, .lock = lock };
 	hash_insert(&watcher->subscriptions, &subscription->node,
 	            subscription_hash(watch->wd, name));
+	subscription->next = watch->first;
+	if (watch->first)
+		watch->first->previous = subscription;
+	watch->first = subscription;
+	/* whoever waits watches its file itself, and perhaps a name as well */
+	watcher->waiters += name == NULL;
 	return 0;
 }
 
@@ -234,6 +242,13 @@ void watch_unsubscribe(struct subscription *subscription)
 		return;
 	subscription->watcher = NULL;
 	hash_remove(&watcher->subscriptions, &subscription->node);
+	if (subscription->previous)
+		subscription->previous->next = subscription->next;
+	else
+		subscription->watch->first = subscription->next;
+	if (subscription->next)
+		subscription->next->previous = subscription->previous;
+	watcher->waiters -= subscription->name == NULL;
 	put_watch(watcher, subscription->watch);
 }
 
@@ -255,37 +270,30 @@ static void tell_event(struct filelock_watcher *watcher, const struct inotify_ev
 	}
 }
 
-/* Tells all subscribers of one watch, or with wd -1 of every watch. */
-static void tell_all(struct filelock_watcher *watcher, int wd)
+/* Tells all subscribers of one watch. */
+static void tell_all(const struct watch *watch)
+{
+	for (const struct subscription *s = watch->first; s; s = s->next)
+		acquire_stir(s->lock);
+}
+
+/* And those of every watch. */
+static void tell_everybody(struct filelock_watcher *watcher)
 {
 	for (size_t i = 0; i < watcher->subscriptions.size; i++) {
 		struct hash_node *node = watcher->subscriptions.buckets[i];
 
-		for (; node; node = node->next) {
-			struct subscription *s = hash_entry(node, struct subscription, node);
-
-			if (wd == -1 || s->watch->wd == wd)
-				acquire_stir(s->lock);
-		}
+		for (; node; node = node->next)
+			acquire_stir(hash_entry(node, struct subscription, node)->lock);
 	}
 }
 
 /* The kernel has removed a watch: its subscribers are unsubscribed, so that they try anew. */
-static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
+static void lose_watch(struct watch *watch)
 {
-	size_t i = 0;
-
-	tell_all(watcher, watch->wd);
-	while (i < watcher->subscriptions.size) {
-		struct hash_node *node = watcher->subscriptions.buckets[i];
-
-		while (node && hash_entry(node, struct subscription, node)->watch != watch)
-			node = node->next;
-		if (node)
-			watch_unsubscribe(hash_entry(node, struct subscription, node));
-		else
-			i++;
-	}
+	tell_all(watch);
+	while (watch->first)
+		watch_unsubscribe(watch->first);
 }
 
 static void take_event(struct filelock_watcher *watcher, const struct inotify_event *event)
@@ -295,16 +303,16 @@ static void take_event(struct filelock_watcher *watcher, const struct inotify_ev
 	if (event->mask & IN_Q_OVERFLOW) {
 		log_write(FILELOCK_LOG_WARNING,
 		          "the inotify queue overflowed: every waiter tries again");
-		tell_all(watcher, -1);
+		tell_everybody(watcher);
 		return;
 	}
 	watch = find_watch(watcher, event->wd);
 	if (!watch)
 		return;
 	if (event->mask & IN_IGNORED)
-		lose_watch(watcher, watch);
+		lose_watch(watch);
 	else if (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT))
-		tell_all(watcher, event->wd);
+		tell_all(watch);
 	else
 		tell_event(watcher, event);
 }
