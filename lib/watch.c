@@ -34,6 +34,7 @@ struct watch {
 	struct hash_node node; /* by wd */
 	int wd;
 	unsigned count;
+	struct subscription *first; /* of all on it */
 	struct watch *next_idle;
 	bool idle; /* in the watcher's list of those to remove, if the count is still 0 */
 };
@@ -44,6 +45,7 @@ struct filelock_watcher {
 	struct hash watches;
 	struct watch *idle;
 	struct hash subscriptions;
+	size_t waiters;
 	unsigned generation;
 	bool broken; /* its descriptor cannot be read */
 };
@@ -110,7 +112,8 @@ FILELOCK_API bool filelock_watcher_is_foreign(const struct filelock_watcher *wat
 
 FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher)
 {
-	return watcher->subscriptions.count;
+	/* one that may not watch its file waits by a name alone */
+	return watcher->waiters ? watcher->waiters : watcher->subscriptions.count > 0;
 }
 
 FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)
@@ -226,6 +229,12 @@ int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subsc
 		                               .mask = mask, .name = name, .lock = lock };
 	hash_insert(&watcher->subscriptions, &subscription->node,
 	            subscription_hash(watch->wd, name));
+	subscription->next = watch->first;
+	if (watch->first)
+		watch->first->previous = subscription;
+	watch->first = subscription;
+	/* whoever waits watches its file itself, and perhaps a name as well */
+	watcher->waiters += name == NULL;
 	return 0;
 }
 
@@ -237,6 +246,13 @@ void watch_unsubscribe(struct subscription *subscription)
 		return;
 	subscription->watcher = NULL;
 	hash_remove(&watcher->subscriptions, &subscription->node);
+	if (subscription->previous)
+		subscription->previous->next = subscription->next;
+	else
+		subscription->watch->first = subscription->next;
+	if (subscription->next)
+		subscription->next->previous = subscription->previous;
+	watcher->waiters -= subscription->name == NULL;
 	put_watch(watcher, subscription->watch);
 }
 
@@ -258,44 +274,30 @@ static void tell_event(struct filelock_watcher *watcher, const struct inotify_ev
 	}
 }
 
-/* Tells all subscribers of one watch, or with wd -1 of every watch. */
-static void tell_all(struct filelock_watcher *watcher, int wd)
+/* Tells all subscribers of one watch. */
+static void tell_all(const struct watch *watch)
+{
+	for (const struct subscription *s = watch->first; s; s = s->next)
+		acquire_stir(s->lock);
+}
+
+/* And those of every watch. */
+static void tell_everybody(struct filelock_watcher *watcher)
 {
 	for (size_t i = 0; i < watcher->subscriptions.size; i++) {
 		struct hash_node *node = watcher->subscriptions.buckets[i];
 
-		for (; node; node = node->next) {
-			struct subscription *s = hash_entry(node, struct subscription, node);
-
-			if (wd == -1 || s->watch->wd == wd)
-				acquire_stir(s->lock);
-		}
-	}
-}
-
-/* Unsubscribes all of one watch, or with NULL of every watch. */
-static void unsubscribe_all(struct filelock_watcher *watcher, const struct watch *watch)
-{
-	size_t i = 0;
-
-	while (i < watcher->subscriptions.size) {
-		struct hash_node *node = watcher->subscriptions.buckets[i];
-
-		while (watch && node &&
-		       hash_entry(node, struct subscription, node)->watch != watch)
-			node = node->next;
-		if (node)
-			watch_unsubscribe(hash_entry(node, struct subscription, node));
-		else
-			i++;
+		for (; node; node = node->next)
+			acquire_stir(hash_entry(node, struct subscription, node)->lock);
 	}
 }
 
 /* The kernel has removed a watch: its subscribers try, and subscribe, anew. */
-static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
+static void lose_watch(struct watch *watch)
 {
-	tell_all(watcher, watch->wd);
-	unsubscribe_all(watcher, watch);
+	tell_all(watch);
+	while (watch->first)
+		watch_unsubscribe(watch->first);
 }
 
 /* Else a descriptor that stays readable would keep its loop spinning. */
@@ -304,8 +306,12 @@ static void give_up_watching(struct filelock_watcher *watcher, int error)
 	log_write(FILELOCK_LOG_ERROR, "cannot read inotify events, only polling: %s",
 	          filelock_strerror(error));
 	watcher->broken = true;
-	tell_all(watcher, -1);
-	unsubscribe_all(watcher, NULL);
+	for (size_t i = 0; i < watcher->watches.size; i++) {
+		struct hash_node *node = watcher->watches.buckets[i];
+
+		for (; node; node = node->next)
+			lose_watch(hash_entry(node, struct watch, node));
+	}
 }
 
 static void take_event(struct filelock_watcher *watcher, const struct inotify_event *event)
@@ -315,16 +321,16 @@ static void take_event(struct filelock_watcher *watcher, const struct inotify_ev
 	if (event->mask & IN_Q_OVERFLOW) {
 		log_write(FILELOCK_LOG_WARNING,
 		          "the inotify queue overflowed: every waiter tries again");
-		tell_all(watcher, -1);
+		tell_everybody(watcher);
 		return;
 	}
 	watch = find_watch(watcher, event->wd);
 	if (!watch)
 		return;
 	if (event->mask & IN_IGNORED)
-		lose_watch(watcher, watch);
+		lose_watch(watch);
 	else if (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT))
-		tell_all(watcher, event->wd);
+		tell_all(watch);
 	else
 		tell_event(watcher, event);
 }

@@ -23,6 +23,7 @@ struct subscription {
 	struct hash_node node;
 	struct filelock_watcher *watcher; /* NULL: not subscribed */
 	struct watch *watch;
+	struct subscription *previous, *next; /* of the same watch */
 	uint32_t mask;
 	const char *name; /* borrowed */
 	struct filelock *lock;
