@@ -3,10 +3,10 @@
  * increments, as fast as they answer, and then reads the counter back.
  *
  *	cc counter_load.c -o counter_load $(pkg-config --cflags --libs libevent_core libevent_extra)
- *	./counter_load [-n INCREMENTS] [-c CONNECTIONS] PORT...
+ *	./counter_load [-n INCREMENTS] [-r READS] [-c CONNECTIONS] PORT...
  *
  * CONNECTIONS is for each server; each asks again when it was answered, so -n is how many are asked
- * for in all. Prints "made M failed F counter C seconds S". On a terminal, shows its progress.
+ * for in all; before each it reads the counter READS times (0). Prints "made M failed F counter C seconds S". On a terminal, shows its progress.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,6 +25,7 @@ struct load {
 	struct client *clients;
 	size_t n;
 	long wanted, asked, made, failed;
+	long reads; /* before each increment */
 	char counter[32]; /* as read back */
 	double started;
 	bool terminal;
@@ -34,6 +35,7 @@ struct load {
 struct client {
 	struct load *load;
 	struct evhttp_connection *connection;
+	long reads; /* to make before the next increment */
 };
 
 static double seconds(void)
@@ -80,6 +82,33 @@ static bool answered(struct evhttp_request *http)
 	return http && evhttp_request_get_response_code(http) == HTTP_OK;
 }
 
+static void on_increment(struct evhttp_request *http, void *arg);
+
+static void on_read(struct evhttp_request *http, void *arg)
+{
+	struct client *client = arg;
+	struct load *load = client->load;
+
+	load->failed += !answered(http);
+	if (load->made + load->failed >= load->wanted)
+		event_base_loopbreak(load->base);
+	else if (--client->reads > 0)
+		ask(client, EVHTTP_REQ_GET, on_read);
+	else
+		ask(client, EVHTTP_REQ_POST, on_increment);
+}
+
+/* An increment that load->asked counts, and the reads before it. */
+static void ask_next(struct client *client)
+{
+	client->load->asked++;
+	client->reads = client->load->reads;
+	if (client->reads > 0)
+		ask(client, EVHTTP_REQ_GET, on_read);
+	else
+		ask(client, EVHTTP_REQ_POST, on_increment);
+}
+
 static void on_increment(struct evhttp_request *http, void *arg)
 {
 	struct client *client = arg;
@@ -90,8 +119,7 @@ static void on_increment(struct evhttp_request *http, void *arg)
 	else
 		load->failed++;
 	if (load->asked < load->wanted) {
-		load->asked++;
-		ask(client, EVHTTP_REQ_POST, on_increment);
+		ask_next(client);
 	} else if (load->made + load->failed == load->wanted) {
 		event_base_loopbreak(load->base);
 	}
@@ -152,10 +180,8 @@ static bool load_run(struct load *load)
 	double took;
 
 	load->started = seconds();
-	for (size_t i = 0; i < load->n && load->asked < load->wanted; i++) {
-		load->asked++;
-		ask(&load->clients[i], EVHTTP_REQ_POST, on_increment);
-	}
+	for (size_t i = 0; i < load->n && load->asked < load->wanted; i++)
+		ask_next(&load->clients[i]);
 	if (event_base_dispatch(load->base) < 0)
 		return false;
 	took = seconds() - load->started;
@@ -176,14 +202,17 @@ int main(int argc, char **argv)
 	int option;
 	bool ok;
 
-	while ((option = getopt(argc, argv, "n:c:")) >= 0) {
+	while ((option = getopt(argc, argv, "n:r:c:")) >= 0) {
 		if (option == 'n')
 			load.wanted = atol(optarg);
+		else if (option == 'r')
+			load.reads = atol(optarg);
 		else
 			each = option == 'c' ? atol(optarg) : 0;
 	}
-	if (load.wanted < 1 || each < 1 || optind == argc) {
-		fprintf(stderr, "usage: %s [-n INCREMENTS] [-c CONNECTIONS] PORT...\n", argv[0]);
+	if (load.wanted < 1 || load.reads < 0 || each < 1 || optind == argc) {
+		fprintf(stderr, "usage: %s [-n INCREMENTS] [-r READS] [-c CONNECTIONS] PORT...\n",
+		        argv[0]);
 		return 2;
 	}
 	ok = load_start(&load, argv + optind, (size_t)(argc - optind), (size_t)each);

@@ -11,9 +11,9 @@
  * no locking at all, to see what it is for).
  *
  * Each request is an owner of its own, so it opens a handle, and waits for the lock in the loop:
- * exclusive to add, shared to read. To add one it reads the file, goes back to the loop for one
- * turn, as any handler must that asks somebody else before it can write, and then writes: the
- * file belongs to it all that time, or, with -u, to everybody.
+ * exclusive to add, shared to read. It reads the file and goes back to the loop for one turn, as
+ * any handler must that asks somebody else before it can answer; to add one it then writes. All
+ * that time the file belongs to it, or to it and other readers, or, with -u, to everybody.
  *
  * The trace has a line a request: pid, and on CLOCK_MONOTONIC in nanoseconds when it asked for the
  * lock, when it had it and when it was about to give it back; then the mode, S or X.
@@ -132,6 +132,10 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	struct job *job = arg;
 
 	(void)fd, (void)what;
+	if (job->mode == FILELOCK_SHARED) {
+		job_finish(job, 0);
+		return;
+	}
 	job->value++;
 	job_finish(job, counter_write(job->server->file, job->value));
 }
@@ -143,7 +147,7 @@ static void job_held(struct job *job)
 
 	job->held = now();
 	r = counter_read(job->server->file, &job->value);
-	if (r == 0 && job->mode == FILELOCK_EXCLUSIVE) {
+	if (r == 0) {
 		if (event_base_once(job->server->base, -1, EV_TIMEOUT, on_turn, job,
 		                    &next_turn) == 0)
 			return;
@@ -228,14 +232,15 @@ static bool server_listen(struct server *server, int port)
 
 static bool server_start(struct server *server, int port)
 {
-	size_t size = strlen(server->path) + sizeof(".lock");
+	const char *suffix = kind_suffix(server->kind);
+	size_t size = strlen(server->path) + strlen(suffix) + 1;
 
 	server->lock_path = malloc(size);
 	server->file = open(server->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 	server->base = event_base_new();
 	if (!server->lock_path || server->file < 0 || !server->base)
 		return false;
-	snprintf(server->lock_path, size, "%s.lock", server->path);
+	snprintf(server->lock_path, size, "%s%s", server->path, suffix);
 	server->ev = evfilelock_new(server->base);
 	server->on_int = evsignal_new(server->base, SIGINT, on_signal, server->base);
 	server->on_term = evsignal_new(server->base, SIGTERM, on_signal, server->base);

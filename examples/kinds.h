@@ -11,9 +11,11 @@
 static const struct {
 	const char *name;
 	enum filelock_kind kind;
+	const char *suffix; /* of the lock file beside a file */
 } kinds[] = {
-	{ "native", FILELOCK_NATIVE },
-	{ "soft", FILELOCK_SOFT },
+	{ "native", FILELOCK_NATIVE, ".lock" },
+	{ "soft", FILELOCK_SOFT, ".lock" },
+	{ "readwrite", FILELOCK_READWRITE, ".db" },
 };
 
 /* The kind of that name, or -1. */
@@ -23,6 +25,15 @@ static inline int kind_by_name(const char *name)
 		if (strcmp(kinds[i].name, name) == 0)
 			return (int)kinds[i].kind;
 	return -1;
+}
+
+/* "counter.txt" is locked by "counter.txt.lock", or what its kind of lock wants. */
+static inline const char *kind_suffix(enum filelock_kind kind)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (kinds[i].kind == kind)
+			return kinds[i].suffix;
+	return "";
 }
 
 #endif

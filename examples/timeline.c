@@ -4,8 +4,8 @@
  *	cc timeline.c -o timeline
  *	./timeline -t "Four servers, one lock" "with the lock=on.trace" "without=off.trace" >out.svg
  *
- * A panel a trace: a row a process, in which each request waits (pale) and is inside (solid; red:
- * together with somebody who should have been kept out), how many are inside at once, and a strip
+ * A panel a trace: a row a process, in which each request waits (pale) and is inside (solid, or
+ * half so if it only reads; red: together with somebody who should have been kept out), how many are inside at once, and a strip
  * of the whole run under the few milliseconds that are shown: those, -m MS long (default: about 100
  * requests), in which the processes took turns, or clashed, most often.
  * On standard error a line a panel: requests, their waits in microseconds (median, 99th
@@ -264,8 +264,10 @@ static void draw_span(const struct trace *trace, const struct span *span, double
 		box(asked, y, held - asked, LANE - 1.5, colours[span->row], 0.28);
 	if (span->released > trace->from && span->held < trace->to) {
 		inside = inside < 0.5 ? 0.5 : inside; /* thinner ones would not be seen */
-		box(held, y, inside, LANE - 1.5, colour, 1);
-		box(held, top + trace->lanes * LANE + 3, inside, STRIP, colour, 1);
+		/* readers that overlap add up to a darker colour */
+		box(held, y, inside, LANE - 1.5, colour, span->shared ? 0.6 : 1);
+		box(held, top + trace->lanes * LANE + 3, inside, STRIP, colour,
+		    span->shared ? 0.3 : 1);
 	}
 }
 
@@ -396,9 +398,11 @@ static void draw_legend(double y)
 	box(190, y - 7, 50, LANE, colours[0], 0.28);
 	text(246, y, "small", "waits for the lock");
 	box(370, y - 11, 14, STRIP - 3, colours[0], 1);
-	text(390, y, "small", "inside, reading and writing the file");
-	box(625, y - 11, 14, STRIP - 3, "#d62728", 1);
-	text(645, y, "small", "inside together with somebody else: one of them loses its update");
+	text(390, y, "small", "inside, alone, to write");
+	box(535, y - 11, 14, STRIP - 3, colours[0], 0.4);
+	text(555, y, "small", "inside to read, with other readers");
+	box(775, y - 11, 14, STRIP - 3, "#d62728", 1);
+	text(795, y, "small", "inside together with somebody else: an update is lost");
 }
 
 static void draw(const char *title, const struct trace *traces, int n)

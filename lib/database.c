@@ -17,9 +17,9 @@
  * them. What it inherits is set aside for good, neither used nor closed, and a database that was
  * locked at the fork is refused in the child: SQLite would hand out locks that it has not.
  *
- * Two locks: `calls` is held for reading inside SQLite, so that no fork finds a mutex of
- * SQLite's taken; `table` guards the lists. Neither is taken while holding the other, but
- * at the fork.
+ * Locks: one of `calls`, the file's, is held inside SQLite, so that no fork finds a mutex of
+ * SQLite's taken (it has one a file itself); `table` guards the lists. None is taken while holding
+ * another, but at the fork.
  */
 #include "database.h"
 
@@ -42,10 +42,13 @@ struct database_file {
 	struct database_file *next;
 	struct identity identity;
 	unsigned connections;
+	pthread_mutex_t *calls;
 	atomic_uint locked; /* connections that have a level, or are taking one */
 };
 
-static pthread_rwlock_t calls = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+#define FREE PTHREAD_MUTEX_INITIALIZER
+static pthread_mutex_t calls[] = { FREE, FREE, FREE, FREE, FREE, FREE, FREE, FREE };
+enum { CALLS = sizeof(calls) / sizeof(*calls) };
 
 static struct {
 	pthread_mutex_t mutex;
@@ -55,14 +58,14 @@ static struct {
 	struct database *inherited;
 } table = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
-static void enter_sqlite(void)
+static void enter_sqlite(const struct database *db)
 {
-	(void)pthread_rwlock_rdlock(&calls);
+	(void)pthread_mutex_lock(db->file->calls);
 }
 
-static void leave_sqlite(void)
+static void leave_sqlite(const struct database *db)
 {
-	(void)pthread_rwlock_unlock(&calls);
+	(void)pthread_mutex_unlock(db->file->calls);
 }
 
 static void enter_table(void)
@@ -127,6 +130,7 @@ static struct database_file *get_file(struct identity identity)
 		file = spare;
 		spare = NULL;
 		file->identity = identity;
+		file->calls = &calls[identity.ino % CALLS];
 		file->next = table.files;
 		table.files = file;
 	}
@@ -172,10 +176,12 @@ static void destroy(struct database *db)
 {
 	if (!db)
 		return;
-	enter_sqlite();
-	/* fails only with statements unfinished, of which there are none */
-	(void)sqlite3_close(db->connection);
-	leave_sqlite();
+	if (db->connection) {
+		enter_sqlite(db);
+		/* fails only with statements unfinished, of which there are none */
+		(void)sqlite3_close(db->connection);
+		leave_sqlite(db);
+	}
 	if (db->level > DATABASE_UNLOCKED)
 		atomic_fetch_sub(&db->file->locked, 1);
 	put_file(db->file);
@@ -253,11 +259,11 @@ static int open_resolved(struct filelock *lock, struct database *db)
 	r = path_canonical(lock->path, &path);
 	if (r < 0)
 		return handle_fail(lock, r, "cannot resolve the folder of");
-	enter_sqlite();
+	enter_sqlite(db);
 	r = connect_to(lock, db, path);
 	if (r == 0)
 		db->read_only = sqlite3_db_readonly(db->connection, "main") == 1;
-	leave_sqlite();
+	leave_sqlite(db);
 	free(path);
 	return r;
 }
@@ -397,7 +403,7 @@ int database_lock(struct filelock *lock, struct database *db, enum database_leve
 
 	if (first)
 		atomic_fetch_add(&db->file->locked, 1);
-	enter_sqlite();
+	enter_sqlite(db);
 	do {
 		errno = 0;
 		code = db->handle->pMethods->xLock(db->handle, sqlite_level(level));
@@ -405,7 +411,7 @@ int database_lock(struct filelock *lock, struct database *db, enum database_leve
 	} while (code == SQLITE_BUSY && error == EINTR);
 	if (code == SQLITE_OK)
 		db->level = level;
-	leave_sqlite();
+	leave_sqlite(db);
 	if (code == SQLITE_OK)
 		return 0;
 	if (first)
@@ -421,11 +427,11 @@ int database_unlock(struct database *db)
 {
 	int code;
 
-	enter_sqlite();
+	enter_sqlite(db);
 	code = db->handle->pMethods->xUnlock(db->handle, SQLITE_LOCK_NONE);
 	if (code == SQLITE_OK)
 		db->level = DATABASE_UNLOCKED;
-	leave_sqlite();
+	leave_sqlite(db);
 	if (code != SQLITE_OK)
 		return nearest_errno(code, 0);
 	atomic_fetch_sub(&db->file->locked, 1);
@@ -437,9 +443,9 @@ bool database_is_reserved(struct database *db)
 	int reserved = 0;
 	int code;
 
-	enter_sqlite();
+	enter_sqlite(db);
 	code = db->handle->pMethods->xCheckReservedLock(db->handle, &reserved);
-	leave_sqlite();
+	leave_sqlite(db);
 	return code != SQLITE_OK || reserved;
 }
 
@@ -467,9 +473,9 @@ static int examine_header(struct filelock *lock, struct database *db)
 	unsigned char header[HEADER_SIZE];
 	int code;
 
-	enter_sqlite();
+	enter_sqlite(db);
 	code = db->handle->pMethods->xRead(db->handle, header, sizeof(header), 0);
-	leave_sqlite();
+	leave_sqlite(db);
 	if (code == SQLITE_IOERR_SHORT_READ)
 		return handle_fail(lock, -EBADMSG, "cannot use the database");
 	if (code != SQLITE_OK)
@@ -510,9 +516,9 @@ bool database_has_moved(struct database *db)
 	int moved = 0;
 	int code;
 
-	enter_sqlite();
+	enter_sqlite(db);
 	code = sqlite3_file_control(db->connection, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-	leave_sqlite();
+	leave_sqlite(db);
 	return code != SQLITE_OK || moved;
 }
 
@@ -520,18 +526,16 @@ bool database_has_moved(struct database *db)
 
 void database_before_fork(void)
 {
-	(void)pthread_rwlock_wrlock(&calls);
+	for (int i = 0; i < CALLS; i++)
+		(void)pthread_mutex_lock(&calls[i]);
 	enter_table();
 }
 
-void database_after_fork(bool in_child)
+void database_after_fork(void)
 {
 	leave_table();
-	/* whoever unlocks must be the thread that locked, which a child's is not */
-	if (in_child)
-		calls = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
-	else
-		(void)pthread_rwlock_unlock(&calls);
+	for (int i = 0; i < CALLS; i++)
+		(void)pthread_mutex_unlock(&calls[i]);
 }
 
 void database_forget(struct database **slot)
@@ -553,9 +557,8 @@ void database_before_fork(void)
 {
 }
 
-void database_after_fork(bool in_child)
+void database_after_fork(void)
 {
-	(void)in_child;
 }
 
 #endif

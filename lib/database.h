@@ -64,7 +64,7 @@ int database_examine(struct filelock *lock, struct database *db, off_t size);
 bool database_has_moved(struct database *db);
 
 void database_before_fork(void);
-void database_after_fork(bool in_child);
+void database_after_fork(void);
 /* In a forked child: sets the connection aside, never to be used nor closed. */
 void database_forget(struct database **slot);
 

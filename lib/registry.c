@@ -93,7 +93,7 @@ static void after_fork_parent(void)
 	wait_after_fork_parent();
 	leave();
 	(void)pthread_rwlock_unlock(&opening);
-	database_after_fork(false);
+	database_after_fork();
 }
 
 static void unlist(struct registry_fd *entry)
@@ -141,7 +141,7 @@ static void after_fork_child(void)
 	leave();
 	/* it is held by a thread of another number: unlocking would take us for a reader */
 	opening = (pthread_rwlock_t)OPENING_INITIALIZER;
-	database_after_fork(true);
+	database_after_fork();
 	errno = saved;
 }
 

@@ -243,7 +243,8 @@ static void sleep_until(const struct wait *wait, int64_t until)
 		return;
 	timeout = to_timespec(until - now);
 	if (watcher) {
-		fds[0].fd = filelock_watcher_fd(watcher);
+		if (filelock_watcher_load(watcher) > 0)
+			fds[0].fd = filelock_watcher_fd(watcher);
 		fds[1].fd = wait->sleeper->wake.fd;
 	}
 	/* after EINTR, the step will say how long to sleep on */

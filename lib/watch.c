@@ -47,6 +47,7 @@ struct filelock_watcher {
 	struct hash subscriptions;
 	size_t waiters;
 	unsigned generation;
+	bool broken; /* its descriptor cannot be read */
 };
 
 static size_t subscription_hash(int wd, const char *name)
@@ -111,7 +112,8 @@ FILELOCK_API bool filelock_watcher_is_foreign(const struct filelock_watcher *wat
 
 FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher)
 {
-	return watcher->waiters;
+	/* one that may not watch its file waits by a name alone */
+	return watcher->waiters ? watcher->waiters : watcher->subscriptions.count > 0;
 }
 
 FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)
@@ -213,6 +215,8 @@ int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subsc
 
 	if (filelock_watcher_is_foreign(watcher))
 		return FILELOCK_EFORKED;
+	if (watcher->broken)
+		return -EIO;
 	r = open_instance(watcher);
 	if (r < 0)
 		return r;
@@ -288,12 +292,26 @@ static void tell_everybody(struct filelock_watcher *watcher)
 	}
 }
 
-/* The kernel has removed a watch: its subscribers are unsubscribed, so that they try anew. */
+/* The kernel has removed a watch: its subscribers try, and subscribe, anew. */
 static void lose_watch(struct watch *watch)
 {
 	tell_all(watch);
 	while (watch->first)
 		watch_unsubscribe(watch->first);
+}
+
+/* Else a descriptor that stays readable would keep its loop spinning. */
+static void give_up_watching(struct filelock_watcher *watcher, int error)
+{
+	log_write(FILELOCK_LOG_ERROR, "cannot read inotify events, only polling: %s",
+	          filelock_strerror(error));
+	watcher->broken = true;
+	for (size_t i = 0; i < watcher->watches.size; i++) {
+		struct hash_node *node = watcher->watches.buckets[i];
+
+		for (; node; node = node->next)
+			lose_watch(hash_entry(node, struct watch, node));
+	}
 }
 
 static void take_event(struct filelock_watcher *watcher, const struct inotify_event *event)
@@ -328,6 +346,8 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 	do {
 		length = sys.read(watcher->fd.fd, buffer, sizeof(buffer));
 	} while (length < 0 && errno == EINTR);
+	if (length < 0 && errno != EAGAIN)
+		give_up_watching(watcher, -errno);
 	for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= length;) {
 		const struct inotify_event *event = (const void *)(buffer + at);
 

@@ -63,7 +63,7 @@ static struct filelock *open_lock(const struct waiter_side *side)
 	struct filelock *lock;
 
 	options.poll_interval_ms = side->setup->poll_interval_ms;
-	(void)must_lock(filelock_open(side->setup->path, FILELOCK_NATIVE, &options, &lock),
+	(void)must_lock(filelock_open(side->setup->path, side->setup->kind, &options, &lock),
 	                "filelock_open");
 	return lock;
 }
@@ -74,7 +74,7 @@ void waiter_by_acquire(struct waiter_side *side)
 
 	while (next_round(side)) {
 		begins(side);
-		(void)must_lock(filelock_acquire(lock, FILELOCK_EXCLUSIVE,
+		(void)must_lock(filelock_acquire(lock, side->setup->mode,
 		                                 FILELOCK_WAIT_FOREVER),
 		                "filelock_acquire");
 		has_acquired(side);
@@ -100,7 +100,7 @@ void waiter_by_request(struct waiter_side *side)
 	struct filelock *lock = open_lock(side);
 
 	while (next_round(side)) {
-		(void)must_have(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted,
+		(void)must_have(evfilelock_acquire(ev, lock, side->setup->mode, NULL, granted,
 		                                   side),
 		                "evfilelock_acquire");
 		begins(side);

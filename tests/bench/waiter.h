@@ -14,12 +14,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <filelock/filelock.h>
+
 /* To pass between two rounds: a handle that asks again sooner after its release lets others go
    first, by 200 us. What that costs is bench_fairness.c's to show. */
 #define WAITER_PAUSE_NS 1200000
 
 struct waiter_setup {
 	const char *path;
+	enum filelock_kind kind;   /* of ours */
+	enum filelock_mode mode;
 	unsigned poll_interval_ms; /* for ours; 0: the default */
 	bool placed;               /* on `cpu`; else wherever the scheduler likes */
 	int cpu;

@@ -274,4 +274,42 @@ test_no_holder_has_its_own_status() {
 	[ ! -e l ]
 }
 
+test_readwrite_readers_run_together_and_writers_alone() {
+	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
+	hold "$lockrun" -s -k readwrite l.db
+	status_is 0 "$lockrun" -s -n -k readwrite l.db true
+	status_is 1 "$lockrun" -x -n -k readwrite l.db touch ran
+	"$lockrun" -k readwrite --holder l.db | grep -q ' shared'
+	let_go
+	hold "$lockrun" -x -k readwrite l.db
+	status_is 1 "$lockrun" -s -n -k readwrite l.db touch ran
+	status_is 1 "$lockrun" -x -w 20 -k readwrite l.db touch ran
+	"$lockrun" -k readwrite --holder l.db | grep -q ' exclusive'
+	let_go
+	status_is 1 "$lockrun" -k readwrite --holder l.db
+	[ ! -e ran ] && [ ! -s l.db ]
+}
+
+test_readwrite_waits_and_is_woken() {
+	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
+	hold "$lockrun" -s -k readwrite l.db
+	"$lockrun" -x -k readwrite l.db touch ran &
+	local waiter=$!
+	await waits_in_loop $waiter
+	status_is 1 "$lockrun" -s -n -k readwrite l.db true # the writer comes first
+	let_go
+	ended_with 0 $waiter
+	[ -e ran ]
+}
+
+test_readwrite_names_what_it_refuses() {
+	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
+	status_is 64 "$lockrun" -k readwrite l.lock touch ran 2>message
+	grep -q 'must end in .db' message
+	echo 'no database' >l.db
+	status_is 66 "$lockrun" -k readwrite l.db touch ran 2>message
+	grep -q 'neither empty nor an SQLite database' message
+	[ ! -e ran ] && [ "$(cat l.db)" = 'no database' ]
+}
+
 run_claims "$@"

@@ -196,7 +196,7 @@ END_TEST
 
 START_TEST(test_record_of_a_living_process_is_held)
 {
-	char text[512];
+	char text[2048];
 
 	(void)snprintf(text, sizeof(text), "%ld\n%s\n", (long)getpid(), own_host());
 	check_text_held_for_ever(text);

@@ -409,6 +409,55 @@ START_TEST(test_waiter_keeps_its_descriptor_between_attempts)
 }
 END_TEST
 
+static int64_t in_seven_ms(const struct filelock *lock)
+{
+	return lock == waiter ? 7 * MILLISECONDS : 0;
+}
+
+static int64_t in_an_hour(const struct filelock *lock)
+{
+	(void)lock;
+	return 3600 * SECONDS;
+}
+
+static void set_retry_delay(int64_t (*retry_delay)(const struct filelock *lock))
+{
+	static struct kind impatient;
+
+	impatient = *waiter->kind;
+	impatient.retry_delay = retry_delay;
+	waiter->kind = &impatient;
+}
+
+START_TEST(test_kind_that_retries_sooner_shortens_the_interval_whatever_was_asked_for)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	int64_t now = T0;
+
+	options.poll_interval_ms = 3600000;
+	set_up(&options);
+	set_retry_delay(in_seven_ms);
+	begin(FILELOCK_NEVER);
+	for (int i = 0; i < 5; i++) {
+		int64_t until = step_busy(now);
+
+		ck_assert_int_eq(until, now + 7 * MILLISECONDS);
+		now = until;
+	}
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_kind_that_retries_later_does_not_stretch_the_interval)
+{
+	set_up(NULL);
+	set_retry_delay(in_an_hour);
+	begin(FILELOCK_NEVER);
+	ck_assert_int_eq(step_busy(T0), T0 + INTERVAL);
+	tear_down();
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
@@ -427,5 +476,7 @@ int main(void)
 	        test_begin_refuses_what_cannot_be,
 	        test_giving_up_drops_the_descriptor_and_can_be_begun_again,
 	        test_giving_up_a_nested_one_keeps_the_hold,
-	        test_waiter_keeps_its_descriptor_between_attempts));
+	        test_waiter_keeps_its_descriptor_between_attempts,
+	        test_kind_that_retries_sooner_shortens_the_interval_whatever_was_asked_for,
+	        test_kind_that_retries_later_does_not_stretch_the_interval));
 }

@@ -1,0 +1,77 @@
+"""How long filelock's ReadWriteLock takes to acquire and release: readwrite_cycles.py PATH ROUNDS
+
+Says "skip REASON", or a line "NAME MICROSECONDS" for each of shared, exclusive, async-shared and
+async-exclusive: the median of 10 batches. A name is missing if the package has no such lock.
+"""
+
+import asyncio
+import statistics
+import sys
+import time
+import types
+
+BATCHES = 10
+
+
+def load():
+    try:
+        import filelock
+    except ModuleNotFoundError as error:
+        if error.name != "filelock.version":
+            raise
+        # A source checkout: that module is made when the package is built.
+        version = types.ModuleType("filelock.version")
+        version.version = version.__version__ = "from source"
+        sys.modules["filelock.version"] = version
+        import filelock
+    return filelock
+
+
+def say(name, batches, rounds):
+    print(name, statistics.median(batches) / rounds / 1e3, flush=True)
+
+
+def cycles(name, acquire, release, rounds):
+    batches = []
+    for _ in range(BATCHES):
+        begun = time.monotonic_ns()
+        for _ in range(rounds):
+            acquire()
+            release()
+        batches.append(time.monotonic_ns() - begun)
+    say(name, batches, rounds)
+
+
+async def async_cycles(name, acquire, release, rounds):
+    batches = []
+    for _ in range(BATCHES):
+        begun = time.monotonic_ns()
+        for _ in range(rounds):
+            await acquire()
+            await release()
+        batches.append(time.monotonic_ns() - begun)
+    say(name, batches, rounds)
+
+
+async def measure_async(filelock, path, rounds):
+    lock = filelock.AsyncReadWriteLock(path)
+    await async_cycles("async-shared", lock.acquire_read, lock.release, rounds)
+    await async_cycles("async-exclusive", lock.acquire_write, lock.release, rounds)
+    await lock.close()
+
+
+def main():
+    path, rounds = sys.argv[1], int(sys.argv[2])
+    try:
+        filelock = load()
+        lock = filelock.ReadWriteLock(path)
+    except (ImportError, AttributeError) as error:
+        print(f"skip {error}")
+        return
+    cycles("shared", lock.acquire_read, lock.release, rounds)
+    cycles("exclusive", lock.acquire_write, lock.release, rounds)
+    if hasattr(filelock, "AsyncReadWriteLock"):
+        asyncio.run(measure_async(filelock, path, rounds))
+
+
+main()
