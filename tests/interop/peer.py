@@ -1,9 +1,10 @@
-"""A peer for test_python.c: Python's filelock on one path, obeying lines on standard input.
+"""A peer for test_python.c and test_soft_python.c: Python's filelock on one path, obeying lines on standard input.
 
-    peer.py PATH WITNESS
+    peer.py PATH WITNESS [CLASS]
 
     acquire SECONDS     held | timeout
     release             released
+    holder              whom the marker names: pid, or none
     storm ROUNDS WHO    done
 
 WITNESS is a file with struct witness of support.h: inside, readers, overlaps, entries.
@@ -74,6 +75,8 @@ def obey(words, lock, witness):
     if words[0] == "release":
         lock.release()
         return "released"
+    if words[0] == "holder":
+        return str(getattr(lock, "pid", None) or "none")
     storm(lock, witness, int(words[1]), int(words[2]))
     return "done"
 
@@ -84,7 +87,8 @@ def main():
     except ImportError as error:
         print("missing", error)
         return
-    lock = filelock.FileLock(sys.argv[1])
+    kind = sys.argv[3] if len(sys.argv) > 3 else "FileLock"
+    lock = getattr(filelock, kind)(sys.argv[1])
     witness = Witness(sys.argv[2])
     print("ready", getattr(filelock, "__version__", "unknown"), flush=True)
     for line in sys.stdin:

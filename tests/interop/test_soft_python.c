@@ -1,0 +1,337 @@
+/*
+ * Python's SoftFileLock on the same path, both ways round: Debian's, and each release whose source
+ * folder FILELOCK_TEST_PYTHONPATHS names (separated by colons).
+ */
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include "softly.h"
+
+static char path[PATH_MAX], witness_path[PATH_MAX];
+static struct witness *witness;
+
+/* The nth folder of FILELOCK_TEST_PYTHONPATHS, from 1; false: there are fewer. */
+static bool find_folder(int nth, char *folder, size_t size)
+{
+	const char *list = getenv("FILELOCK_TEST_PYTHONPATHS");
+
+	for (; list && *list; list += strcspn(list, ":"), list += *list == ':') {
+		size_t length = strcspn(list, ":");
+
+		if (length == 0 || --nth > 0)
+			continue;
+		(void)snprintf(folder, size, "%.*s", (int)length, list);
+		return true;
+	}
+	return false;
+}
+
+static void make_witness(void)
+{
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s", test_path("lock"));
+	(void)snprintf(witness_path, sizeof(witness_path), "%s", test_path("witness"));
+	fd = open(witness_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_eq(ftruncate(fd, sizeof(*witness)), 0);
+	witness = mmap(NULL, sizeof(*witness), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ck_assert(witness != MAP_FAILED);
+	close(fd);
+}
+
+/* What the release writes into its markers. */
+static enum { EMPTY, TWO_LINES, THREE_LINES } release;
+
+static bool start_python(struct program *python, int which)
+{
+	const char *top = getenv("FILELOCK_SOURCE_DIR");
+	char script[PATH_MAX], folder[PATH_MAX], line[256], reason[512];
+
+	(void)snprintf(script, sizeof(script), "%s/tests/interop/peer.py", top ? top : ".");
+	(void)unsetenv("PYTHONPATH");
+	if (which > 0 && find_folder(which, folder, sizeof(folder)))
+		(void)setenv("PYTHONPATH", folder, 1);
+	(void)setenv("PYTHONDONTWRITEBYTECODE", "1", 1);
+	program_start(python, (const char *const[]){ "/usr/bin/python3", script, path,
+	                                             witness_path, "SoftFileLock", NULL });
+	if (program_read(python, line, sizeof(line)) && strncmp(line, "ready ", 6) == 0)
+		return true;
+	(void)program_end(python);
+	(void)snprintf(reason, sizeof(reason), "no filelock for /usr/bin/python3: %s", line);
+	test_skip(reason);
+	return false;
+}
+
+/* By what it wrote: a source folder's version is not known. Held by it when called. */
+static void look_at_its_marker(void)
+{
+	struct marker marker;
+
+	ck_assert(read_marker(path, &marker));
+	release = marker.type == MARKER_EMPTY ? EMPTY
+	          : marker.token[0]           ? THREE_LINES
+	                                      : TWO_LINES;
+}
+
+static bool set_up(struct program *python, int which)
+{
+	make_witness();
+	return start_python(python, which);
+}
+
+static void ask(struct program *python, const char *order, const char *answer)
+{
+	program_say(python, order);
+	program_expect(python, answer);
+}
+
+
+static void let_python_hold(struct program *python)
+{
+	ask(python, "acquire 10", "held");
+	look_at_its_marker();
+}
+
+static int contend_in_a_namespace(void *arg)
+{
+	(void)arg;
+	if (mount("proc", "/proc", "proc", 0, "") < 0)
+		return 200;
+	return -try_once(path);
+}
+
+static int enter_namespace(void *arg)
+{
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0 ||
+	    mount("none", "/", "", MS_REC | MS_PRIVATE, "") < 0)
+		return 200;
+	return test_in_child(contend_in_a_namespace, arg);
+}
+
+/* Stopped or not, from this PID namespace or another. */
+START_TEST(test_marker_held_by_python_keeps_us_out)
+{
+	struct program python;
+	int r;
+
+	if (!set_up(&python, _i))
+		return;
+	let_python_hold(&python);
+	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
+	ck_assert_int_eq(kill(python.pid, SIGSTOP), 0);
+	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
+	r = test_in_child(enter_namespace, NULL);
+	ck_assert(r == ETIMEDOUT || r == 200);
+	ck_assert_int_eq(kill(python.pid, SIGCONT), 0);
+	ask(&python, "release", "released");
+	ck_assert_int_eq(try_once(path), 0);
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+START_TEST(test_python_is_named_as_the_holder)
+{
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	struct program python;
+	struct filelock *lock;
+
+	if (!set_up(&python, _i))
+		return;
+	let_python_hold(&python);
+	lock = test_open(path, NULL);
+	if (release == EMPTY) {
+		ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_EUNKNOWNHOLDER);
+	} else {
+		ck_assert_int_eq(filelock_holder(lock, &owner), 0);
+		ck_assert_int_eq(owner.pid, python.pid);
+		ck_assert_str_eq(owner.host, own_host());
+		/* its token is what we make of that process, to the last digit */
+		ck_assert((owner.start_token[0] != 0) == (release == THREE_LINES));
+		ck_assert((owner.start_time != 0) == (release == THREE_LINES));
+	}
+	filelock_close(lock);
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+START_TEST(test_our_markers_keep_python_out)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct program python;
+	struct filelock *lock;
+	char line[64], pid[32];
+
+	if (!set_up(&python, _i))
+		return;
+	(void)snprintf(pid, sizeof(pid), "%ld", (long)getpid());
+	for (int two = 0; two < 2; two++) {
+		options.two_line_marker = two;
+		lock = test_open(path, &options);
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+		ask(&python, "acquire 0.05", "timeout");
+		ck_assert_int_eq(filelock_verify(lock), 0);
+		program_say(&python, "holder");
+		ck_assert(program_read(&python, line, sizeof(line)));
+		ck_assert(strcmp(line, pid) == 0 || strcmp(line, "none") == 0);
+		filelock_close(lock);
+	}
+	ask(&python, "acquire 10", "held");
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+static void start_waiting(struct peer *peer)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.poll_interval_ms = 3600000; /* only an event can wake it */
+	peer_start(peer);
+	ck_assert_int_eq(peer_open(peer, path, &options), 0);
+	peer_order_acquire(peer, FILELOCK_EXCLUSIVE, -1);
+	peer_await_notice(peer);
+}
+
+START_TEST(test_release_by_python_wakes_us)
+{
+	struct program python;
+	struct peer peer;
+
+	if (!set_up(&python, _i))
+		return;
+	ask(&python, "acquire 10", "held");
+	start_waiting(&peer);
+	ask(&python, "release", "released");
+	ck_assert_int_eq(peer_answer(&peer), 0);
+	ask(&python, "acquire 0.05", "timeout");
+	peer_stop(&peer);
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+/* Unless it has written nothing: that is held for ever. */
+START_TEST(test_killed_python_wakes_us_before_it_is_reaped)
+{
+	struct program python;
+	struct peer peer;
+
+	if (!set_up(&python, _i))
+		return;
+	let_python_hold(&python);
+	start_waiting(&peer);
+	ck_assert_int_eq(kill(python.pid, SIGKILL), 0);
+	if (release == EMPTY) {
+		ck_assert_int_eq(program_end(&python), 128 + SIGKILL);
+		ck_assert_int_eq(try_once(path), -ETIMEDOUT);
+		peer_kill(&peer, SIGKILL);
+		return;
+	}
+	ck_assert_int_eq(peer_answer(&peer), 0);
+	ck_assert_int_eq(program_end(&python), 128 + SIGKILL);
+	peer_stop(&peer);
+}
+END_TEST
+
+static int hold_and_die(void *arg)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+
+	options.two_line_marker = *(int *)arg;
+	lock = test_open(path, &options);
+	(void)filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0);
+	return raise(SIGKILL);
+}
+
+/* Releases before 3.22 recover nothing, those before 3.30 markers of two lines. */
+START_TEST(test_python_recovers_what_we_left_when_killed)
+{
+	struct program python;
+
+	if (!set_up(&python, _i))
+		return;
+	let_python_hold(&python);
+	ask(&python, "release", "released");
+	for (int two = 0; two < 2; two++) {
+		bool recovers = release == THREE_LINES || (release == TWO_LINES && two);
+
+		ck_assert_int_eq(test_in_child(hold_and_die, &two), 128 + SIGKILL);
+		ask(&python, recovers ? "acquire 10" : "acquire 0.05",
+		    recovers ? "held" : "timeout");
+		if (recovers)
+			ask(&python, "release", "released");
+		else
+			ck_assert_int_eq(try_once(path), 0); /* we do */
+	}
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+static _Atomic bool *python_is_done;
+
+static int run_ours(void *arg)
+{
+	unsigned who = (unsigned)(size_t)arg;
+	struct filelock *lock = test_open(path, NULL);
+
+	while (!*python_is_done) {
+		if (filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1) < 0)
+			return 1;
+		witness_enter(witness, who);
+		sched_yield();
+		witness_leave(witness, who);
+		if (filelock_release(lock) < 0)
+			return 2;
+		test_nap(); /* Python polls: let it in */
+	}
+	filelock_close(lock);
+	return 0;
+}
+
+START_TEST(test_storm_of_both_never_overlaps)
+{
+	unsigned rounds = test_rounds(100);
+	struct program python;
+	char order[64];
+	pid_t ours[2];
+
+	if (!set_up(&python, _i))
+		return;
+	python_is_done = test_shared(sizeof(*python_is_done));
+	ours[0] = test_fork(run_ours, (void *)1);
+	ours[1] = test_fork(run_ours, (void *)2);
+	await(witness->entries > 0);
+	(void)snprintf(order, sizeof(order), "storm %u 9", rounds);
+	ask(&python, order, "done");
+	*python_is_done = true;
+	ck_assert_int_eq(test_reap(ours[0]), 0);
+	ck_assert_int_eq(test_reap(ours[1]), 0);
+	ck_assert_uint_eq(witness->overlaps, 0);
+	ck_assert_uint_gt(witness->entries, rounds);
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("soft python");
+	TCase *tcase = tcase_create("soft python");
+	char folder[PATH_MAX];
+	int peers = 1; /* Debian's */
+
+	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
+	while (find_folder(peers, folder, sizeof(folder)))
+		peers++;
+	tcase_add_loop_test(tcase, test_marker_held_by_python_keeps_us_out, 0, peers);
+	tcase_add_loop_test(tcase, test_python_is_named_as_the_holder, 0, peers);
+	tcase_add_loop_test(tcase, test_our_markers_keep_python_out, 0, peers);
+	tcase_add_loop_test(tcase, test_release_by_python_wakes_us, 0, peers);
+	tcase_add_loop_test(tcase, test_killed_python_wakes_us_before_it_is_reaped, 0, peers);
+	tcase_add_loop_test(tcase, test_python_recovers_what_we_left_when_killed, 0, peers);
+	tcase_add_loop_test(tcase, test_storm_of_both_never_overlaps, 0, peers);
+	suite_add_tcase(suite, tcase);
+	return support_main(suite);
+}

@@ -1,0 +1,489 @@
+/*
+ * The faults that break marker files elsewhere. Each is tried on our design, which must stand it,
+ * and on the naive one (struct naive), which must not: else the test would show nothing.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include "softly.h"
+#include "sys.h"
+
+/* Loop tests: 0 is our design, 1 the naive one. */
+enum { OURS, NAIVE, DESIGNS };
+
+static char path[4096];
+
+static void set_up(void)
+{
+	(void)snprintf(path, sizeof(path), "%s", test_path("lock"));
+}
+
+/* By the record alone, and broken by rename: what most do. */
+static void be_naive(void)
+{
+	naive.record_only = true;
+	naive.break_by_rename = true;
+}
+
+/* In a process of its own: -try_once as an exit status; as naive as arg says. */
+static int contend(void *arg)
+{
+	if (*(int *)arg == NAIVE)
+		be_naive();
+	return -try_once(path);
+}
+
+enum { CANNOT = 200 };
+
+struct inside {
+	int (*run)(void *arg);
+	void *arg;
+};
+
+static int mount_proc_and_run(void *arg)
+{
+	const struct inside *inside = arg;
+
+	if (mount("proc", "/proc", "proc", 0, "") < 0)
+		return CANNOT;
+	return inside->run(inside->arg);
+}
+
+static int enter_pid_namespace(void *arg)
+{
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0 ||
+	    mount("none", "/", "", MS_REC | MS_PRIVATE, "") < 0)
+		return CANNOT;
+	return test_in_child(mount_proc_and_run, arg);
+}
+
+/* Runs in a PID namespace, with its /proc; CANNOT: there is none to be had. */
+static int in_pid_namespace(int (*run)(void *arg), void *arg)
+{
+	struct inside inside = { run, arg };
+
+	return test_in_child(enter_pid_namespace, &inside);
+}
+
+static int enter_time_namespace(void *arg)
+{
+	const struct inside *inside = arg;
+	int fd;
+
+	if (unshare(CLONE_NEWTIME) < 0)
+		return CANNOT;
+	fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "boottime 5000 0\n", 16) != 16)
+		return CANNOT;
+	close(fd);
+	return test_in_child(inside->run, inside->arg); /* children are in it */
+}
+
+static int in_time_namespace(int (*run)(void *arg), void *arg)
+{
+	struct inside inside = { run, arg };
+
+	return test_in_child(enter_time_namespace, &inside);
+}
+
+static void check_from(int (*where)(int (*run)(void *arg), void *arg), int design)
+{
+	struct peer holder;
+	int r;
+
+	set_up();
+	peer_start_holding(&holder, path, FILELOCK_EXCLUSIVE);
+	r = where(contend, &design);
+	if (r == CANNOT)
+		test_skip("no such namespace to be had");
+	else
+		ck_assert_int_eq(r, design == OURS ? ETIMEDOUT : 0);
+	peer_kill(&holder, SIGKILL);
+	if (design == OURS && r != CANNOT)
+		ck_assert_int_eq(where(contend, &design), 0); /* recovered from there, too */
+}
+
+START_TEST(test_live_holder_in_another_pid_namespace_is_held)
+{
+	check_from(in_pid_namespace, _i);
+}
+END_TEST
+
+START_TEST(test_live_holder_in_another_time_namespace_is_held)
+{
+	check_from(in_time_namespace, _i);
+}
+END_TEST
+
+/* What a peer does, to be stopped just before one of its calls. */
+struct stall {
+	int design;
+	bool release;
+	enum fault_call call;
+	unsigned nth;
+};
+
+static void stop_here(void *arg)
+{
+	(void)arg;
+	raise(SIGSTOP);
+}
+
+static int stall_somewhere(void *arg)
+{
+	const struct stall *stall = arg;
+	int r;
+
+	if (stall->design == NAIVE) {
+		be_naive();
+		naive.publish_empty = naive.empty_ages = true;
+	}
+	if (stall->release)
+		ck_assert_int_eq(filelock_acquire(peer_lock(), FILELOCK_EXCLUSIVE, 0), 0);
+	fault_before(stall->call, stall->nth, stop_here, NULL);
+	r = stall->release ? filelock_release(peer_lock())
+	                   : filelock_acquire(peer_lock(), FILELOCK_EXCLUSIVE, 0);
+	fault_clear();
+	return r;
+}
+
+static bool has_stopped(pid_t pid)
+{
+	siginfo_t info = { 0 };
+
+	return waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOHANG) == 0 && info.si_pid == pid;
+}
+
+/* Three seconds long somebody else wants the lock; 0 if it got it. */
+static int contend_for_three_seconds(struct filelock *lock, int64_t *now)
+{
+	int r = -ETIMEDOUT;
+
+	for (int i = 0; i < 4 && r < 0; i++, *now += 1 * SECONDS) {
+		clock_fake(*now);
+		r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0);
+		ck_assert(r == 0 || r == -ETIMEDOUT);
+	}
+	return r;
+}
+
+/* False: there is no such call. *ret_both: both believed to hold. */
+static bool try_stall(const struct stall *wanted, bool with_dead_marker, bool *ret_both)
+{
+	static int64_t now = 1000 * SECONDS;
+	struct stall *stall = test_shared(sizeof(*stall));
+	struct filelock *lock = test_open(path, NULL);
+	struct peer peer;
+	int ours, theirs;
+	bool stopped;
+
+	*stall = *wanted;
+	(void)unlink(path);
+	if (with_dead_marker)
+		put_record(path, dead_pid(), NULL);
+	peer_start(&peer);
+	ck_assert_int_eq(peer_open(&peer, path, NULL), 0);
+	peer_order(&peer, stall_somewhere, stall);
+	stopped = false;
+	while (!peer_answers_within(&peer, 1) && !(stopped = has_stopped(peer.pid)))
+		;
+	if (stopped) {
+		ours = contend_for_three_seconds(lock, &now);
+		ck_assert_int_eq(kill(peer.pid, SIGCONT), 0);
+		theirs = peer_answer(&peer);
+		if (stall->release) {
+			ck_assert_int_eq(theirs, 0);
+			ck_assert(ours < 0 || filelock_verify(lock) == 0);
+		} else {
+			ck_assert_msg(ours == 0 || theirs == 0 || stall->design == NAIVE,
+			              "nobody holds");
+			*ret_both = *ret_both || (ours == 0 && theirs == 0);
+		}
+	}
+	filelock_close(lock);
+	peer_kill(&peer, SIGKILL);
+	return stopped;
+}
+
+static const enum fault_call steps[] = { FAULT_open,  FAULT_close, FAULT_flock,  FAULT_fstat,
+	                                 FAULT_lstat, FAULT_pread, FAULT_pwrite, FAULT_linkat,
+	                                 FAULT_unlink, FAULT_fcntl_setlease };
+
+/* Wherever it stops, whether it made the marker or took a dead one over: one holder at most. */
+START_TEST(test_stall_of_three_seconds_at_any_step_makes_no_second_holder)
+{
+	struct stall stall = { .design = _i };
+	unsigned stalls = 0;
+	bool both = false;
+
+	set_up();
+	if (_i == NAIVE) {
+		be_naive();
+		naive.empty_ages = true;
+	}
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		stall.call = steps[i];
+		for (int dead = 0; dead < (_i == OURS ? 2 : 1); dead++)
+			for (stall.nth = 1; try_stall(&stall, dead, &both); stall.nth++)
+				stalls++;
+	}
+	ck_assert_uint_gt(stalls, _i == OURS ? 12 : 3);
+	ck_assert(both == (_i == NAIVE));
+}
+END_TEST
+
+START_TEST(test_stall_in_the_release_removes_no_successors_marker)
+{
+	struct stall stall = { .release = true };
+	unsigned stalls = 0;
+	bool both = false;
+
+	set_up();
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		stall.call = steps[i];
+		for (stall.nth = 1; try_stall(&stall, false, &both); stall.nth++)
+			stalls++;
+	}
+	ck_assert_uint_ge(stalls, 4);
+}
+END_TEST
+
+static int break_late(void *arg)
+{
+	if (*(int *)arg == NAIVE)
+		be_naive();
+	/* it has read the dead record by then */
+	fault_before(FAULT_kill, 1, stop_here, NULL);
+	return filelock_acquire(peer_lock(), FILELOCK_EXCLUSIVE, 0);
+}
+
+/* The dead marker was taken over, or made anew, while the breaker was away: it must not go. */
+START_TEST(test_delayed_breaker_leaves_the_successor_alone)
+{
+	int *design = test_shared(sizeof(*design));
+	struct filelock *lock;
+	struct peer breaker;
+
+	set_up();
+	*design = _i % 2;
+	lock = test_open(path, NULL);
+	put_record(path, dead_pid(), NULL);
+	peer_start(&breaker);
+	ck_assert_int_eq(peer_open(&breaker, path, NULL), 0);
+	peer_order(&breaker, break_late, design);
+	await(has_stopped(breaker.pid));
+	if (_i < 2) {
+		/* the breaker's shared flock keeps takers off as long as it is stopped; by hand */
+		ck_assert_int_eq(unlink(path), 0);
+	} else {
+		/* released and taken again */
+		ck_assert_int_eq(filelock_break(lock), 0);
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+		ck_assert_int_eq(filelock_release(lock), 0);
+	}
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(kill(breaker.pid, SIGCONT), 0);
+	ck_assert_int_eq(peer_answer(&breaker), *design == OURS ? -ETIMEDOUT : 0);
+	ck_assert_int_eq(filelock_verify(lock), *design == OURS ? 0 : -ESTALE);
+	peer_kill(&breaker, SIGKILL);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_zombie_holder_is_recovered_before_it_is_reaped)
+{
+	struct peer holder;
+	siginfo_t info;
+
+	set_up();
+	if (_i == NAIVE) {
+		be_naive();
+		naive.kill_only = true;
+	}
+	peer_start_holding(&holder, path, FILELOCK_EXCLUSIVE);
+	ck_assert_int_eq(kill(holder.pid, SIGKILL), 0);
+	ck_assert_int_eq(waitid(P_PID, (id_t)holder.pid, &info, WEXITED | WNOWAIT), 0);
+	ck_assert_int_eq(try_once(path), _i == OURS ? 0 : -ETIMEDOUT);
+	ck_assert_int_eq(test_reap(holder.pid), 128 + SIGKILL);
+}
+END_TEST
+
+/* The record alone: nobody has the marker open or locked. */
+START_TEST(test_zombie_is_dead_by_its_record_too)
+{
+	pid_t pid;
+	siginfo_t info;
+
+	set_up();
+	naive.kill_only = _i == NAIVE;
+	pid = test_fork(exit_at_once, NULL);
+	put_record(path, pid, NULL);
+	ck_assert_int_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	ck_assert_int_eq(try_once(path), _i == OURS ? 0 : -ETIMEDOUT);
+	ck_assert_int_eq(test_reap(pid), 0);
+}
+END_TEST
+
+static pthread_t leader;
+
+static void *outlive_the_leader(void *arg)
+{
+	(void)arg;
+	for (;;)
+		(void)pause();
+	return NULL;
+}
+
+static int end_the_leader(void *arg)
+{
+	pthread_t thread;
+
+	(void)arg;
+	leader = pthread_self();
+	if (pthread_create(&thread, NULL, outlive_the_leader, NULL) != 0)
+		return 1;
+	pthread_exit(NULL);
+}
+
+static bool is_zombie(pid_t pid)
+{
+	char name[64], text[512];
+	const char *after;
+
+	(void)snprintf(name, sizeof(name), "/proc/%ld/stat", (long)pid);
+	test_read_file(name, text, sizeof(text));
+	after = strrchr(text, ')');
+	return after && after[2] == 'Z';
+}
+
+START_TEST(test_zombie_leader_with_living_threads_is_held)
+{
+	pid_t pid;
+
+	set_up();
+	naive.any_zombie = _i == NAIVE;
+	pid = test_fork(end_the_leader, NULL);
+	await(is_zombie(pid));
+	put_record(path, pid, NULL);
+	ck_assert_int_eq(try_once(path), _i == OURS ? -ETIMEDOUT : 0);
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(test_reap(pid), 128 + SIGKILL);
+	if (_i == OURS)
+		ck_assert_int_eq(try_once(path), 0);
+}
+END_TEST
+
+static int wait_for_a_signal(void *arg)
+{
+	(void)arg;
+	(void)pause();
+	return 0;
+}
+
+static int hold_and_die(void *arg)
+{
+	struct filelock *lock = test_open(path, NULL);
+
+	(void)arg;
+	if (filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) < 0)
+		return 1;
+	return raise(SIGKILL);
+}
+
+static bool give_pid_again(pid_t pid, pid_t *ret_pid)
+{
+	FILE *file = fopen("/proc/sys/kernel/ns_last_pid", "we");
+
+	if (!file)
+		return false;
+	(void)fprintf(file, "%ld", (long)pid - 1);
+	if (fclose(file) != 0)
+		return false;
+	*ret_pid = test_fork(wait_for_a_signal, NULL);
+	return *ret_pid == pid;
+}
+
+/* In a PID namespace: 0 held, 1 taken, or CANNOT. */
+static int reuse_a_pid(void *arg)
+{
+	int64_t tick_ends = test_now() + 50 * MILLISECONDS;
+	pid_t dead = test_fork(hold_and_die, NULL), again;
+	int r;
+
+	if (*(int *)arg == NAIVE) {
+		be_naive();
+		naive.ignore_token = true;
+	}
+	if (test_reap(dead) != 128 + SIGKILL)
+		return CANNOT + 1;
+	while (test_now() < tick_ends) /* start times are told in ticks of 10 ms */
+		test_nap();
+	if (!give_pid_again(dead, &again))
+		return CANNOT;
+	r = try_once(path);
+	(void)kill(again, SIGKILL);
+	return r == 0;
+}
+
+START_TEST(test_pid_given_to_another_process_is_recovered)
+{
+	int design = _i;
+	int r;
+
+	set_up();
+	r = in_pid_namespace(reuse_a_pid, &design);
+	if (r == CANNOT)
+		test_skip("pids cannot be chosen here");
+	else
+		ck_assert_int_eq(r, _i == OURS ? 1 : 0);
+}
+END_TEST
+
+static int have_another_host_name(void *arg)
+{
+	if (unshare(CLONE_NEWUTS) < 0 || sethostname("elsewhere", 9) < 0)
+		return CANNOT;
+	return contend(arg);
+}
+
+/* Another host's, as far as anybody can tell there: for as long as it stands. */
+START_TEST(test_dead_holder_of_another_uts_namespace_is_held)
+{
+	int design = OURS;
+	int r;
+
+	set_up();
+	put_record(path, dead_pid(), NULL);
+	r = test_in_child(have_another_host_name, &design);
+	if (r == CANNOT)
+		test_skip("no UTS namespace to be had");
+	else
+		ck_assert_int_eq(r, ETIMEDOUT);
+	ck_assert_int_eq(try_once(path), 0);
+}
+END_TEST
+
+#define EACH_DESIGN(test) tcase_add_loop_test(designs, test, 0, DESIGNS)
+
+int main(void)
+{
+	TCase *designs = tcase_create("each design");
+	Suite *suite;
+
+	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
+	suite = SUITE("soft faults", test_stall_in_the_release_removes_no_successors_marker,
+	              test_dead_holder_of_another_uts_namespace_is_held);
+	EACH_DESIGN(test_live_holder_in_another_pid_namespace_is_held);
+	EACH_DESIGN(test_live_holder_in_another_time_namespace_is_held);
+	EACH_DESIGN(test_stall_of_three_seconds_at_any_step_makes_no_second_holder);
+	tcase_add_loop_test(designs, test_delayed_breaker_leaves_the_successor_alone, 0, 4);
+	EACH_DESIGN(test_zombie_holder_is_recovered_before_it_is_reaped);
+	EACH_DESIGN(test_zombie_is_dead_by_its_record_too);
+	EACH_DESIGN(test_zombie_leader_with_living_threads_is_held);
+	EACH_DESIGN(test_pid_given_to_another_process_is_recovered);
+	suite_add_tcase(suite, designs);
+	return support_main(suite);
+}
