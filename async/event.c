@@ -2,8 +2,8 @@
  * event.c - contexts and requests: the public face.
  *
  * States of a request: queued (in a queue) or prompt (in ev->prompt: cancelled, or nested), then
- * finished: its callback has begun. Memory of a finished request lives until its callback returns, so
- * that a cancel from inside it finds it so.
+ * finished: its callback has begun. Memory of a finished request lives until its callback
+ * returns, so that a cancel from inside it finds it so.
  *
  * A context freed from inside a callback is destroyed when its pass unwinds.
  */

@@ -1,10 +1,10 @@
 /*
  * pass.c - what a context does when the loop calls it.
  *
- * The timer starts a pass, so that a turn of the loop sees at most one. A pass takes, in this order:
- * requests that wait for nobody (cancelled, or nested), queues that are ready (new, stirred,
- * due), and alarms that have passed. It stops after 256 completions or 1 ms, when a callback
- * broke the loop, and when the context was freed; a zero timer starts the next one.
+ * The timer starts a pass, so that a turn of the loop sees at most one. A pass takes, in this
+ * order: requests that wait for nobody (cancelled, or nested), queues that are ready (new,
+ * stirred, due), and alarms that have passed. It stops after 256 completions or 1 ms, when a
+ * callback broke the loop, and when the context was freed; a zero timer starts the next one.
  * (event_active(3) from a callback would starve the other events of the loop.) One completion
  * of the 256 may come before the pass: an event of the watcher is mostly for one waiter, which
  * shall not wait for the timer's turn.

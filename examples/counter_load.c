@@ -6,7 +6,8 @@
  *	./counter_load [-n INCREMENTS] [-r READS] [-c CONNECTIONS] PORT...
  *
  * CONNECTIONS is for each server; each asks again when it was answered, so -n is how many are asked
- * for in all; before each it reads the counter READS times (0). Prints "made M failed F counter C seconds S". On a terminal, shows its progress.
+ * for in all; before each it reads the counter READS times (0). Prints "made M failed F counter
+ * C seconds S". On a terminal, shows its progress.
  */
 #include <stdbool.h>
 #include <stdint.h>

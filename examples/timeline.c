@@ -5,11 +5,12 @@
  *	./timeline -t "Four servers, one lock" "with the lock=on.trace" "without=off.trace" >out.svg
  *
  * A panel a trace: a row a process, in which each request waits (pale) and is inside (solid, or
- * half so if it only reads; red: together with somebody who should have been kept out), how many are inside at once, and a strip
- * of the whole run under the few milliseconds that are shown: those, -m MS long (default: about 100
- * requests), in which the processes took turns, or clashed, most often.
- * On standard error a line a panel: requests, their waits in microseconds (median, 99th
- * percentile, longest), how many were inside at once at most, and how many clashed.
+ * half so if it only reads; red: together with somebody who should have been kept out), how
+ * many are inside at once, and a strip of the whole run under the few milliseconds that are
+ * shown: those, -m MS long (default: about 100 requests), in which the processes took turns, or
+ * clashed, most often. On standard error a line a panel: requests, their waits in microseconds
+ * (median, 99th percentile, longest), how many were inside at once at most, and how many
+ * clashed.
  */
 #include <inttypes.h>
 #include <stdbool.h>

@@ -10,7 +10,8 @@
  *           waiting: watch, if that is new attempt again, sleep until `next` or a stir, attempt
  *
  * No sleep follows a watch without an attempt between the two, so that a release before the
- * watch is not missed, also when the watch was lost and is made anew. The poll stays armed under every watch: it is the safety net.
+ * watch is not missed, also when the watch was lost and is made anew. The poll stays armed
+ * under every watch: it is the safety net.
  *
  * After a stir that finds the lock still held, the release may be under way (on a plain close or a
  * kill the event can come first): three more attempts at once, then after 1, 2, 4 … ms, until the

@@ -1,10 +1,10 @@
 /*
  * database.c - connections to SQLite databases of which only the locks are used.
  *
- * SQLite's unix VFS locks by POSIX record locks (fcntl(2)), which belong to the process: closing any
- * descriptor of a file drops all that the process has on it. So the file is never opened but
- * through the VFS, which knows of this and keeps descriptors open as long as it must. A missing
- * file is made by mknod(2), which opens nothing.
+ * SQLite's unix VFS locks by POSIX record locks (fcntl(2)), which belong to the process:
+ * closing any descriptor of a file drops all that the process has on it. So the file is never
+ * opened but through the VFS, which knows of this and keeps descriptors open as long as it
+ * must. A missing file is made by mknod(2), which opens nothing.
  *
  * No SQL is ever run: any statement could roll back a journal, convert the database, and
  * drop the lock.

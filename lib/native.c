@@ -5,9 +5,10 @@
  * between attempts: closing one raises an event at every other waiter, so that two that closed
  * and opened again would wake each other for ever.
  *
- * A flock(2) is on an inode, a lock is on a path. Whoever gets the flock therefore looks whether the
- * path still names that inode (device and number, not the link count: a renamed file keeps its
- * links); if not, somebody else may hold the path's new file, and the flock is worthless.
+ * A flock(2) is on an inode, a lock is on a path. Whoever gets the flock therefore looks
+ * whether the path still names that inode (device and number, not the link count: a renamed
+ * file keeps its links); if not, somebody else may hold the path's new file, and the flock is
+ * worthless.
  *
  * Release unlocks before it closes: on a plain close the event can reach a waiter before the
  * lock is dropped.
@@ -213,8 +214,8 @@ static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
 }
 
 /*
- * Before we make a lock file: whether flock(2) will take it. Where it does not, the file would stand
- * there like the marker of a soft lock that somebody holds.
+ * Before we make a lock file: whether flock(2) will take it. Where it does not, the file would
+ * stand there like the marker of a soft lock that somebody holds.
  */
 static int probe(struct filelock *lock)
 {

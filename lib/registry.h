@@ -35,9 +35,9 @@ bool registry_holds_here(const struct filelock *lock);
 bool registry_holds_elsewhere(const struct filelock *lock, struct identity identity);
 
 /*
- * Around opening a descriptor that a handle's kind is to close in a forked child (`forget`) until it
- * stands in the handle's state, and around closing one: no fork comes in between. Not nested, not
- * in `forget` itself; nothing may be called there that could fork.
+ * Around opening a descriptor that a handle's kind is to close in a forked child (`forget`)
+ * until it stands in the handle's state, and around closing one: no fork comes in between. Not
+ * nested, not in `forget` itself; nothing may be called there that could fork.
  */
 void registry_hold_forks(void);
 void registry_let_forks(void);

@@ -12,8 +12,8 @@
  * (life.c). The judge opens it read-only, since closing what was open for writing raises the
  * event that others wait for, and keeps it open while it waits: its number cannot become
  * another file's. It asks for a shared flock and gives it back when it has judged: judges do not
- * refuse each other, and no judge holds what a taker needs for longer than a few calls. A taker that
- * is refused all the same says "raced", not "busy".
+ * refuse each other, and no judge holds what a taker needs for longer than a few calls. A taker
+ * that is refused all the same says "raced", not "busy".
  *
  * Taking over: a flock on that very inode, now open for writing; the bytes that were judged are
  * still there; the path names it; one pwrite(2) of our record, padded with newlines to the old

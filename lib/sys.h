@@ -1,10 +1,10 @@
 /*
  * sys.h - the one door to the system.
  *
- * Every call that can fail goes through this table, so that a test can replace an entry and make the
- * Nth call fail, in a plain build. An entry has the contract of the call it is named after
- * (-1 and errno); the sys_… functions below are what the library uses: they repeat EINTR where
- * repeating is right, and return a negative errno.
+ * Every call that can fail goes through this table, so that a test can replace an entry and
+ * make the Nth call fail, in a plain build. An entry has the contract of the call it is named
+ * after (-1 and errno); the sys_… functions below are what the library uses: they repeat EINTR
+ * where repeating is right, and return a negative errno.
  */
 #ifndef FILELOCK_SYS_H
 #define FILELOCK_SYS_H

@@ -8,8 +8,8 @@
  * replacing it. Subscriptions are found by watch and name, so that a directory in which
  * thousands wait costs an event no more than one in which one waits.
  *
- * The last subscription to go leaves its watch idle: it is removed when the watcher is tidied, after
- * the user was told, or used again if somebody subscribes before that.
+ * The last subscription to go leaves its watch idle: it is removed when the watcher is tidied,
+ * after the user was told, or used again if somebody subscribes before that.
  *
  * Events of a removed watch may still be in the buffer; the kernel gives out numbers in a
  * cycle, so they meet no watch and are dropped.
@@ -337,7 +337,8 @@ static void take_event(struct filelock_watcher *watcher, const struct inotify_ev
 
 FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 {
-	_Alignas(struct inotify_event) char buffer[16 * (sizeof(struct inotify_event) + NAME_MAX + 1)];
+	enum { LARGEST_EVENT = sizeof(struct inotify_event) + NAME_MAX + 1 };
+	_Alignas(struct inotify_event) char buffer[16 * LARGEST_EVENT];
 	ssize_t length;
 
 	if (watcher->fd.fd < 0 || filelock_watcher_is_foreign(watcher))

@@ -42,18 +42,19 @@
  *
  * Soft locks (FILELOCK_SOFT) are exclusive only: asking for a shared one gives -ENOTSUP. A marker
  * outlives its holder if that is killed; whoever comes next sees it and takes it over, at once.
- * Whether a holder lives is asked of the kernel first (a holder keeps a flock(2) on its marker and keeps
- * it open for writing), which answers across PID and time namespaces and for stopped processes;
- * only where that proves nothing does the record decide. What cannot be proved dead is held:
- *   - a record of another host, or of a process that may not be looked at; an empty marker (Python's
- *     releases before 3.22 write nothing); a record of a newer protocol; a marker that may be read but
- *     not written; everything where flock(2) does not work, since two that take over could not
- *     tell each other. filelock_break removes such a marker.
+ * Whether a holder lives is asked of the kernel first (a holder keeps a flock(2) on its marker
+ * and keeps it open for writing), which answers across PID and time namespaces and for stopped
+ * processes; only where that proves nothing does the record decide. What cannot be proved dead
+ * is held:
+ *   - a record of another host, or of a process that may not be looked at; an empty marker
+ *     (Python's releases before 3.22 write nothing); a record of a newer protocol; a marker that
+ *     may be read but not written; everything where flock(2) does not work, since two that take
+ *     over could not tell each other. filelock_break removes such a marker.
  *   - Other content that is no record: held until it was seen unchanged for 2 s.
- * What we cannot promise is what Python does: its own contenders still judge by the record alone, so
- * they may break a live lock of ours across PID and time namespaces, and one of them that is
- * delayed between judging and breaking may remove the marker of the next holder. filelock_verify
- * tells. Python 3.25.2 recovers two-line markers only: see two_line_marker.
+ * What we cannot promise is what Python does: its own contenders still judge by the record
+ * alone, so they may break a live lock of ours across PID and time namespaces, and one of them
+ * that is delayed between judging and breaking may remove the marker of the next holder.
+ * filelock_verify tells. Python 3.25.2 recovers two-line markers only: see two_line_marker.
  *
  * Read/write locks (FILELOCK_READWRITE). The lock file is an SQLite database, normally an empty
  * file, named *.db; its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and
@@ -189,9 +190,10 @@ struct filelock_options {
 	/* How often on_wait is called; 0: 1000. */
 	unsigned on_wait_ms;
 
-	/* Soft: a marker this old, by its modification time, is removed, whether its holder lives or not.
-	   Unsafe: both may then work at once, and a clock set wrong is enough for that. It is there
-	   because Python has it. 0: never. On another kind of lock: FILELOCK_ENOLIFETIME. */
+	/* Soft: a marker this old, by its modification time, is removed, whether its holder
+	   lives or not. Unsafe: both may then work at once, and a clock set wrong is enough for
+	   that. It is there because Python has it. 0: never. On another kind of lock:
+	   FILELOCK_ENOLIFETIME. */
 	unsigned lifetime_ms;
 
 	/* One handle a path and kind in this process: opening it again returns the same handle,
@@ -265,7 +267,8 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
  * it must stay open until the handle is closed. No path is looked at, so filelock_verify never
  * finds it stale. The lock belongs to the open file description, so keep one handle for it:
  * handles on one descriptor, or its duplicates, do not exclude each other, and a release or a
- * change of mode through one is one through all (flock(2)). A waiter on a directory is not woken, it polls.
+ * change of mode through one is one through all (flock(2)). A waiter on a directory is not
+ * woken, it polls.
  *
  * Errors: -EBADF; -EINVAL also for singleton or unlink_on_release, which need a path.
  */

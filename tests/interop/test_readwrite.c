@@ -1,7 +1,7 @@
 /*
- * Read/write locks beside others on one database, both ways round: the sqlite3 shell, transactions of
- * Python's sqlite3 module, and Python's ReadWriteLock, of each release whose source folder
- * FILELOCK_TEST_PYTHONPATHS names (separated by colons).
+ * Read/write locks beside others on one database, both ways round: the sqlite3 shell,
+ * transactions of Python's sqlite3 module, and Python's ReadWriteLock, of each release whose
+ * source folder FILELOCK_TEST_PYTHONPATHS names (separated by colons).
  */
 #include <errno.h>
 #include <fcntl.h>
