@@ -140,6 +140,7 @@ static void after_fork_child(void)
 	wait_after_fork_child();
 	leave();
 	/* it is held by a thread of another number: unlocking would take us for a reader */
+	(void)pthread_rwlock_destroy(&opening);
 	opening = (pthread_rwlock_t)OPENING_INITIALIZER;
 	database_after_fork();
 	errno = saved;
