@@ -37,14 +37,6 @@ static int acquire_as_nobody(void *arg)
 	return 0;
 }
 
-static bool is_root(void)
-{
-	if (geteuid() == 0)
-		return true;
-	test_skip("needs root, to become another user");
-	return false;
-}
-
 static int as_nobody(const char *path, enum filelock_mode mode, int timeout_ms)
 {
 	struct try *try = test_shared(sizeof(*try));
@@ -67,7 +59,7 @@ static const char *make_file(const char *name, uid_t owner, mode_t mode)
 /* At once, though the timeout is for ever: waiting would mend nothing. */
 START_TEST(test_folder_that_may_not_be_written_is_eacces)
 {
-	if (!is_root())
+	if (!test_may_change_user())
 		return;
 	ck_assert_int_eq(as_nobody(test_path("lock"), FILELOCK_EXCLUSIVE, -1), -EACCES);
 	ck_assert_int_eq(as_nobody(test_path("lock"), FILELOCK_SHARED, -1), -EACCES);
@@ -77,7 +69,7 @@ END_TEST
 
 START_TEST(test_parents_that_exist_need_not_be_writable)
 {
-	if (!is_root())
+	if (!test_may_change_user())
 		return;
 	ck_assert_int_eq(mkdir(test_path("theirs"), 0777), 0);
 	ck_assert_int_eq(chmod(test_path("theirs"), 0777), 0);
@@ -89,7 +81,7 @@ START_TEST(test_read_only_file_is_locked_shared)
 {
 	const char *path;
 
-	if (!is_root())
+	if (!test_may_change_user())
 		return;
 	path = make_file("lock", 0, 0444);
 	ck_assert_int_eq(as_nobody(path, FILELOCK_SHARED, 0), 0);
@@ -101,7 +93,7 @@ START_TEST(test_shared_lock_of_a_read_only_file_is_kept_out_by_an_exclusive_one)
 	struct filelock *lock;
 	const char *path;
 
-	if (!is_root())
+	if (!test_may_change_user())
 		return;
 	path = make_file("lock", 0, 0444);
 	lock = test_open(path, NULL);
@@ -113,7 +105,7 @@ END_TEST
 
 START_TEST(test_read_only_file_is_not_locked_exclusively)
 {
-	if (!is_root())
+	if (!test_may_change_user())
 		return;
 	ck_assert_int_eq(as_nobody(make_file("lock", 0, 0444), FILELOCK_EXCLUSIVE, -1), -EACCES);
 }
@@ -121,7 +113,7 @@ END_TEST
 
 START_TEST(test_file_that_may_not_be_read_is_eacces)
 {
-	if (!is_root())
+	if (!test_may_change_user())
 		return;
 	ck_assert_int_eq(as_nobody(make_file("lock", 0, 0600), FILELOCK_SHARED, -1), -EACCES);
 	ck_assert_int_eq(as_nobody(make_file("lock", 0, 0600), FILELOCK_EXCLUSIVE, -1), -EACCES);
@@ -143,7 +135,7 @@ START_TEST(test_another_users_file_in_a_sticky_folder_is_locked)
 {
 	const char *path;
 
-	if (!is_root())
+	if (!test_may_change_user())
 		return;
 	if (protected_regular() == 0)
 		test_skip("fs.protected_regular is 0: tried without it");
@@ -218,7 +210,7 @@ START_TEST(test_read_only_file_system_serves_shared_mode)
 {
 	int result;
 
-	if (!is_root() || !on_read_only(test_path("lock"), FILELOCK_SHARED, &result))
+	if (!test_may_change_user() || !on_read_only(test_path("lock"), FILELOCK_SHARED, &result))
 		return;
 	ck_assert_int_eq(result, 0);
 }
@@ -228,7 +220,7 @@ START_TEST(test_read_only_file_system_is_erofs)
 {
 	int result;
 
-	if (!is_root() || !on_read_only(test_path("lock"), FILELOCK_EXCLUSIVE, &result))
+	if (!test_may_change_user() || !on_read_only(test_path("lock"), FILELOCK_EXCLUSIVE, &result))
 		return;
 	ck_assert_int_eq(result, -EROFS);
 	ck_assert(on_read_only(test_path("missing"), FILELOCK_SHARED, &result));
@@ -254,7 +246,7 @@ START_TEST(test_full_file_system_is_enospc)
 	struct try *try = test_shared(sizeof(*try));
 	int status;
 
-	if (!is_root())
+	if (!test_may_change_user())
 		return;
 	*try = (struct try){ test_path("lock"), FILELOCK_EXCLUSIVE, -1, 0 };
 	status = test_in_child(acquire_on_full_disk, try);

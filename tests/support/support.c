@@ -247,3 +247,31 @@ void *test_shared(size_t size)
 	ck_assert(memory != MAP_FAILED);
 	return memory;
 }
+
+/* Every folder on the way must let others through. */
+static bool is_reached_by_others(const char *path)
+{
+	char parent[PATH_MAX];
+	struct stat st;
+
+	(void)snprintf(parent, sizeof(parent), "%s", path);
+	for (char *slash = strrchr(parent, '/'); slash; slash = strrchr(parent, '/')) {
+		*slash = '\0';
+		if (stat(*parent ? parent : "/", &st) < 0 || !(st.st_mode & S_IXOTH))
+			return false;
+	}
+	return true;
+}
+
+bool test_may_change_user(void)
+{
+	if (geteuid() != 0) {
+		test_skip("needs root, to become another user");
+		return false;
+	}
+	if (!is_reached_by_others(test_folder())) {
+		test_skip("another user cannot reach the test's folder here");
+		return false;
+	}
+	return true;
+}

@@ -32,6 +32,8 @@ Suite *support_suite(const char *name, const TTest *const *tests, size_t count);
 
 /* Says that the test cannot be tried here, and why; then return from it. */
 void test_skip(const char *reason);
+/* Whether a test as root may become another user who can reach its folder; else it is skipped. */
+bool test_may_change_user(void);
 
 /* The test's own folder, made at the first call; and a path in it, good for 16 more calls. */
 const char *test_folder(void);
