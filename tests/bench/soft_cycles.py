@@ -1,0 +1,45 @@
+"""How long filelock's SoftFileLock takes to acquire and release: soft_cycles.py PATH ROUNDS
+
+Says "skip REASON", or the median of 10 batches in microseconds.
+"""
+
+import statistics
+import sys
+import time
+import types
+
+BATCHES = 10
+
+
+def load():
+    try:
+        import filelock
+    except ModuleNotFoundError as error:
+        if error.name != "filelock.version":
+            raise
+        # A source checkout: that module is made when the package is built.
+        version = types.ModuleType("filelock.version")
+        version.version = version.__version__ = "from source"
+        sys.modules["filelock.version"] = version
+        import filelock
+    return filelock
+
+
+def main():
+    try:
+        lock = load().SoftFileLock(sys.argv[1])
+    except ImportError as error:
+        print("skip", error)
+        return
+    rounds = int(sys.argv[2])
+    batches = []
+    for _ in range(BATCHES):
+        begun = time.monotonic_ns()
+        for _ in range(rounds):
+            lock.acquire()
+            lock.release()
+        batches.append(time.monotonic_ns() - begun)
+    print(statistics.median(batches) / rounds / 1e3)
+
+
+main()
