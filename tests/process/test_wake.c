@@ -289,17 +289,30 @@ static const struct {
 };
 enum { NO_WATCH = sizeof(no_watch) / sizeof(no_watch[0]) };
 
+/* As a wait is about to sleep. */
+static bool notify_once(void *arg)
+{
+	bool *told = arg;
+
+	if (!*told)
+		peer_notify();
+	*told = true;
+	return false;
+}
+
 static int wait_without_watch(void *arg)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct filelock *lock;
 	size_t i = (size_t)arg;
+	bool told = false;
 	int r;
 
 	options.poll_interval_ms = 2;
+	options.should_cancel = notify_once;
+	options.arg = &told;
 	lock = test_open(test_path("lock"), &options);
 	fault_set(no_watch[i].call, 1, FAULT_FOR_GOOD, no_watch[i].error);
-	peer_notify();
 	r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1);
 	filelock_close(lock);
 	return r < 0 || fault_hits(no_watch[i].call) == 0 ? -1 : 0;
