@@ -229,8 +229,7 @@ static const struct {
 	  "read/write: cycle, %s / Python's ReadWriteLock" },
 	{ "async-shared", LOOP, SHARED, 1.0 / 30,
 	  "read/write: cycle in the loop, %s / Python's AsyncReadWriteLock" },
-	/* no bound: the bare calls of the VFS alone are more than 1/30 */
-	{ "async-exclusive", LOOP, EXCLUSIVE, 0,
+	{ "async-exclusive", LOOP, EXCLUSIVE, 1.0 / 30,
 	  "read/write: cycle in the loop, %s / Python's AsyncReadWriteLock" },
 };
 
