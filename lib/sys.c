@@ -33,11 +33,6 @@ static int open_mode(const char *path, int flags, mode_t mode)
 	return open(path, flags, mode);
 }
 
-static int fcntl_getfd(int fd)
-{
-	return fcntl(fd, F_GETFD);
-}
-
 static int fcntl_setsig(int fd, int signal)
 {
 	return fcntl(fd, F_SETSIG, signal);
@@ -95,7 +90,6 @@ struct sys_table sys = {
 	.getcwd = getcwd,
 	.kill = kill,
 	.gethostname = gethostname,
-	.fcntl_getfd = fcntl_getfd,
 	.fcntl_setsig = fcntl_setsig,
 	.fcntl_setlease = fcntl_setlease,
 	.getrandom = getrandom,
@@ -111,7 +105,6 @@ struct sys_table sys = {
 	.now = monotonic_now,
 	.date = realtime_date,
 	.calloc = calloc,
-	.realloc = realloc,
 };
 
 #define REPEAT_EINTR(result, call)                  \

@@ -43,7 +43,6 @@ struct sys_table {
 	char *(*getcwd)(char *buffer, size_t size);
 	int (*kill)(pid_t pid, int signal);
 	int (*gethostname)(char *name, size_t size);
-	int (*fcntl_getfd)(int fd);
 	int (*fcntl_setsig)(int fd, int signal);
 	int (*fcntl_setlease)(int fd, int type);
 	ssize_t (*getrandom)(void *buffer, size_t size, unsigned flags);
@@ -61,7 +60,6 @@ struct sys_table {
 	int64_t (*now)(void);  /* CLOCK_MONOTONIC, nanoseconds */
 	int64_t (*date)(void); /* CLOCK_REALTIME, nanoseconds */
 	void *(*calloc)(size_t n, size_t size);
-	void *(*realloc)(void *memory, size_t size);
 };
 
 extern struct sys_table sys;

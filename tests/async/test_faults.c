@@ -22,7 +22,6 @@ static const struct point {
 	{ FAULT_inotify_add_watch, { ENOSPC, ENOMEM, ENOENT, EACCES } },
 	{ FAULT_inotify_rm_watch, { EINVAL, EBADF } },
 	{ FAULT_calloc, { ENOMEM } },
-	{ FAULT_realloc, { ENOMEM } },
 };
 #define POINTS (sizeof(points) / sizeof(points[0]))
 

@@ -70,7 +70,6 @@ WRAP(char *, realpath, NULL, (const char *path, char *resolved), (path, resolved
 WRAP(char *, getcwd, NULL, (char *buffer, size_t size), (buffer, size))
 WRAP(int, kill, -1, (pid_t pid, int signal), (pid, signal))
 WRAP(int, gethostname, -1, (char *name, size_t size), (name, size))
-WRAP(int, fcntl_getfd, -1, (int fd), (fd))
 WRAP(int, dup3, -1, (int from, int to, int flags), (from, to, flags))
 WRAP(int, inotify_init1, -1, (int flags), (flags))
 WRAP(int, inotify_add_watch, -1, (int fd, const char *path, uint32_t mask), (fd, path, mask))
@@ -86,7 +85,6 @@ WRAP(int, ppoll, -1,
 WRAP(int, nanosleep, -1, (const struct timespec *time, struct timespec *ret_rest),
      (time, ret_rest))
 WRAP(void *, calloc, NULL, (size_t n, size_t size), (n, size))
-WRAP(void *, realloc, NULL, (void *memory, size_t size), (memory, size))
 
 /* A close(2) that fails has closed the descriptor all the same. */
 static int wrapped_close(int fd)

@@ -153,11 +153,11 @@ int program_run(const char *const *arguments);
 #define FAULT_CALLS(X)                                                                         \
 	X(open) X(close) X(read) X(write) X(flock) X(fstat) X(lstat) X(statfs) X(unlink)       \
 	X(mkdir) X(mknod) X(utimensat) X(readlink) X(realpath) X(getcwd) X(kill)               \
-	X(gethostname) X(fcntl_getfd)                                                          \
+	X(gethostname)                                                          \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
 	X(pread) X(pwrite) X(ftruncate) X(futimens) X(linkat) X(fcntl_setsig)                  \
 	X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime) X(nanosleep)      \
-	X(calloc) X(realloc)
+	X(calloc)
 
 enum fault_call {
 #define FAULT_CALL(name) FAULT_##name,
