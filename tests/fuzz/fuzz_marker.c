@@ -1,0 +1,82 @@
+/*
+ * fuzz_marker.c - any bytes as a marker's content, and as a boot id.
+ *
+ * What was read as a record and is written again is read as the same record.
+ */
+#include <string.h>
+
+#include "fuzz.h"
+#include "marker.h"
+
+static void check_record(const struct marker *marker)
+{
+	CHECK(marker->pid >= 1);
+	CHECK(strlen(marker->host) < sizeof(marker->host));
+	CHECK(strspn(marker->token, "0123456789") == strlen(marker->token));
+	CHECK(marker->token[0] != '0' || marker->token[1] == '\0');
+}
+
+/* A name that no line has: read as another host's, or ending in what belongs to the line's end. */
+static bool can_be_written(const struct marker *marker)
+{
+	size_t length = strlen(marker->host);
+
+	return length > 0 && !strchr(" \t\n\v\f\r", marker->host[length - 1]);
+}
+
+static void check_round_trip(const struct marker *marker)
+{
+	char bytes[MARKER_SIZE];
+	struct marker again;
+	size_t size = marker_format(bytes, marker->pid, marker->host,
+	                            marker->token[0] ? marker->token : NULL);
+
+	if (size == 0) /* too long, with a newline more than it had */
+		return;
+	CHECK(size < MARKER_SIZE);
+	marker_parse(bytes, size, &again);
+	CHECK(again.type == MARKER_RECORD);
+	CHECK(again.pid == marker->pid);
+	CHECK(strcmp(again.host, marker->host) == 0);
+	CHECK(strcmp(again.token, marker->token) == 0);
+}
+
+static void check_boot_id(const uint8_t *data, size_t size)
+{
+	unsigned char id[16];
+	char token[TOKEN_SIZE];
+	char *text = calloc(1, size + 1);
+
+	CHECK(text);
+	if (size > 0)
+		memcpy(text, data, size);
+	memset(id, 0xa5, sizeof(id));
+	if (marker_parse_boot_id(text, id)) {
+		marker_token(id, size, token);
+		CHECK(strspn(token, "0123456789") == strlen(token));
+		CHECK(strlen(token) > 0 && strlen(token) < TOKEN_SIZE);
+	} else {
+		for (size_t i = 0; i < sizeof(id); i++)
+			CHECK(id[i] == 0xa5);
+	}
+	free(text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct marker marker;
+
+	marker_parse((const char *)data, size, &marker);
+	CHECK((marker.type == MARKER_EMPTY) == (size == 0));
+	if (size > MARKER_SIZE)
+		CHECK(marker.type == MARKER_MALFORMED);
+	if (marker.type == MARKER_RECORD) {
+		check_record(&marker);
+		if (can_be_written(&marker))
+			check_round_trip(&marker);
+	} else {
+		CHECK(marker.pid == 0 || marker.type == MARKER_MALFORMED);
+	}
+	check_boot_id(data, size);
+	return 0;
+}
