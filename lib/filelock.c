@@ -45,6 +45,18 @@ static int read_options(const struct filelock_options *from, struct filelock_opt
 	return 0;
 }
 
+/* Whether a bool is neither true nor false, so that to read it may do anything. */
+static bool has_wrong_flag(const struct filelock_options *options)
+{
+	const unsigned char *bytes = (const unsigned char *)options;
+	size_t end = offsetof(struct filelock_options, should_cancel);
+
+	for (size_t i = offsetof(struct filelock_options, singleton); i < end; i++)
+		if (bytes[i] > 1)
+			return true;
+	return false;
+}
+
 /* NULL, or the name of the option that is out of its range. */
 static const char *wrong_option(const struct filelock_options *options, bool has_path)
 {
@@ -52,6 +64,8 @@ static const char *wrong_option(const struct filelock_options *options, bool has
 		return "file_mode";
 	if (options->poll_interval_ms > LONGEST_POLL_MS)
 		return "poll_interval_ms";
+	if (has_wrong_flag(options))
+		return "a flag that is neither true nor false";
 	if (options->singleton && !has_path)
 		return "singleton";
 	if (options->unlink_on_release && !has_path)
