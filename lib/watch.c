@@ -335,6 +335,15 @@ static void take_event(struct filelock_watcher *watcher, const struct inotify_ev
 		tell_event(watcher, event);
 }
 
+/* Whether the kernel could have written it: names are padded with zeros, so that the event behind
+   is aligned (inotify(7)). */
+static bool is_event(const struct inotify_event *event, size_t left)
+{
+	return event->len <= left - sizeof(*event) &&
+	       event->len % _Alignof(struct inotify_event) == 0 &&
+	       (event->len == 0 || event->name[event->len - 1] == '\0');
+}
+
 FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 {
 	enum { LARGEST_EVENT = sizeof(struct inotify_event) + NAME_MAX + 1 };
@@ -352,7 +361,7 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 	for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= length;) {
 		const struct inotify_event *event = (const void *)(buffer + at);
 
-		if (at + (ssize_t)(sizeof(*event) + event->len) > length)
+		if (!is_event(event, (size_t)(length - at)))
 			break;
 		take_event(watcher, event);
 		at += (ssize_t)(sizeof(*event) + event->len);
