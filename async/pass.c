@@ -253,7 +253,13 @@ static struct event *new_event(struct evfilelock *ev, int fd, event_callback_fn 
 static void listen_if_watched(struct evfilelock *ev)
 {
 	bool wanted = filelock_watcher_load(ev->watcher) > 0;
+	int fd = filelock_watcher_fd(ev->watcher);
 
+	if (ev->readable && event_get_fd(ev->readable) != fd) {
+		event_free(ev->readable);
+		ev->readable = NULL;
+		ev->listening = false;
+	}
 	if (wanted == ev->listening)
 		return;
 	if (!wanted) {
@@ -262,7 +268,7 @@ static void listen_if_watched(struct evfilelock *ev)
 		return;
 	}
 	if (!ev->readable)
-		ev->readable = new_event(ev, filelock_watcher_fd(ev->watcher), on_readable);
+		ev->readable = new_event(ev, fd, on_readable);
 	ev->listening = ev->readable && event_add(ev->readable, NULL) == 0;
 }
 

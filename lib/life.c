@@ -104,7 +104,7 @@ static int own_host(char ret[256])
 	return 0;
 }
 
-static bool is_on_this_host(const struct marker *record)
+bool life_is_here(const struct marker *record)
 {
 	char host[256];
 
@@ -129,7 +129,7 @@ static bool has_gone(const struct marker *record)
 
 bool life_is_over(const struct marker *record)
 {
-	if (!is_on_this_host(record))
+	if (!life_is_here(record))
 		return false;
 	if (sys.kill(record->pid, 0) < 0)
 		return errno == ESRCH;
@@ -140,7 +140,7 @@ bool life_is_ours(const struct marker *record)
 {
 	const char *token = own_token();
 
-	return record->pid == getpid() && is_on_this_host(record) &&
+	return record->pid == getpid() && life_is_here(record) &&
 	       (!record->token[0] || !token || strcmp(record->token, token) == 0);
 }
 
@@ -155,7 +155,7 @@ void life_describe(const struct marker *record, struct filelock_owner *ret_owner
 	if (strlen(record->token) < sizeof(ret_owner->start_token))
 		strcpy(ret_owner->start_token, record->token);
 	/* of that process, and not of one that has its pid by now */
-	if (is_on_this_host(record) && owner_knows_pids() &&
+	if (life_is_here(record) && owner_knows_pids() &&
 	    owner_read_process(record->pid, &process) && make_token(&process, token) &&
 	    strcmp(record->token, token) == 0)
 		ret_owner->start_time = owner_start_time(record->pid);

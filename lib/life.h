@@ -18,6 +18,9 @@ int life_is_written(int fd, const char *path);
 /* Whether the record proves its owner dead: false also when it proves nothing. */
 bool life_is_over(const struct marker *record);
 
+/* Whether the record is of this host, where its pid may mean something. */
+bool life_is_here(const struct marker *record);
+
 /* What the record says, and what is known of that process if it is this one's host. */
 void life_describe(const struct marker *record, struct filelock_owner *ret_owner);
 

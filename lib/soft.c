@@ -62,11 +62,13 @@ struct soft {
 	int fd;     /* of the hold; -1: none */
 	int marker; /* somebody's marker, open for reading; -1: none */
 	bool warned;
+	bool by_record; /* it was the record that told that its owner lives */
+	pid_t hinted;   /* the process of a record that on_holder was tried for; 0: none */
 	struct identity identity; /* of the hold, or of the marker met last */
 	struct draft draft;
 	struct sighting sighting;
 	struct leftover leftover;
-	struct subscription in_directory, on_marker;
+	struct subscription in_directory, on_marker, on_holder;
 };
 
 /* The content of a marker: one byte more than a record has tells that it is longer. */
@@ -103,9 +105,16 @@ static void close_fd(int *fd)
 	registry_let_forks();
 }
 
-static void drop_marker(struct soft *s)
+static void unwatch_marker(struct soft *s)
 {
 	watch_unsubscribe(&s->on_marker);
+	watch_unsubscribe(&s->on_holder);
+	s->hinted = 0;
+}
+
+static void drop_marker(struct soft *s)
+{
+	unwatch_marker(s);
 	close_fd(&s->marker);
 }
 
@@ -114,7 +123,7 @@ static void soft_unwatch(struct filelock *lock)
 	struct soft *s = soft_state(lock);
 
 	watch_unsubscribe(&s->in_directory);
-	watch_unsubscribe(&s->on_marker);
+	unwatch_marker(s);
 }
 
 static void soft_abandon(struct filelock *lock)
@@ -403,7 +412,10 @@ static int judge(struct filelock *lock, const struct stat *st, struct content *r
 	r = read_content(s->marker, ret);
 	if (r < 0)
 		return r;
-	return is_dead(s, st, ret) ? 0 : ALIVE;
+	if (is_dead(s, st, ret))
+		return 0;
+	s->by_record = true;
+	return ALIVE;
 }
 
 static bool is_flock_missing(int error)
@@ -419,6 +431,7 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	int r = naive.record_only ? -ENOSYS : sys_flock(s->marker, LOCK_SH | LOCK_NB);
 	bool flocked = r == 0;
 
+	s->by_record = false;
 	if (r == -EWOULDBLOCK || r == -EACCES)
 		return ALIVE;
 	if (r < 0 && !is_flock_missing(r))
@@ -517,14 +530,45 @@ static int watch_marker(struct filelock *lock, struct filelock_watcher *watcher)
 	return r < 0 ? r : 1;
 }
 
+/* The process that the record names, which is no more than a hint: once for a record, since it
+   may be gone or another one while the marker is held all the same. */
+static int watch_holder(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct soft *s = soft_state(lock);
+	struct content content;
+	struct marker marker;
+	int r;
+
+	if (watch_is_subscribed(&s->on_holder) || s->marker < 0 ||
+	    read_content(s->marker, &content) < 0)
+		return 0;
+	marker_parse(content.bytes, (size_t)content.size, &marker);
+	if (marker.type != MARKER_RECORD || marker.pid == s->hinted || !life_is_here(&marker))
+		return 0;
+	r = watch_subscribe_process(watcher, &s->on_holder, lock, marker.pid);
+	if (r < 0 && r != -ESRCH)
+		return r;
+	s->hinted = marker.pid;
+	/* asked now that it is watched: the pid may have become another's before */
+	if (life_is_over(&marker))
+		watch_unsubscribe(&s->on_holder);
+	return 1;
+}
+
 static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	int directory = watch_directory(lock, watcher);
 	int marker = watch_marker(lock, watcher);
+	int holder = 0;
 
-	if (directory < 0 || marker < 0)
-		return directory < 0 ? directory : marker;
-	return directory || marker;
+	/* nobody who would close the marker, or nobody who would hear it */
+	if (marker < 0 || soft_state(lock)->by_record)
+		holder = watch_holder(lock, watcher);
+	if (directory > 0 || marker > 0 || holder > 0)
+		return 1;
+	if (directory < 0)
+		return directory;
+	return marker < 0 ? marker : holder;
 }
 
 static int soft_verify(const struct filelock *lock)
@@ -637,6 +681,7 @@ static void soft_forget(struct filelock *lock)
 
 	watch_forget(&s->in_directory);
 	watch_forget(&s->on_marker);
+	watch_forget(&s->on_holder);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0)
 			(void)sys_close(*fds[i]);

@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +47,12 @@ static int fcntl_setlease(int fd, int type)
 static int eventfd_flags(unsigned initial, int flags)
 {
 	return eventfd(initial, flags);
+}
+
+/* glibc has it since 2.36 */
+static int pidfd_open_(pid_t pid, unsigned flags)
+{
+	return (int)syscall(SYS_pidfd_open, pid, flags);
 }
 
 static int64_t read_clock(clockid_t clock)
@@ -89,6 +96,7 @@ struct sys_table sys = {
 	.realpath = realpath,
 	.getcwd = getcwd,
 	.kill = kill,
+	.pidfd_open = pidfd_open_,
 	.gethostname = gethostname,
 	.fcntl_setsig = fcntl_setsig,
 	.fcntl_setlease = fcntl_setlease,
@@ -97,6 +105,9 @@ struct sys_table sys = {
 	.inotify_init1 = inotify_init1,
 	.inotify_add_watch = inotify_add_watch,
 	.inotify_rm_watch = inotify_rm_watch,
+	.epoll_create1 = epoll_create1,
+	.epoll_ctl = epoll_ctl,
+	.epoll_wait = epoll_wait,
 	.eventfd = eventfd_flags,
 	.timerfd_create = timerfd_create_,
 	.timerfd_settime = timerfd_settime_,

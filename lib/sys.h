@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/vfs.h>
@@ -42,6 +43,7 @@ struct sys_table {
 	char *(*realpath)(const char *path, char *resolved);
 	char *(*getcwd)(char *buffer, size_t size);
 	int (*kill)(pid_t pid, int signal);
+	int (*pidfd_open)(pid_t pid, unsigned flags);
 	int (*gethostname)(char *name, size_t size);
 	int (*fcntl_setsig)(int fd, int signal);
 	int (*fcntl_setlease)(int fd, int type);
@@ -50,6 +52,9 @@ struct sys_table {
 	int (*inotify_init1)(int flags);
 	int (*inotify_add_watch)(int fd, const char *path, uint32_t mask);
 	int (*inotify_rm_watch)(int fd, int wd);
+	int (*epoll_create1)(int flags);
+	int (*epoll_ctl)(int epoll, int operation, int fd, struct epoll_event *event);
+	int (*epoll_wait)(int epoll, struct epoll_event *ret_events, int size, int timeout_ms);
 	int (*eventfd)(unsigned initial, int flags);
 	int (*timerfd_create)(int clock, int flags);
 	int (*timerfd_settime)(int fd, int flags, const struct itimerspec *at,

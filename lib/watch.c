@@ -1,5 +1,5 @@
 /*
- * watch.c - wake-ups by inotify(7).
+ * watch.c - wake-ups by inotify(7), and by pidfd_open(2).
  *
  * A watcher owns one inotify instance, made at its first subscription: a user has 128 of them, and
  * closing one takes milliseconds, so it is kept. A watch is the kernel's, one for each inode
@@ -13,6 +13,11 @@
  *
  * Events of a removed watch may still be in the buffer; the kernel gives out numbers in a
  * cycle, so they meet no watch and are dropped.
+ *
+ * A process is watched as files are, under the number -pid: one pidfd for all that wait for its
+ * end, which is, like the end of an inode, the loss of the watch. At the first of them an
+ * epoll(7) instance takes the place of the inotify descriptor, which it contains; most
+ * watchers never need one, and their wake-ups shall not pay for it.
  *
  * While events are being told, a subscriber may unsubscribe itself or anybody, or subscribe: so
  * all that an event concerns are gathered in one list first, and leave it as they go.
@@ -32,7 +37,8 @@
 
 struct watch {
 	struct hash_node node; /* by wd */
-	int wd;
+	int wd; /* the kernel's; of a process: -pid */
+	struct registry_fd process; /* its pidfd; -1: it has ended, or there is none */
 	unsigned count;
 	struct subscription *first; /* of all on it */
 	struct watch *next_idle;
@@ -40,14 +46,15 @@ struct watch {
 };
 
 struct filelock_watcher {
-	struct registry_fd fd;
+	struct registry_fd fd;    /* of inotify */
+	struct registry_fd epoll; /* -1: no process was watched yet */
 	struct registry_fd timer;
 	struct hash watches;
 	struct watch *idle;
 	struct hash subscriptions;
 	size_t waiters;
 	unsigned generation;
-	bool broken; /* its descriptor cannot be read */
+	bool broken; /* a descriptor cannot be read */
 };
 
 static size_t subscription_hash(int wd, const char *name)
@@ -73,6 +80,7 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	if (!watcher)
 		return -ENOMEM;
 	watcher->fd.fd = -1;
+	watcher->epoll.fd = -1;
 	watcher->timer.fd = -1;
 	watcher->generation = registry_generation();
 	*ret_watcher = watcher;
@@ -83,6 +91,7 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 {
 	if (!watcher)
 		return;
+	registry_close_fd(&watcher->epoll);
 	registry_close_fd(&watcher->fd);
 	registry_close_fd(&watcher->timer);
 	for (size_t i = 0; i < watcher->watches.size; i++) {
@@ -92,6 +101,7 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 			struct watch *watch = hash_entry(node, struct watch, node);
 
 			node = node->next;
+			registry_close_fd(&watch->process);
 			free(watch);
 		}
 	}
@@ -102,7 +112,7 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 
 FILELOCK_API int filelock_watcher_fd(const struct filelock_watcher *watcher)
 {
-	return watcher->fd.fd;
+	return watcher->epoll.fd >= 0 ? watcher->epoll.fd : watcher->fd.fd;
 }
 
 FILELOCK_API bool filelock_watcher_is_foreign(const struct filelock_watcher *watcher)
@@ -134,17 +144,72 @@ FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, in
 	return watcher->timer.fd;
 }
 
-static int open_instance(struct filelock_watcher *watcher)
+/* watch NULL: inotify's descriptor. */
+static int listen_to(int epoll, int fd, struct watch *watch)
 {
-	int fd;
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = watch };
+
+	return sys.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int open_inotify(struct filelock_watcher *watcher)
+{
+	int fd, r = 0;
 
 	if (watcher->fd.fd >= 0)
 		return 0;
 	fd = sys.inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	registry_add_fd(&watcher->fd, fd, true);
-	return 0;
+	if (watcher->epoll.fd >= 0)
+		r = listen_to(watcher->epoll.fd, fd, NULL);
+	if (r < 0)
+		(void)sys_close(fd);
+	else
+		registry_add_fd(&watcher->fd, fd, true);
+	return r;
+}
+
+static int open_epoll(struct filelock_watcher *watcher)
+{
+	int fd, r = 0;
+
+	if (watcher->epoll.fd >= 0)
+		return 0;
+	fd = sys.epoll_create1(EPOLL_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (watcher->fd.fd >= 0)
+		r = listen_to(fd, watcher->fd.fd, NULL);
+	if (r < 0)
+		(void)sys_close(fd);
+	else
+		registry_add_fd(&watcher->epoll, fd, true);
+	return r;
+}
+
+static int open_process(struct filelock_watcher *watcher, struct watch *watch)
+{
+	int fd, r;
+
+	if (watch->process.fd >= 0)
+		return 0;
+	fd = sys.pidfd_open(-watch->wd, 0);
+	if (fd < 0)
+		return -errno;
+	r = listen_to(watcher->epoll.fd, fd, watch);
+	if (r < 0)
+		(void)sys_close(fd);
+	else
+		registry_add_fd(&watch->process, fd, false);
+	return r;
+}
+
+static void close_process(struct filelock_watcher *watcher, struct watch *watch)
+{
+	/* a child that is being made may have it open yet, and would keep it in there */
+	(void)sys.epoll_ctl(watcher->epoll.fd, EPOLL_CTL_DEL, watch->process.fd, NULL);
+	registry_close_fd(&watch->process);
 }
 
 static void put_watch(struct filelock_watcher *watcher, struct watch *watch)
@@ -154,6 +219,15 @@ static void put_watch(struct filelock_watcher *watcher, struct watch *watch)
 	watch->idle = true;
 	watch->next_idle = watcher->idle;
 	watcher->idle = watch;
+}
+
+static void stop_watching(struct filelock_watcher *watcher, struct watch *watch)
+{
+	if (watch->process.fd >= 0)
+		close_process(watcher, watch);
+	/* fails only if the kernel has removed it already */
+	else if (watch->wd >= 0)
+		(void)sys.inotify_rm_watch(watcher->fd.fd, watch->wd);
 }
 
 FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
@@ -169,26 +243,34 @@ FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
 		if (watch->count > 0)
 			continue;
 		hash_remove(&watcher->watches, &watch->node);
-		/* fails only if the kernel has removed it already */
 		if (!foreign)
-			(void)sys.inotify_rm_watch(watcher->fd.fd, watch->wd);
+			stop_watching(watcher, watch);
 		free(watch);
 	}
+}
+
+/* In no table yet, but with room in it. */
+static struct watch *new_watch(struct filelock_watcher *watcher)
+{
+	struct watch *watch = sys.calloc(1, sizeof(*watch));
+
+	if (!watch || hash_reserve(&watcher->watches, sys.calloc, free) < 0) {
+		free(watch);
+		return NULL;
+	}
+	watch->process.fd = -1;
+	return watch;
 }
 
 static int get_watch(struct filelock_watcher *watcher, const char *path, uint32_t mask,
                      struct watch **ret_watch)
 {
-	struct watch *spare = sys.calloc(1, sizeof(*spare));
+	struct watch *spare = new_watch(watcher);
 	struct watch *watch;
 	int wd;
 
 	if (!spare)
 		return -ENOMEM;
-	if (hash_reserve(&watcher->watches, sys.calloc, free) < 0) {
-		free(spare);
-		return -ENOMEM;
-	}
 	wd = sys.inotify_add_watch(watcher->fd.fd, path, mask | IN_MASK_ADD);
 	if (wd < 0) {
 		free(spare);
@@ -207,34 +289,88 @@ static int get_watch(struct filelock_watcher *watcher, const char *path, uint32_
 	return 0;
 }
 
-int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
-                    struct filelock *lock, const char *path, uint32_t mask, const char *name)
+static int get_process(struct filelock_watcher *watcher, pid_t pid, struct watch **ret_watch)
 {
-	struct watch *watch = NULL;
+	struct watch *watch = find_watch(watcher, -pid);
+	struct watch *spare = NULL;
 	int r;
 
+	if (!watch) {
+		watch = spare = new_watch(watcher);
+		if (!spare)
+			return -ENOMEM;
+		watch->wd = -pid;
+	}
+	r = open_process(watcher, watch);
+	if (r < 0) {
+		free(spare);
+		return r;
+	}
+	if (spare)
+		hash_insert(&watcher->watches, &watch->node, (size_t)watch->wd);
+	watch->count++;
+	*ret_watch = watch;
+	return 0;
+}
+
+/* Whoever waits watches its file itself, and perhaps a name or a process as well. */
+static bool is_counted(const struct subscription *subscription)
+{
+	return subscription->mask && !subscription->name;
+}
+
+/* Enters it in the tables, which have room for it. */
+static void enlist(struct subscription *s)
+{
+	hash_insert(&s->watcher->subscriptions, &s->node, subscription_hash(s->watch->wd, s->name));
+	s->next = s->watch->first;
+	if (s->next)
+		s->next->previous = s;
+	s->watch->first = s;
+	s->watcher->waiters += is_counted(s);
+}
+
+static int check_watcher(struct filelock_watcher *watcher)
+{
 	if (filelock_watcher_is_foreign(watcher))
 		return FILELOCK_EFORKED;
 	if (watcher->broken)
 		return -EIO;
-	r = open_instance(watcher);
-	if (r < 0)
-		return r;
-	if (hash_reserve(&watcher->subscriptions, sys.calloc, free) < 0)
-		return -ENOMEM;
-	r = get_watch(watcher, path, mask, &watch);
+	return hash_reserve(&watcher->subscriptions, sys.calloc, free) < 0 ? -ENOMEM : 0;
+}
+
+int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
+                    struct filelock *lock, const char *path, uint32_t mask, const char *name)
+{
+	struct watch *watch = NULL;
+	int r = check_watcher(watcher);
+
+	if (r == 0)
+		r = open_inotify(watcher);
+	if (r == 0)
+		r = get_watch(watcher, path, mask, &watch);
 	if (r < 0)
 		return r;
 	*subscription = (struct subscription){ .watcher = watcher, .watch = watch,
 		                               .mask = mask, .name = name, .lock = lock };
-	hash_insert(&watcher->subscriptions, &subscription->node,
-	            subscription_hash(watch->wd, name));
-	subscription->next = watch->first;
-	if (watch->first)
-		watch->first->previous = subscription;
-	watch->first = subscription;
-	/* whoever waits watches its file itself, and perhaps a name as well */
-	watcher->waiters += name == NULL;
+	enlist(subscription);
+	return 0;
+}
+
+int watch_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
+                            struct filelock *lock, pid_t pid)
+{
+	struct watch *watch = NULL;
+	int r = check_watcher(watcher);
+
+	if (r == 0)
+		r = open_epoll(watcher);
+	if (r == 0)
+		r = get_process(watcher, pid, &watch);
+	if (r < 0)
+		return r;
+	*subscription = (struct subscription){ .watcher = watcher, .watch = watch, .lock = lock };
+	enlist(subscription);
 	return 0;
 }
 
@@ -252,7 +388,7 @@ void watch_unsubscribe(struct subscription *subscription)
 		subscription->watch->first = subscription->next;
 	if (subscription->next)
 		subscription->next->previous = subscription->previous;
-	watcher->waiters -= subscription->name == NULL;
+	watcher->waiters -= is_counted(subscription);
 	put_watch(watcher, subscription->watch);
 }
 
@@ -303,7 +439,7 @@ static void lose_watch(struct watch *watch)
 /* Else a descriptor that stays readable would keep its loop spinning. */
 static void give_up_watching(struct filelock_watcher *watcher, int error)
 {
-	log_write(FILELOCK_LOG_ERROR, "cannot read inotify events, only polling: %s",
+	log_write(FILELOCK_LOG_ERROR, "cannot read events, only polling: %s",
 	          filelock_strerror(error));
 	watcher->broken = true;
 	for (size_t i = 0; i < watcher->watches.size; i++) {
@@ -344,14 +480,32 @@ static bool is_event(const struct inotify_event *event, size_t left)
 	       (event->len == 0 || event->name[event->len - 1] == '\0');
 }
 
-FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
+static void take_deaths(struct filelock_watcher *watcher)
+{
+	struct epoll_event events[16];
+	int n;
+
+	do {
+		n = sys.epoll_wait(watcher->epoll.fd, events, 16, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		give_up_watching(watcher, -errno);
+	for (int i = 0; i < n; i++) {
+		struct watch *watch = events[i].data.ptr;
+
+		if (!watch)
+			continue;
+		close_process(watcher, watch);
+		lose_watch(watch);
+	}
+}
+
+static void take_events(struct filelock_watcher *watcher)
 {
 	enum { LARGEST_EVENT = sizeof(struct inotify_event) + NAME_MAX + 1 };
 	_Alignas(struct inotify_event) char buffer[16 * LARGEST_EVENT];
 	ssize_t length;
 
-	if (watcher->fd.fd < 0 || filelock_watcher_is_foreign(watcher))
-		return;
 	/* one read: what is left makes the descriptor readable again, and the loop goes on */
 	do {
 		length = sys.read(watcher->fd.fd, buffer, sizeof(buffer));
@@ -366,4 +520,14 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 		take_event(watcher, event);
 		at += (ssize_t)(sizeof(*event) + event->len);
 	}
+}
+
+FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
+{
+	if (filelock_watcher_is_foreign(watcher))
+		return;
+	if (watcher->epoll.fd >= 0)
+		take_deaths(watcher);
+	if (watcher->fd.fd >= 0)
+		take_events(watcher);
 }

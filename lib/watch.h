@@ -1,6 +1,6 @@
 /*
  * watch.h - inotify: one instance a watcher, one counted watch an inode, any number of
- * subscriptions on it.
+ * subscriptions on it; and the same for the end of processes.
  */
 #ifndef FILELOCK_WATCH_H
 #define FILELOCK_WATCH_H
@@ -24,7 +24,7 @@ struct subscription {
 	struct filelock_watcher *watcher; /* NULL: not subscribed */
 	struct watch *watch;
 	struct subscription *previous, *next; /* of the same watch */
-	uint32_t mask;
+	uint32_t mask;    /* 0: of a process */
 	const char *name; /* borrowed */
 	struct filelock *lock;
 };
@@ -32,6 +32,10 @@ struct subscription {
 /* 0 or a negative error: no watch to be had (-ENOSPC), no instance (-EMFILE), no inotify. */
 int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
                     struct filelock *lock, const char *path, uint32_t mask, const char *name);
+/* Stirs when the process has ended, which leaves it unsubscribed. -ESRCH: there is none. A pid can
+   have been given anew before the call, so look at the process again after it. */
+int watch_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
+                            struct filelock *lock, pid_t pid);
 /* Idempotent. */
 void watch_unsubscribe(struct subscription *subscription);
 /* In a forked child: the watcher is the parent's, and may be gone before the handle. */

@@ -99,7 +99,8 @@ FILELOCK_API bool filelock_is_foreign(const struct filelock *lock);
 FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher);
 FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher);
 
-/* The descriptor to wait on for reading, or -1 as long as there is none: ask after each step. */
+/* The descriptor to wait on for reading, or -1 as long as there is none. Ask after each step: it
+   may become another one, while the one before stays open. */
 FILELOCK_API int filelock_watcher_fd(const struct filelock_watcher *watcher);
 
 /* How many waiters watch through it: none, and its descriptor has nothing to tell. */

@@ -69,11 +69,18 @@ WRAP(ssize_t, readlink, -1, (const char *path, char *buffer, size_t size), (path
 WRAP(char *, realpath, NULL, (const char *path, char *resolved), (path, resolved))
 WRAP(char *, getcwd, NULL, (char *buffer, size_t size), (buffer, size))
 WRAP(int, kill, -1, (pid_t pid, int signal), (pid, signal))
+WRAP(int, pidfd_open, -1, (pid_t pid, unsigned flags), (pid, flags))
 WRAP(int, gethostname, -1, (char *name, size_t size), (name, size))
 WRAP(int, dup3, -1, (int from, int to, int flags), (from, to, flags))
 WRAP(int, inotify_init1, -1, (int flags), (flags))
 WRAP(int, inotify_add_watch, -1, (int fd, const char *path, uint32_t mask), (fd, path, mask))
 WRAP(int, inotify_rm_watch, -1, (int fd, int wd), (fd, wd))
+WRAP(int, epoll_create1, -1, (int flags), (flags))
+WRAP(int, epoll_ctl, -1, (int epoll, int operation, int fd, struct epoll_event *event),
+     (epoll, operation, fd, event))
+WRAP(int, epoll_wait, -1,
+     (int epoll, struct epoll_event *ret_events, int size, int timeout_ms),
+     (epoll, ret_events, size, timeout_ms))
 WRAP(int, eventfd, -1, (unsigned initial, int flags), (initial, flags))
 WRAP(int, timerfd_create, -1, (int clock, int flags), (clock, flags))
 WRAP(int, timerfd_settime, -1,
