@@ -1,6 +1,8 @@
 /* Read/write locks: waiting writers come first, who stirs and who does not, no wake-up is lost. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -223,6 +225,50 @@ START_TEST(test_readers_release_stirs_only_if_a_writer_waits)
 	ck_assert_int_eq(peer_answer(&writer), 0);
 	peer_stop(&one);
 	peer_stop(&two);
+	peer_stop(&writer);
+}
+END_TEST
+
+static int (*real_fcntl)(int fd, int operation, ...);
+static struct peer *late_writer; /* to come before the next unlock */
+
+static int fcntl_after_the_writer(int fd, int operation, ...)
+{
+	struct peer *writer = late_writer;
+	struct flock *lock;
+	va_list arguments;
+
+	va_start(arguments, operation);
+	lock = va_arg(arguments, struct flock *);
+	va_end(arguments);
+	if (writer && operation == F_SETLK && lock->l_type == F_UNLCK) {
+		late_writer = NULL;
+		wait_for(writer, FILELOCK_EXCLUSIVE);
+	}
+	return real_fcntl(fd, operation, lock);
+}
+
+/* It came after the release had begun, and found the reader still there. */
+START_TEST(test_writer_that_comes_during_a_readers_release_is_woken)
+{
+	sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
+	struct filelock *reader;
+	struct peer writer;
+
+	start(&writer);
+	reader = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(reader, FILELOCK_SHARED, FILELOCK_NO_WAIT), 0);
+	real_fcntl = (int (*)(int, int, ...))vfs->xGetSystemCall(vfs, "fcntl");
+	ck_assert_int_eq(vfs->xSetSystemCall(vfs, "fcntl",
+	                                     (sqlite3_syscall_ptr)fcntl_after_the_writer),
+	                 SQLITE_OK);
+	ck_assert_int_eq(begin_count(NULL), 0);
+	late_writer = &writer;
+	ck_assert_int_eq(filelock_release(reader), 0);
+	ck_assert_ptr_null(late_writer);
+	ck_assert_int_eq(count_stirs(NULL), 1);
+	ck_assert_int_eq(peer_answer(&writer), 0);
+	filelock_close(reader);
 	peer_stop(&writer);
 }
 END_TEST
@@ -562,6 +608,7 @@ static Suite *make_suite(void)
 	             test_readers_of_one_process_do_not_starve_a_writer_of_another,
 	             test_writer_gets_in_among_readers_without_end,
 	             test_readers_release_stirs_only_if_a_writer_waits,
+	             test_writer_that_comes_during_a_readers_release_is_woken,
 	             test_timed_out_writer_gives_pending_back_and_wakes_the_readers_behind_it,
 	             test_cancelled_writer_gives_pending_back_and_stirs,
 	             test_refused_reader_does_not_stir,

@@ -106,6 +106,46 @@ START_TEST(test_marker_that_cannot_be_written_is_absent)
 }
 END_TEST
 
+/* Either nothing stands there or a whole record. */
+static void look_for_half_a_marker(void *arg)
+{
+	struct marker marker;
+
+	(void)arg;
+	if (read_marker(test_path("lock"), &marker))
+		ck_assert_int_eq(marker.type, MARKER_RECORD);
+}
+
+static void look_before_each(enum fault_call call, bool without_tmpfile)
+{
+	for (unsigned nth = 1;; nth++) {
+		struct filelock *lock = test_open(test_path("lock"), NULL);
+		bool met;
+
+		fault_clear();
+		if (without_tmpfile)
+			fault_set(FAULT_open, 1, FAULT_ONCE, EOPNOTSUPP);
+		fault_before(call, nth, look_for_half_a_marker, NULL);
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+		met = fault_hits(call) > 0;
+		filelock_close(lock);
+		if (!met)
+			return;
+	}
+}
+
+START_TEST(test_no_marker_is_ever_seen_incomplete)
+{
+	static const enum fault_call calls[] = { FAULT_pwrite, FAULT_flock, FAULT_fstat,
+		                                 FAULT_linkat, FAULT_unlink, FAULT_lstat };
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		look_before_each(calls[i], false);
+		look_before_each(calls[i], true);
+	}
+}
+END_TEST
+
 START_TEST(test_two_line_marker_has_no_token)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -567,7 +607,8 @@ int main(void)
 	        test_without_tmpfile_a_private_name_is_linked,
 	        test_without_links_the_marker_is_made_in_place,
 	        test_short_writes_make_a_complete_marker,
-	        test_marker_that_cannot_be_written_is_absent, test_two_line_marker_has_no_token,
+	        test_marker_that_cannot_be_written_is_absent,
+	        test_no_marker_is_ever_seen_incomplete, test_two_line_marker_has_no_token,
 	        test_mode_of_the_marker_is_the_options_through_the_umask,
 	        test_missing_folders_are_made, test_shared_is_not_supported,
 	        test_record_of_another_host_is_held, test_record_of_a_living_process_is_held,

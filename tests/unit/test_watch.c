@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -40,10 +41,8 @@ static void tear_down(void)
 	filelock_watcher_free(driver.watcher);
 }
 
-/* A handle that waits with its watch set. */
-static struct filelock *start_waiting(const char *path)
+static void wait_with(struct filelock *lock)
 {
-	struct filelock *lock = test_open(path, NULL);
 	int64_t until, now = filelock_now();
 
 	ck_assert_int_eq(filelock_begin(lock, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, &stirs),
@@ -51,6 +50,14 @@ static struct filelock *start_waiting(const char *path)
 	do
 		ck_assert_int_eq(filelock_step(lock, now, &until), FILELOCK_STEP_WAIT);
 	while (until <= now);
+}
+
+/* A handle that waits with its watch set. */
+static struct filelock *start_waiting(const char *path)
+{
+	struct filelock *lock = test_open(path, NULL);
+
+	wait_with(lock);
 	return lock;
 }
 
@@ -236,6 +243,55 @@ START_TEST(test_hard_link_keeps_the_other_waiters_watch)
 	ck_assert_ptr_eq(stirred_lock, b);
 	ck_assert_int_eq(step(b), FILELOCK_STEP_HELD);
 	filelock_close(b);
+	tear_down();
+}
+END_TEST
+
+/* A marker in whose place a native lock's file stands: each kind has events of its own to wait for,
+   and the inode has one mask. */
+START_TEST(test_waiters_of_two_kinds_on_one_file_are_each_stirred)
+{
+	struct filelock *native, *soft = NULL;
+
+	set_up();
+	native = start_waiting(test_path("lock"));
+	ck_assert_int_eq(filelock_open(test_path("lock"), FILELOCK_SOFT, NULL, &soft), 0);
+	wait_with(soft);
+	(void)dispatch();
+	close(open(test_path("lock"), O_RDONLY | O_CLOEXEC)); /* as flock(1) ends */
+	ck_assert_uint_eq(dispatch(), 1);
+	ck_assert_ptr_eq(stirred_lock, native);
+	close(open(test_path("lock"), O_RDWR | O_CLOEXEC));
+	ck_assert_uint_eq(dispatch(), 2);
+	end_waiting(native);
+	end_waiting(soft);
+	tear_down();
+}
+END_TEST
+
+/* What raises no event, as flock -u on a descriptor that is kept, is found by the poll. */
+START_TEST(test_watched_lock_is_polled_all_the_same)
+{
+	struct filelock *waiter;
+	int64_t until, now = filelock_now();
+	int fd = open(test_path("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	set_up();
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+	waiter = start_waiting(test_path("lock"));
+	(void)dispatch();
+	for (int i = 0; i < 20; i++) { /* past what the new watch was worth */
+		now += SECONDS;
+		ck_assert_int_eq(filelock_step(waiter, now, &until), FILELOCK_STEP_WAIT);
+		ck_assert_int_le(until, now + SECONDS);
+	}
+	ck_assert_int_eq(flock(fd, LOCK_UN), 0);
+	ck_assert_uint_eq(dispatch(), 0);
+	ck_assert_int_eq(filelock_step(waiter, until, &until), FILELOCK_STEP_HELD);
+	filelock_watcher_tidy(driver.watcher);
+	filelock_close(waiter);
+	close(fd);
 	tear_down();
 }
 END_TEST
@@ -486,6 +542,8 @@ int main(void)
 	        test_release_while_a_child_has_the_file_open_stirs_the_waiter, test_own_attempts_stir_nobody,
 	        test_waiters_of_one_file_share_a_watch_and_each_is_stirred,
 	        test_hard_link_keeps_the_other_waiters_watch,
+	        test_waiters_of_two_kinds_on_one_file_are_each_stirred,
+	        test_watched_lock_is_polled_all_the_same,
 	        test_release_of_another_lock_stirs_nobody, test_event_of_an_ended_wait_stirs_nobody,
 	        test_overflow_stirs_every_waiter, test_lost_watch_stirs_and_is_set_again,
 	        test_forged_and_cut_events_do_no_harm, test_failing_read_of_events_is_no_stir,

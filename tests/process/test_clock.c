@@ -1,0 +1,94 @@
+/* Dates mean nothing: not the machine's clock set while somebody waits, nor the times of the file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "support.h"
+
+#define YEAR (365 * 86400)
+
+/* Stands before the C library's: the library, linked statically here, asks this one. */
+static _Atomic long shift;
+
+int clock_gettime(clockid_t clock, struct timespec *ret)
+{
+	int r = (int)syscall(SYS_clock_gettime, clock, ret);
+
+	if (clock == CLOCK_REALTIME)
+		ret->tv_sec += shift;
+	return r;
+}
+
+static bool set_date(void *arg)
+{
+	shift = *(const long *)arg;
+	return false;
+}
+
+/* Sets the date as the wait begins. */
+static void check_timeout(long by)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+	struct peer holder;
+	int64_t begin;
+
+	options.should_cancel = set_date;
+	options.arg = &by;
+	peer_start_holding(&holder, test_path("lock"), FILELOCK_EXCLUSIVE);
+	lock = test_open(test_path("lock"), &options);
+	begin = test_now();
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 200), -ETIMEDOUT);
+	ck_assert_int_eq(shift, by);
+	ck_assert_int_ge(test_now() - begin, 200 * MILLISECONDS);
+	filelock_close(lock);
+	peer_stop(&holder);
+}
+
+START_TEST(test_timeout_is_kept_though_the_date_is_set_forward)
+{
+	check_timeout(YEAR);
+}
+END_TEST
+
+START_TEST(test_timeout_is_kept_though_the_date_is_set_back)
+{
+	check_timeout(-YEAR);
+}
+END_TEST
+
+START_TEST(test_held_lock_is_held_whatever_the_dates_say)
+{
+	static const long years[] = { 0, YEAR, -YEAR };
+	const char *path = test_path("lock");
+	struct filelock *lock = test_open(path, NULL);
+	struct peer holder;
+
+	peer_start_holding(&holder, path, FILELOCK_EXCLUSIVE);
+	for (size_t i = 0; i < 9; i++) {
+		struct timespec changed = { .tv_sec = 0 }; /* the epoch; then a year to come, ago */
+
+		if (i / 3 > 0)
+			changed.tv_sec = time(NULL) + years[i / 3];
+		ck_assert_int_eq(utimensat(AT_FDCWD, path, (struct timespec[2]){ changed, changed },
+		                           0), 0);
+		shift = years[i % 3];
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT),
+		                 -ETIMEDOUT);
+	}
+	ck_assert_int_eq(peer_release(&holder), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+	filelock_close(lock);
+	peer_stop(&holder);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE("clock", test_timeout_is_kept_though_the_date_is_set_forward,
+	                          test_timeout_is_kept_though_the_date_is_set_back,
+	                          test_held_lock_is_held_whatever_the_dates_say));
+}
