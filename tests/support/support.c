@@ -55,6 +55,14 @@ int support_main(Suite *suite)
 	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+void support_add_test(TCase *tcase, const TTest *test, int start, int end)
+{
+	const char *only = getenv("FILELOCK_TEST_ONLY");
+
+	if (!only || !*only || strcmp(only, test->name) == 0)
+		_tcase_add_test(tcase, test, 0, 0, start, end);
+}
+
 Suite *support_suite(const char *name, const TTest *const *tests, size_t count)
 {
 	Suite *suite = suite_create(name);

@@ -23,6 +23,14 @@
 /* Runs the suite, removes the tests' folders; returns main's status. */
 int support_main(Suite *suite);
 
+/* $FILELOCK_TEST_ONLY, if set, names the one test of the program that is to run. */
+void support_add_test(TCase *tcase, const TTest *test, int start, int end);
+#undef tcase_add_test
+#undef tcase_add_loop_test
+#define tcase_add_test(tcase, test) support_add_test((tcase), (test), 0, 1)
+#define tcase_add_loop_test(tcase, test, start, end)                           \
+	support_add_test((tcase), (test), (start), (end))
+
 /* A suite of one case: SUITE("name", test_a, test_b). */
 Suite *support_suite(const char *name, const TTest *const *tests, size_t count);
 #define SUITE(name, ...)                                                       \

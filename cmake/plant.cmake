@@ -1,0 +1,23 @@
+# FILELOCK_PLANT=NAME compiles a copy of the sources in which the bug tests/planted/NAME.patch is
+# planted, for the tests to catch it; "none" compiles the copy as it is. See tests/planted/run.
+set(FILELOCK_PLANT "" CACHE STRING "Never but to test the tests: the bug to plant (tests/planted)")
+set(FILELOCK_SOURCES ${PROJECT_SOURCE_DIR})
+if(FILELOCK_PLANT)
+	set(FILELOCK_SOURCES ${PROJECT_BINARY_DIR}/planted)
+	set(fresh ${PROJECT_BINARY_DIR}/planting)
+	file(REMOVE_RECURSE ${fresh})
+	file(COPY lib async DESTINATION ${fresh})
+	if(NOT FILELOCK_PLANT STREQUAL "none")
+		find_program(PATCH patch REQUIRED)
+		execute_process(
+			COMMAND ${PATCH} --strip=1 --batch --no-backup-if-mismatch --directory=${fresh}
+				--input=${PROJECT_SOURCE_DIR}/tests/planted/${FILELOCK_PLANT}.patch
+			COMMAND_ERROR_IS_FATAL ANY)
+	endif()
+	# what has not changed is not compiled again
+	file(GLOB_RECURSE sources RELATIVE ${fresh} ${fresh}/*)
+	foreach(source IN LISTS sources)
+		configure_file(${fresh}/${source} ${FILELOCK_SOURCES}/${source} COPYONLY)
+	endforeach()
+	message(WARNING "the libraries are built with a bug planted: ${FILELOCK_PLANT}")
+endif()
