@@ -259,7 +259,8 @@ static bool is_dead(struct soft *s, const struct stat *st, const struct content 
 	case MARKER_RECORD:
 		return life_is_over(&marker);
 	case MARKER_MALFORMED:
-		return is_old_news(s, st);
+		/* a hard link may be somebody's precious file, which we would overwrite */
+		return st->st_nlink == 1 && is_old_news(s, st);
 	case MARKER_EMPTY:
 		return naive.empty_ages && is_old_news(s, st);
 	default:

@@ -50,7 +50,8 @@
  *     (Python's releases before 3.22 write nothing); a record of a newer protocol; a marker that
  *     may be read but not written; everything where flock(2) does not work, since two that take
  *     over could not tell each other. filelock_break removes such a marker.
- *   - Other content that is no record: held until it was seen unchanged for 2 s.
+ *   - Other content that is no record: held until it was seen unchanged for 2 s, and for as
+ *     long as the file has another name (a hard link).
  * What we cannot promise is what Python does: its own contenders still judge by the record
  * alone, so they may break a live lock of ours across PID and time namespaces, and one of them
  * that is delayed between judging and breaking may remove the marker of the next holder.
