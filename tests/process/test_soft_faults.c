@@ -1,6 +1,7 @@
 /*
  * The faults that break marker files elsewhere. Each is tried on our design, which must stand it,
  * and on the naive one (struct naive), which must not: else the test would show nothing.
+ * Stalls are in test_soft_stalls.c.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -118,36 +119,10 @@ START_TEST(test_live_holder_in_another_time_namespace_is_held)
 }
 END_TEST
 
-/* What a peer does, to be stopped just before one of its calls. */
-struct stall {
-	int design;
-	bool release;
-	enum fault_call call;
-	unsigned nth;
-};
-
 static void stop_here(void *arg)
 {
 	(void)arg;
 	raise(SIGSTOP);
-}
-
-static int stall_somewhere(void *arg)
-{
-	const struct stall *stall = arg;
-	int r;
-
-	if (stall->design == NAIVE) {
-		be_naive();
-		naive.publish_empty = naive.empty_ages = true;
-	}
-	if (stall->release)
-		ck_assert_int_eq(filelock_acquire(peer_lock(), FILELOCK_EXCLUSIVE, 0), 0);
-	fault_before(stall->call, stall->nth, stop_here, NULL);
-	r = stall->release ? filelock_release(peer_lock())
-	                   : filelock_acquire(peer_lock(), FILELOCK_EXCLUSIVE, 0);
-	fault_clear();
-	return r;
 }
 
 static bool has_stopped(pid_t pid)
@@ -156,100 +131,6 @@ static bool has_stopped(pid_t pid)
 
 	return waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOHANG) == 0 && info.si_pid == pid;
 }
-
-/* Three seconds long somebody else wants the lock; 0 if it got it. */
-static int contend_for_three_seconds(struct filelock *lock, int64_t *now)
-{
-	int r = -ETIMEDOUT;
-
-	for (int i = 0; i < 4 && r < 0; i++, *now += 1 * SECONDS) {
-		clock_fake(*now);
-		r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0);
-		ck_assert(r == 0 || r == -ETIMEDOUT);
-	}
-	return r;
-}
-
-/* False: there is no such call. *ret_both: both believed to hold. */
-static bool try_stall(const struct stall *wanted, bool with_dead_marker, bool *ret_both)
-{
-	static int64_t now = 1000 * SECONDS;
-	struct stall *stall = test_shared(sizeof(*stall));
-	struct filelock *lock = test_open(path, NULL);
-	struct peer peer;
-	int ours, theirs;
-	bool stopped;
-
-	*stall = *wanted;
-	(void)unlink(path);
-	if (with_dead_marker)
-		put_record(path, dead_pid(), NULL);
-	peer_start(&peer);
-	ck_assert_int_eq(peer_open(&peer, path, NULL), 0);
-	peer_order(&peer, stall_somewhere, stall);
-	stopped = false;
-	while (!peer_answers_within(&peer, 1) && !(stopped = has_stopped(peer.pid)))
-		;
-	if (stopped) {
-		ours = contend_for_three_seconds(lock, &now);
-		ck_assert_int_eq(kill(peer.pid, SIGCONT), 0);
-		theirs = peer_answer(&peer);
-		if (stall->release) {
-			ck_assert_int_eq(theirs, 0);
-			ck_assert(ours < 0 || filelock_verify(lock) == 0);
-		} else {
-			ck_assert_msg(ours == 0 || theirs == 0 || stall->design == NAIVE,
-			              "nobody holds");
-			*ret_both = *ret_both || (ours == 0 && theirs == 0);
-		}
-	}
-	filelock_close(lock);
-	peer_kill(&peer, SIGKILL);
-	return stopped;
-}
-
-static const enum fault_call steps[] = { FAULT_open,  FAULT_close, FAULT_flock,  FAULT_fstat,
-	                                 FAULT_lstat, FAULT_pread, FAULT_pwrite, FAULT_linkat,
-	                                 FAULT_unlink, FAULT_fcntl_setlease };
-
-/* Wherever it stops, whether it made the marker or took a dead one over: one holder at most. */
-START_TEST(test_stall_of_three_seconds_at_any_step_makes_no_second_holder)
-{
-	struct stall stall = { .design = _i };
-	unsigned stalls = 0;
-	bool both = false;
-
-	set_up();
-	if (_i == NAIVE) {
-		be_naive();
-		naive.empty_ages = true;
-	}
-	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		stall.call = steps[i];
-		for (int dead = 0; dead < (_i == OURS ? 2 : 1); dead++)
-			for (stall.nth = 1; try_stall(&stall, dead, &both); stall.nth++)
-				stalls++;
-	}
-	ck_assert_uint_gt(stalls, _i == OURS ? 12 : 3);
-	ck_assert(both == (_i == NAIVE));
-}
-END_TEST
-
-START_TEST(test_stall_in_the_release_removes_no_successors_marker)
-{
-	struct stall stall = { .release = true };
-	unsigned stalls = 0;
-	bool both = false;
-
-	set_up();
-	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		stall.call = steps[i];
-		for (stall.nth = 1; try_stall(&stall, false, &both); stall.nth++)
-			stalls++;
-	}
-	ck_assert_uint_ge(stalls, 4);
-}
-END_TEST
 
 static int break_late(void *arg)
 {
@@ -474,11 +355,9 @@ int main(void)
 	Suite *suite;
 
 	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
-	suite = SUITE("soft faults", test_stall_in_the_release_removes_no_successors_marker,
-	              test_dead_holder_of_another_uts_namespace_is_held);
+	suite = SUITE("soft faults", test_dead_holder_of_another_uts_namespace_is_held);
 	EACH_DESIGN(test_live_holder_in_another_pid_namespace_is_held);
 	EACH_DESIGN(test_live_holder_in_another_time_namespace_is_held);
-	EACH_DESIGN(test_stall_of_three_seconds_at_any_step_makes_no_second_holder);
 	tcase_add_loop_test(designs, test_delayed_breaker_leaves_the_successor_alone, 0, 4);
 	EACH_DESIGN(test_zombie_holder_is_recovered_before_it_is_reaped);
 	EACH_DESIGN(test_zombie_is_dead_by_its_record_too);
