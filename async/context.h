@@ -4,6 +4,9 @@
 #ifndef EVFILELOCK_CONTEXT_H
 #define EVFILELOCK_CONTEXT_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include <event2/event.h>
 
 #include <filelock/driver.h>
@@ -13,36 +16,62 @@
 #include "../lib/hash.h" /* header only: async/ uses nothing hidden of lib/ */
 
 struct queue;
+struct hub;
 
+/* A request; and then, until its hold ends, the grant. */
 struct evfilelock_request {
 	struct evfilelock *ev;
-	struct queue *queue; /* NULL: in ev->prompt */
+	struct hub *hub;     /* of a grant, with a reference; else NULL */
+	struct queue *queue; /* NULL: in ev->prompt; of a grant: the context was freed */
 	struct evfilelock_request *previous, *next;
+	struct evfilelock_request *next_ended; /* in the hub */
 	struct filelock *lock; /* with a reference */
 	evfilelock_cb cb;
 	void *arg;
 	struct alarm deadline;
 	int result;    /* of a prompt one; 0: it nests, and is still to be stepped */
 	uint32_t born; /* a pass that must not complete it */
+	unsigned char mode; /* enum filelock_mode */
 	bool finished; /* its callback has begun */
+	bool calling;  /* and is running */
+	bool granted;  /* in its queue's list of grants */
 };
 
 struct request_list {
 	struct evfilelock_request *first, *last;
 };
 
-/* The requests for one lock, first come first served. Only the first one's handle is stepped, so
-   only it has a descriptor and a watch. */
+/* The requests for one lock, first come first served, and the holds that came of them. Only the
+   first one's handle is stepped, so only it has a descriptor and a watch. */
 struct queue {
 	struct hash_node node;
 	struct evfilelock *ev;
 	struct request_list requests;
+	struct request_list grants;
+	int64_t taken_at;   /* from the system, the hold that is passed on now */
+	unsigned passes;  /* since then */
+	bool passed;      /* the first request has it */
 	struct queue *previous_ready, *next_ready;
 	struct alarm poll;  /* when to step the first one next */
 	int64_t refused_at; /* when the last attempt found the lock held */
 	uint32_t rested;    /* the pass in which it has nothing more to do */
 	bool ready;         /* in ev's list of queues to serve */
 	bool serving;
+	bool asleep; /* its first request waits for a hold of this very queue */
+};
+
+/*
+ * What other threads may touch of a context: they release what it has granted. It lives until
+ * the last grant has ended.
+ */
+struct hub {
+	pthread_mutex_t mutex;
+	struct evfilelock *ev; /* NULL: freed */
+	struct evfilelock_request *ended; /* grants that other threads have ended */
+	atomic_uint references;
+	atomic_uintptr_t thread; /* that runs the loop */
+	atomic_bool pending;     /* `ended` is not empty */
+	bool has_bell;
 };
 
 struct evfilelock {
@@ -50,12 +79,17 @@ struct evfilelock {
 	struct event *timer;    /* the next pass */
 	struct event *precise;  /* the same, for short delays; NULL until first needed */
 	struct event *readable; /* of the watcher; NULL until it has a descriptor */
+	struct event *bell;     /* other threads ring; NULL until first needed */
+	struct hub *hub;
 	struct filelock_watcher *watcher;
 	struct filelock_driver driver;
 	struct alarms alarms;
 	struct hash queues;
 	struct queue *first_ready, *last_ready;
 	struct request_list prompt; /* no longer, or not, waiting for anybody */
+	unsigned sleeping;         /* queues that are asleep */
+	unsigned most_passes;      /* of one hold, and ... */
+	int64_t longest_passing;   /* ... how long, in ns */
 	int64_t armed;             /* what the timer is set to; FILELOCK_NEVER: nothing */
 	int priority;              /* -1: the base's default */
 	int64_t now;       /* of the pass */
@@ -65,6 +99,7 @@ struct evfilelock {
 	uint32_t next_born; /* the pass in which a request made now must not be completed */
 	bool precisely; /* `precise` is added */
 	bool listening; /* `readable` is added */
+	bool hearing;   /* `bell` is added */
 	bool running;   /* inside a pass */
 	bool freeing;   /* evfilelock_free was called */
 };
@@ -74,20 +109,52 @@ struct queue *queue_of(struct evfilelock *ev, struct evfilelock_request *request
 void queue_append(struct queue *queue, struct evfilelock_request *request);
 /* Takes a request out of its queue, which is freed with its last one unless it is being served. */
 void queue_leave(struct evfilelock_request *request);
+/* The queue's first request is granted: it becomes a grant. */
+void queue_grant(struct queue *queue, struct evfilelock_request *request);
+/* Whether one more hand-over leaves other processes their turn. */
+bool queue_may_pass(const struct queue *queue);
+/* Hands the hold of a grant, or of a request that it was passed to, on to the next request. */
+bool queue_pass(struct queue *queue, struct evfilelock_request *from,
+                struct evfilelock_request *to);
+/* The hold of a grant has ended. lock: its handle, or NULL if that may be gone. */
+void queue_settle(struct evfilelock_request *grant, const struct filelock *lock);
+/* Whether the first request has to wait for a hold of the same queue. */
+bool queue_waits_for_itself(const struct queue *queue);
+/* It does; false if the end of that hold could not be heard. */
+bool queue_sleep(struct queue *queue);
+/* In a context that goes: its grants are on their own, and it is freed. */
+void queue_destroy(struct queue *queue);
 void queue_free_if_empty(struct queue *queue);
 void queue_make_ready(struct queue *queue);
 struct queue *queue_take_ready(struct evfilelock *ev);
 void list_append(struct request_list *list, struct evfilelock_request *request);
 void list_remove(struct request_list *list, struct evfilelock_request *request);
 
+/* hub.c */
+int hub_new(struct evfilelock *ev);
+/* The context goes. */
+void hub_leave(struct evfilelock *ev);
+void hub_unref(struct hub *hub);
+/* The calling thread runs the loop. */
+void hub_enter(struct hub *hub);
+/* Asks to be told when the hold of a grant ends. */
+void hub_follow(struct evfilelock_request *grant);
+/* Settles the grants that other threads have ended. */
+void hub_settle(struct evfilelock *ev);
+/* Hears other threads from now on; false if they cannot be heard. */
+bool hub_hear(struct evfilelock *ev);
+
 /* pass.c */
 /* Cancels a request without telling: the next pass does. */
 void request_cancel(struct evfilelock_request *request);
-/* The one place where callbacks are called. The request is in no list. */
+/* The one place where callbacks are called. The request is in no list, or a grant. */
 void request_complete(struct evfilelock_request *request, int result);
 /* Without a callback: in a forked child. */
+void request_drop(struct evfilelock_request *request);
+/* When neither a list nor a callback nor a handle knows it. */
 void request_free(struct evfilelock_request *request);
 void pass_on_timer(evutil_socket_t fd, short events, void *arg);
+struct event *context_event(struct evfilelock *ev, int fd, event_callback_fn callback);
 /* Takes the timer back, also if it has fired in this turn and is to run yet. */
 void pass_disarm(struct evfilelock *ev);
 /* Sets the timer, and listens to the watcher, as what is pending demands. False: no memory. */

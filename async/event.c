@@ -14,6 +14,11 @@
 
 #include "context.h"
 
+/* Enough that a cycle of system calls counts little beside what it serves; not so long that another
+   process would notice: both measured by tests/bench/bench_scale.c. */
+#define MOST_PASSES 256
+#define LONGEST_PASSING 2000000 /* ns */
+
 static bool is_foreign(const struct evfilelock *ev)
 {
 	return filelock_watcher_is_foreign(ev->watcher);
@@ -49,7 +54,11 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
 	ev->base = base;
 	ev->armed = FILELOCK_NEVER;
 	ev->priority = -1;
+	ev->most_passes = MOST_PASSES;
+	ev->longest_passing = LONGEST_PASSING;
 	r = filelock_watcher_new(&ev->watcher);
+	if (r == 0)
+		r = hub_new(ev);
 	ev->driver = (struct filelock_driver){ ev->watcher, on_stirred, on_closing };
 	if (r == 0) {
 		ev->timer = evtimer_new(base, pass_on_timer, ev);
@@ -64,7 +73,8 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
 }
 
 static struct evfilelock_request *request_new(struct evfilelock *ev, struct filelock *lock,
-                                              int64_t deadline, evfilelock_cb cb, void *arg)
+                                              enum filelock_mode mode, evfilelock_cb cb,
+                                              void *arg)
 {
 	struct evfilelock_request *request = calloc(1, sizeof(*request));
 
@@ -76,9 +86,9 @@ static struct evfilelock_request *request_new(struct evfilelock *ev, struct file
 	}
 	request->ev = ev;
 	request->lock = lock;
+	request->mode = (unsigned char)mode;
 	request->cb = cb;
 	request->arg = arg;
-	request->deadline = (struct alarm){ .at = deadline, .is_deadline = true };
 	request->born = ev->next_born;
 	return request;
 }
@@ -148,10 +158,11 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 	if (r < 0)
 		goto failed;
 	deadline = filelock_deadline(now, timeout_ns(timeout));
-	request = request_new(ev, lock, deadline, cb, arg);
+	request = request_new(ev, lock, mode, cb, arg);
 	r = request ? filelock_begin(lock, mode, deadline, &ev->driver, request) : -ENOMEM;
 	if (r < 0)
 		goto failed;
+	request->deadline = (struct alarm){ .at = deadline, .is_deadline = true };
 	r = request_enlist(request, now);
 	if (r < 0) {
 		(void)filelock_give_up(lock, r);
@@ -191,7 +202,7 @@ FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
 FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
 {
 	struct event *events[] = { ev ? ev->timer : NULL, ev ? ev->precise : NULL,
-		                   ev ? ev->readable : NULL };
+		                   ev ? ev->readable : NULL, ev ? ev->bell : NULL };
 
 	if (!ev || ev->running || ev->freeing || is_foreign(ev) || priority < 0 ||
 	    priority >= event_base_get_npriorities(ev->base))
@@ -201,11 +212,24 @@ FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
 	if (ev->listening)
 		(void)event_del(ev->readable);
 	ev->listening = false;
+	if (ev->hearing)
+		(void)event_del(ev->bell);
 	ev->priority = priority;
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])
 			(void)event_priority_set(events[i], priority);
+	if (ev->hearing)
+		(void)event_add(ev->bell, NULL);
 	pass_arm_surely(ev);
+	return 0;
+}
+
+FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most, unsigned most_us)
+{
+	if (!ev || most == 0)
+		return -EINVAL;
+	ev->most_passes = most;
+	ev->longest_passing = (int64_t)most_us * 1000;
 	return 0;
 }
 
@@ -249,7 +273,7 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 			continue;
 		}
 		(void)filelock_give_up(request->lock, FILELOCK_EFORKED);
-		request_free(request);
+		request_drop(request);
 	}
 	if (!ev->running)
 		context_destroy(ev);
@@ -257,12 +281,21 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 
 void context_destroy(struct evfilelock *ev)
 {
+	struct hash_node *node;
+
+	for (size_t i = 0; i < ev->queues.size; i++)
+		while ((node = ev->queues.buckets[i]))
+			queue_destroy(hash_entry(node, struct queue, node));
+	if (ev->hub)
+		hub_leave(ev);
 	if (ev->timer)
 		event_free(ev->timer);
 	if (ev->precise)
 		event_free(ev->precise);
 	if (ev->readable)
 		event_free(ev->readable);
+	if (ev->bell)
+		event_free(ev->bell);
 	filelock_watcher_free(ev->watcher);
 	alarms_free(&ev->alarms);
 	free(ev->queues.buckets);

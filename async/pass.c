@@ -35,24 +35,41 @@ void request_complete(struct evfilelock_request *request, int result)
 	if (ev->left > 0)
 		ev->left--;
 	request->finished = true;
+	request->calling = true;
 	/* from here on the handle is the user's, who may give it to another thread */
 	request->cb(request->lock, result, request->arg);
-	request_free(request);
+	request->calling = false;
+	alarms_unreserve(&ev->alarms);
+	if (!request->granted)
+		request_free(request);
 }
 
 void request_free(struct evfilelock_request *request)
 {
-	alarms_unset(&request->ev->alarms, &request->deadline);
-	alarms_unreserve(&request->ev->alarms);
+	if (request->hub)
+		hub_unref(request->hub);
 	filelock_unref(request->lock);
 	free(request);
 }
 
+void request_drop(struct evfilelock_request *request)
+{
+	alarms_unset(&request->ev->alarms, &request->deadline);
+	alarms_unreserve(&request->ev->alarms);
+	request_free(request);
+}
+
 void request_cancel(struct evfilelock_request *request)
 {
+	struct queue *queue = request->queue;
+
 	request->result = -ECANCELED;
-	if (!request->queue)
+	if (!queue)
 		return;
+	/* a hold that was passed to it goes on to the next, or back to the system */
+	if (filelock_is_held(request->lock) &&
+	    !(request->next && queue_pass(queue, request, request->next)))
+		(void)filelock_release_all(request->lock);
 	/* the handle's acquisition stays pending until it is told: nobody else may begin one */
 	queue_leave(request);
 	alarms_unset(&request->ev->alarms, &request->deadline);
@@ -66,6 +83,7 @@ static bool may_go_on(struct evfilelock *ev)
 		return false;
 	if (filelock_watcher_is_foreign(ev->watcher)) /* a callback forked */
 		return false;
+	hub_settle(ev);
 	ev->now = filelock_now();
 	return ev->now < ev->pass_ends;
 }
@@ -103,6 +121,12 @@ static bool serve_first(struct queue *queue)
 		queue_make_ready(queue);
 		return false;
 	}
+	if (queue_waits_for_itself(queue)) {
+		if (request->deadline.at <= ev->now)
+			queue->refused_at = ev->now;
+		else if (queue_sleep(queue))
+			return false;
+	}
 	if (request->deadline.at <= queue->refused_at) {
 		r = filelock_give_up(request->lock, -ETIMEDOUT);
 	} else {
@@ -114,7 +138,10 @@ static bool serve_first(struct queue *queue)
 		alarms_set(&ev->alarms, &queue->poll, until, ev->now);
 		return until <= ev->now;
 	}
-	queue_leave(request);
+	if (r == 0)
+		queue_grant(queue, request);
+	else
+		queue_leave(request);
 	request_complete(request, r);
 	return true;
 }
@@ -151,7 +178,8 @@ static bool take_alarm(struct evfilelock *ev)
 	request = hash_entry(alarm, struct evfilelock_request, deadline);
 	if (!request->queue || request->queue->requests.first->born == ev->pass)
 		return false;
-	if (alarm->at <= request->queue->refused_at) {
+	if (alarm->at <= request->queue->refused_at ||
+	    queue_waits_for_itself(request->queue)) {
 		queue_leave(request);
 		request_complete(request, filelock_give_up(request->lock, -ETIMEDOUT));
 		return true;
@@ -178,6 +206,7 @@ void pass_disarm(struct evfilelock *ev)
 
 static void run(struct evfilelock *ev, unsigned completions)
 {
+	hub_enter(ev->hub);
 	ev->running = true;
 	ev->left = completions;
 	ev->pass_ends = filelock_now() + LONGEST_PASS;
@@ -239,7 +268,7 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 	run(ev, 1);
 }
 
-static struct event *new_event(struct evfilelock *ev, int fd, event_callback_fn callback)
+struct event *context_event(struct evfilelock *ev, int fd, event_callback_fn callback)
 {
 	struct event *event = event_new(ev->base, fd, EV_READ | EV_PERSIST, callback, ev);
 
@@ -268,8 +297,16 @@ static void listen_if_watched(struct evfilelock *ev)
 		return;
 	}
 	if (!ev->readable)
-		ev->readable = new_event(ev, fd, on_readable);
+		ev->readable = context_event(ev, fd, on_readable);
 	ev->listening = ev->readable && event_add(ev->readable, NULL) == 0;
+}
+
+static void hear_if_asleep(struct evfilelock *ev)
+{
+	if (!ev->hearing || ev->sleeping > 0)
+		return;
+	(void)event_del(ev->bell);
+	ev->hearing = false;
 }
 
 static int64_t next_pass(const struct evfilelock *ev, bool *ret_precise)
@@ -294,7 +331,7 @@ static bool arm_precisely(struct evfilelock *ev, int64_t at)
 	if (fd < 0)
 		return false;
 	if (!ev->precise)
-		ev->precise = new_event(ev, fd, pass_on_timer);
+		ev->precise = context_event(ev, fd, pass_on_timer);
 	if (!ev->precise || event_add(ev->precise, NULL) < 0)
 		return false;
 	ev->precisely = true;
@@ -319,6 +356,7 @@ bool pass_arm(struct evfilelock *ev)
 	if (filelock_watcher_is_foreign(ev->watcher))
 		return false;
 	listen_if_watched(ev);
+	hear_if_asleep(ev);
 	if (at == ev->armed)
 		return true;
 	pass_disarm(ev);

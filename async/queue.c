@@ -1,5 +1,9 @@
 /*
- * queue.c - requests for one lock in one context, and the queues that have something to do.
+ * queue.c - requests for one lock in one context, the holds that came of them, and the queues that
+ * have something to do.
+ *
+ * While the queue's own grants keep its first request out, that one makes no attempt: it sleeps until
+ * the last of them ends, here or on another thread (hub.c), and has neither descriptor nor watch.
  */
 #include <stdlib.h>
 
@@ -36,10 +40,13 @@ static struct queue *queue_find(const struct evfilelock *ev, const struct filelo
 
 	for (; node; node = hash_next(node)) {
 		struct queue *queue = hash_entry(node, struct queue, node);
+		const struct evfilelock_request *any = queue->requests.first;
 
 		/* one that is being served may be empty, and is then on its way out */
-		if (queue->requests.first &&
-		    filelock_compare(queue->requests.first->lock, lock) == 0)
+		if (!any)
+			any = queue->grants.first;
+
+		if (any && filelock_compare(any->lock, lock) == 0)
 			return queue;
 	}
 	return NULL;
@@ -100,10 +107,17 @@ static void unready(struct queue *queue)
 		ev->last_ready = queue->previous_ready;
 }
 
+static void wake(struct queue *queue)
+{
+	queue->ev->sleeping -= queue->asleep;
+	queue->asleep = false;
+}
+
 void queue_make_ready(struct queue *queue)
 {
 	struct evfilelock *ev = queue->ev;
 
+	wake(queue);
 	if (queue->ready)
 		return;
 	queue->ready = true;
@@ -132,6 +146,7 @@ void queue_leave(struct evfilelock_request *request)
 	struct queue *queue = request->queue;
 
 	if (queue->requests.first == request) {
+		queue->passed = request->next && filelock_is_held(request->next->lock);
 		/* the next one steps from the start */
 		alarms_unset(&queue->ev->alarms, &queue->poll);
 		if (!queue->serving)
@@ -149,8 +164,103 @@ void queue_free_if_empty(struct queue *queue)
 	if (queue->requests.first || queue->serving)
 		return;
 	unready(queue);
+	wake(queue);
 	alarms_unset(&ev->alarms, &queue->poll);
+	if (queue->grants.first)
+		return;
 	alarms_unreserve(&ev->alarms);
 	hash_remove(&ev->queues, &queue->node);
 	free(queue);
+}
+
+void queue_grant(struct queue *queue, struct evfilelock_request *request)
+{
+	bool passed = queue->passed;
+
+	if (!passed) {
+		queue->taken_at = queue->ev->now;
+		queue->passes = 0;
+	}
+	queue->passed = false;
+	list_remove(&queue->requests, request);
+	alarms_unset(&queue->ev->alarms, &queue->poll);
+	list_append(&queue->grants, request);
+	request->granted = true;
+	hub_follow(request);
+}
+
+bool queue_may_pass(const struct queue *queue)
+{
+	const struct evfilelock *ev = queue->ev;
+
+	return queue->passes + 1 < ev->most_passes &&
+	       filelock_now() - queue->taken_at < ev->longest_passing;
+}
+
+bool queue_pass(struct queue *queue, struct evfilelock_request *from,
+                struct evfilelock_request *to)
+{
+	if (!filelock_pass(from->lock, to->lock))
+		return false;
+	queue->passed = true;
+	queue->passes++;
+	return true;
+}
+
+void queue_settle(struct evfilelock_request *grant, const struct filelock *lock)
+{
+	struct queue *queue = grant->queue;
+	struct evfilelock *ev = grant->ev;
+	const struct evfilelock_request *first;
+
+	grant->granted = false;
+	if (queue) {
+		list_remove(&queue->grants, grant);
+		grant->queue = NULL;
+		first = queue->requests.first;
+		if (first && lock)
+			filelock_follow(first->lock, lock);
+		if (queue->asleep && !queue_waits_for_itself(queue)) {
+			queue_make_ready(queue);
+			if (!ev->running && !ev->freeing)
+				pass_arm_surely(ev);
+		}
+		queue_free_if_empty(queue);
+	}
+	if (!grant->calling)
+		request_free(grant);
+}
+
+bool queue_waits_for_itself(const struct queue *queue)
+{
+	const struct evfilelock_request *first = queue->requests.first;
+	const struct evfilelock_request *grant = queue->grants.first;
+
+	/* one whose handle holds it has been passed the hold */
+	return first && grant && !filelock_is_held(first->lock) &&
+	       (first->mode == FILELOCK_EXCLUSIVE || grant->mode == FILELOCK_EXCLUSIVE);
+}
+
+bool queue_sleep(struct queue *queue)
+{
+	if (queue->asleep)
+		return true;
+	if (!hub_hear(queue->ev))
+		return false;
+	alarms_unset(&queue->ev->alarms, &queue->poll);
+	queue->asleep = true;
+	queue->ev->sleeping++;
+	return true;
+}
+
+void queue_destroy(struct queue *queue)
+{
+	struct evfilelock_request *grant;
+
+	while ((grant = queue->grants.first)) {
+		list_remove(&queue->grants, grant);
+		grant->queue = NULL;
+	}
+	queue->serving = false;
+	queue_free_if_empty(queue);
 }

@@ -25,7 +25,8 @@
  * releasing a lock that it had to wait for is polite: before each attempt it waits 200 µs,
  * halved for each wake that it has lost, so that who has lost most goes first. A handle that
  * never had to wait cannot know whether it keeps others out; it lets them go first
- * once every 25 ms of asking again at once, and if it must then wait, it has found out.
+ * once every 25 ms of asking again at once, and if it must then wait, it has found out. Handles
+ * that follow each other in one queue count as one (filelock_follow).
  */
 #include <errno.h>
 
@@ -113,6 +114,9 @@ FILELOCK_API int filelock_give_up(struct filelock *lock, int error)
 {
 	if (!lock->acquisition.pending)
 		return error;
+	if (lock->acquisition.passed && filelock_release_all(lock) < 0)
+		log_write(FILELOCK_LOG_ERROR, "%s stays held: %s", lock->path,
+		          filelock_last_error(lock));
 	(void)handle_fail(lock, error, "gave up waiting for");
 	if (lock->depth == 0)
 		return fail(lock, error);
@@ -127,11 +131,15 @@ static int hold(struct filelock *lock)
 
 	a->pending = false;
 	a->driver = NULL;
-	if (lock->depth++ > 0)
+	if (a->passed || lock->depth > 0) {
+		lock->depth += !a->passed;
+		a->passed = false;
 		return FILELOCK_STEP_HELD;
+	}
+	lock->depth = 1;
 	lock->kind->unwatch(lock);
 	lock->mode = (enum filelock_mode)a->mode;
-	lock->contended = a->contended;
+	lock->manners.contended = a->contended;
 	registry_add_held(lock, lock->kind->identity(lock));
 	return FILELOCK_STEP_HELD;
 }
@@ -269,13 +277,15 @@ static void take_stir(struct acquisition *a, int64_t now)
 /* Whether to let others go first: see "Fairness". */
 static bool should_be_polite(struct filelock *lock, int64_t now)
 {
-	if (lock->released_at == 0 || now - lock->released_at >= AGAIN_AT_ONCE) {
-		lock->yielded_at = now;
+	struct manners *m = &lock->manners;
+
+	if (m->released_at == 0 || now - m->released_at >= AGAIN_AT_ONCE) {
+		m->yielded_at = now;
 		return false;
 	}
-	if (!lock->contended && now - lock->yielded_at < YIELD_EVERY)
+	if (!m->contended && now - m->yielded_at < YIELD_EVERY)
 		return false;
-	lock->yielded_at = now;
+	m->yielded_at = now;
 	return true;
 }
 
@@ -288,6 +298,44 @@ static void start(struct filelock *lock, int64_t now)
 		return;
 	a->polite = true;
 	a->next = later(now, POLITE_DELAY);
+}
+
+FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor)
+{
+	if (!lock->acquisition.started)
+		lock->manners = predecessor->manners;
+}
+
+/* Whether what one of the two holds is as good as what the other would have taken. */
+static bool are_alike(const struct filelock *a, const struct filelock *b)
+{
+	const struct filelock_options *p = &a->options;
+	const struct filelock_options *q = &b->options;
+
+	return a->kind == b->kind && a->borrowed == b->borrowed &&
+	       filelock_compare(a, b) == 0 && !p->lifetime_ms && !q->lifetime_ms &&
+	       p->file_mode == q->file_mode && p->unlink_on_release == q->unlink_on_release &&
+	       p->two_line_marker == q->two_line_marker && p->no_fallback == q->no_fallback &&
+	       p->keep_on_exit == q->keep_on_exit;
+}
+
+FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to)
+{
+	struct acquisition *a = &to->acquisition;
+
+	if (from->depth != 1 || !a->pending || to->depth > 0 || from->mode != a->mode ||
+	    !are_alike(from, to))
+		return false;
+	to->kind->abandon(to);
+	from->kind->pass(from, to);
+	registry_pass_held(from, to);
+	to->depth = 1;
+	to->mode = from->mode;
+	to->manners = from->manners;
+	a->passed = true;
+	from->depth = 0;
+	from->acquisition.passed = false;
+	return true;
 }
 
 FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_until)

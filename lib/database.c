@@ -369,6 +369,20 @@ void database_rest(struct database **slot)
 	destroy(surplus);
 }
 
+void database_exchange(struct database **a, struct database **b)
+{
+	struct database *db = *a;
+
+	enter_table();
+	*a = *b;
+	*b = db;
+	if (*a && (*a)->owner)
+		(*a)->owner = a;
+	if (db && db->owner)
+		db->owner = b;
+	leave_table();
+}
+
 void database_close(struct database **slot)
 {
 	struct database *db = wake(slot);

@@ -45,6 +45,8 @@ int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh)
 /* Lays the unlocked connection to rest: it may be closed, and *slot be emptied, at any time
    until the next database_get or database_close. */
 void database_rest(struct database **slot);
+/* Each becomes the other's. */
+void database_exchange(struct database **a, struct database **b);
 /* Closes it, with whatever lock it has. NULL is fine. */
 void database_close(struct database **slot);
 

@@ -252,6 +252,15 @@ FILELOCK_API void filelock_unref(struct filelock *lock)
 		destroy(lock, true);
 }
 
+static void end_hold(struct filelock *lock)
+{
+	const struct filelock_heir *heir = lock->heir;
+
+	lock->heir = NULL;
+	if (heir)
+		heir->ended(lock, lock->heir_arg);
+}
+
 static void close_last(struct filelock *lock)
 {
 	const struct acquisition *a = &lock->acquisition;
@@ -266,6 +275,7 @@ static void close_last(struct filelock *lock)
 		if (a->pending && a->driver && a->driver->closing)
 			a->driver->closing(lock, a->arg);
 	}
+	end_hold(lock); /* as it is */
 	filelock_unref(lock);
 }
 
@@ -285,18 +295,29 @@ static int check_held(struct filelock *lock, const char *what)
 	return lock->depth == 0 ? handle_fail(lock, -EPERM, what) : 0;
 }
 
+FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock_heir *heir,
+                                    void *arg)
+{
+	lock->heir = heir;
+	lock->heir_arg = arg;
+}
+
 FILELOCK_API int filelock_release_all(struct filelock *lock)
 {
 	int r = check_held(lock, "cannot release");
 
 	if (r < 0)
 		return r;
-	r = lock->kind->release(lock);
-	if (r < 0)
-		return r;
-	registry_remove_held(lock);
-	lock->depth = 0;
-	lock->released_at = filelock_now();
+	if (!lock->heir || !lock->heir->take(lock, lock->heir_arg)) {
+		r = lock->kind->release(lock);
+		if (r < 0)
+			return r;
+		registry_remove_held(lock);
+		lock->depth = 0;
+		lock->acquisition.passed = false;
+	}
+	lock->manners.released_at = filelock_now();
+	end_hold(lock);
 	return 0;
 }
 

@@ -37,6 +37,7 @@ struct acquisition {
 	unsigned char lost;  /* wakes that found it held */
 	unsigned char mode;  /* enum filelock_mode */
 	bool pending;   /* between filelock_begin and held, failed or given up */
+	bool passed;    /* the hold has been passed to it, and the next step says so */
 	bool started;   /* the first step was made */
 	bool blocking;  /* the thread sleeps meanwhile, so it can wait for itself */
 	bool contended; /* an attempt found it held */
@@ -55,6 +56,13 @@ struct held {
 	bool listed;
 };
 
+/* What politeness goes by: acquire.c, "Fairness". */
+struct manners {
+	int64_t released_at; /* when the lock was last released; 0: never */
+	int64_t yielded_at;  /* when others were last let go first */
+	bool contended;      /* the hold, or the last one, had to be waited for */
+};
+
 struct filelock {
 	const struct kind *kind;
 	const struct kind *asked; /* the kind that it was opened as */
@@ -67,9 +75,9 @@ struct filelock {
 	enum filelock_mode mode;
 	struct filelock_options options;
 	struct acquisition acquisition;
-	int64_t released_at;     /* when it was last released; 0: never */
-	int64_t yielded_at;      /* when it last let others go first */
-	bool contended;          /* the hold, or the last one, had to be waited for */
+	struct manners manners;
+	const struct filelock_heir *heir; /* NULL: none */
+	void *heir_arg;
 	struct held held;
 	struct failure failure;
 	struct filelock *previous, *next; /* registry: all handles */

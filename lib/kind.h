@@ -50,6 +50,8 @@ struct kind {
 	int (*fd)(const struct filelock *lock);
 	/* Which file the last try met, to find another handle of this thread on it. */
 	struct identity (*identity)(const struct filelock *lock);
+	/* Moves the hold to another handle of the same lock, which keeps nothing: filelock_pass. */
+	void (*pass)(struct filelock *from, struct filelock *to);
 	/* Takes the lock from whoever holds it, by force; NULL: impossible. */
 	int (*break_lock)(struct filelock *lock);
 	/* In a forked child: closes the descriptors, without unlocking, and forgets them. */

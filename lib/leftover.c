@@ -57,16 +57,21 @@ static void install(void)
 		log_write(FILELOCK_LOG_WARNING, "markers will not be removed at exit");
 }
 
-void leftover_add(struct leftover *leftover, const char *path, struct identity identity)
+static void put_on(struct leftover *leftover, const char *path, struct identity identity)
 {
-	(void)pthread_once(&once, install);
 	*leftover = (struct leftover){ .path = path, .identity = identity };
-	enter();
-	list.pid = getpid();
 	leftover->next = list.first;
 	if (leftover->next)
 		leftover->next->previous = leftover;
 	list.first = leftover;
+}
+
+void leftover_add(struct leftover *leftover, const char *path, struct identity identity)
+{
+	(void)pthread_once(&once, install);
+	enter();
+	list.pid = getpid();
+	put_on(leftover, path, identity);
 	leave();
 }
 
@@ -81,6 +86,16 @@ static void take_off(struct leftover *leftover)
 		list.first = leftover->next;
 	if (leftover->next)
 		leftover->next->previous = leftover->previous;
+}
+
+void leftover_move(struct leftover *from, struct leftover *to, const char *path)
+{
+	enter();
+	if (from->path) {
+		take_off(from);
+		put_on(to, path, from->identity);
+	}
+	leave();
 }
 
 void leftover_begin_removal(struct leftover *leftover)

@@ -16,6 +16,9 @@ struct leftover {
 /* Lists a marker that is held. It must stay open as long as it is listed. */
 void leftover_add(struct leftover *leftover, const char *path, struct identity identity);
 
+/* Another handle holds it now. */
+void leftover_move(struct leftover *from, struct leftover *to, const char *path);
+
 /* Around its removal by its owner: what was not listed may be removed so, too. */
 void leftover_begin_removal(struct leftover *leftover);
 void leftover_end_removal(void);

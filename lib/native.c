@@ -361,6 +361,22 @@ static int native_release(struct filelock *lock)
 	return 0;
 }
 
+static void native_pass(struct filelock *from, struct filelock *to)
+{
+	struct native *f = native_state(from);
+	struct native *t = native_state(to);
+
+	registry_hold_forks();
+	t->fd = f->fd;
+	if (!is_borrowed(from))
+		f->fd = -1;
+	registry_let_forks();
+	t->regular = f->regular;
+	t->probed = f->probed;
+	t->forks = f->forks;
+	t->identity = f->identity;
+}
+
 static int native_verify(const struct filelock *lock)
 {
 	int names = check_path(lock);
@@ -422,6 +438,7 @@ const struct kind kind_native = {
 	.unwatch = native_unwatch,
 	.abandon = native_abandon,
 	.release = native_release,
+	.pass = native_pass,
 	.verify = native_verify,
 	.holder = native_holder,
 	.fd = native_fd,

@@ -294,6 +294,18 @@ static int readwrite_release(struct filelock *lock)
 	return 0;
 }
 
+static void readwrite_pass(struct filelock *from, struct filelock *to)
+{
+	struct readwrite *f = state_of(from);
+	struct readwrite *t = state_of(to);
+
+	database_exchange(&f->database, &t->database);
+	f->lent = false;
+	t->lent = true;
+	t->refusals = 0;
+	t->identity = f->identity;
+}
+
 static int readwrite_verify(const struct filelock *lock)
 {
 	struct database *db = state_of(lock)->database;
@@ -376,6 +388,7 @@ const struct kind kind_readwrite = {
 	.unwatch = readwrite_unwatch,
 	.abandon = readwrite_abandon,
 	.release = readwrite_release,
+	.pass = readwrite_pass,
 	.verify = readwrite_verify,
 	.holder = readwrite_holder,
 	.fd = readwrite_fd,

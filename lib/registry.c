@@ -287,6 +287,20 @@ void registry_remove_held(struct filelock *lock)
 	leave();
 }
 
+void registry_pass_held(struct filelock *from, struct filelock *to)
+{
+	to->held.kind = to->kind;
+	to->held.identity = from->held.identity;
+	to->held.thread = thread_number();
+	enter();
+	if (from->held.listed)
+		hash_remove(&registry.held, &from->held.node);
+	from->held.listed = false;
+	hash_insert(&registry.held, &to->held.node, identity_hash(to->held.identity));
+	to->held.listed = true;
+	leave();
+}
+
 bool registry_holds_here(const struct filelock *lock)
 {
 	return lock->held.thread == thread_number();

@@ -615,6 +615,19 @@ static int soft_release(struct filelock *lock)
 	return 0;
 }
 
+static void soft_pass(struct filelock *from, struct filelock *to)
+{
+	struct soft *f = soft_state(from);
+	struct soft *t = soft_state(to);
+
+	t->identity = f->identity;
+	registry_hold_forks();
+	t->fd = f->fd;
+	f->fd = -1;
+	registry_let_forks();
+	leftover_move(&f->leftover, &t->leftover, to->path);
+}
+
 /* Reads the record at the path. */
 static int read_marker(const struct filelock *lock, struct marker *ret)
 {
@@ -700,6 +713,7 @@ const struct kind kind_soft = {
 	.unwatch = soft_unwatch,
 	.abandon = soft_abandon,
 	.release = soft_release,
+	.pass = soft_pass,
 	.verify = soft_verify,
 	.holder = soft_holder,
 	.fd = soft_fd,

@@ -28,6 +28,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -49,6 +50,7 @@ struct filelock_watcher {
 	struct registry_fd fd;    /* of inotify */
 	struct registry_fd epoll; /* -1: no process was watched yet */
 	struct registry_fd timer;
+	struct registry_fd bell;
 	struct hash watches;
 	struct watch *idle;
 	struct hash subscriptions;
@@ -82,6 +84,7 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	watcher->fd.fd = -1;
 	watcher->epoll.fd = -1;
 	watcher->timer.fd = -1;
+	watcher->bell.fd = -1;
 	watcher->generation = registry_generation();
 	*ret_watcher = watcher;
 	return 0;
@@ -94,6 +97,7 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 	registry_close_fd(&watcher->epoll);
 	registry_close_fd(&watcher->fd);
 	registry_close_fd(&watcher->timer);
+	registry_close_fd(&watcher->bell);
 	for (size_t i = 0; i < watcher->watches.size; i++) {
 		struct hash_node *node = watcher->watches.buckets[i];
 
@@ -142,6 +146,36 @@ FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, in
 	if (sys.timerfd_settime(watcher->timer.fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
 		return -errno;
 	return watcher->timer.fd;
+}
+
+FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher)
+{
+	int fd;
+
+	if (watcher->bell.fd >= 0)
+		return watcher->bell.fd;
+	fd = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	registry_add_fd(&watcher->bell, fd, true);
+	return fd;
+}
+
+FILELOCK_API void filelock_watcher_ring(struct filelock_watcher *watcher)
+{
+	const uint64_t one = 1;
+
+	/* EAGAIN: it has rung 2^64 - 2 times, and is to be heard yet */
+	while (sys.write(watcher->bell.fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+FILELOCK_API void filelock_watcher_hush(struct filelock_watcher *watcher)
+{
+	uint64_t rings;
+
+	while (sys.read(watcher->bell.fd, &rings, sizeof(rings)) < 0 && errno == EINTR)
+		;
 }
 
 /* watch NULL: inotify's descriptor. */

@@ -83,6 +83,31 @@ FILELOCK_API int filelock_give_up(struct filelock *lock, int error);
 /* Makes the next step attempt at once. */
 FILELOCK_API void filelock_hasten(struct filelock *lock);
 
+/*
+ * Moves a hold, of one level, to another handle of the same lock whose acquisition is under way:
+ * its next step says held; giving it up, or closing the handle, releases it. No system call is
+ * made, so nobody else learns that the owner changed. False, and nothing was done: the two do not
+ * want the same (mode, or an option of the file or of its release), or there is no such hold.
+ */
+FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to);
+
+/* Of an acquisition that was begun and not yet stepped: it follows, in one queue, the release of
+   another handle. What that one knows of others who wait, this one goes by. */
+FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor);
+
+/* Who is told that a hold ends. Called on the thread that releases. */
+struct filelock_heir {
+	/* The last level is about to be given back: true if filelock_pass has moved it away. */
+	bool (*take)(struct filelock *lock, void *arg);
+	/* It is over; or the handle goes as it is: in a forked child, or since it cannot be
+	   unlocked. */
+	void (*ended)(struct filelock *lock, void *arg);
+};
+
+/* For the hold that the handle has; heir is borrowed until it has ended. NULL: nobody. */
+FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock_heir *heir,
+                                    void *arg);
+
 /* Keeps a handle alive beyond filelock_close; unref frees a closed one. From any thread. */
 FILELOCK_API void filelock_ref(struct filelock *lock);
 FILELOCK_API void filelock_unref(struct filelock *lock);
@@ -112,6 +137,15 @@ FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher
  * back the one before, and what was readable. Or a negative error (-EMFILE, -ENOMEM, …).
  */
 FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at);
+
+/*
+ * A descriptor that becomes readable when another thread rings, until it is hushed. Made at the
+ * first call, kept by the watcher; or a negative error. Ringing is for any thread, once there is one
+ * and as long as the watcher lives.
+ */
+FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher);
+FILELOCK_API void filelock_watcher_ring(struct filelock_watcher *watcher);
+FILELOCK_API void filelock_watcher_hush(struct filelock_watcher *watcher);
 
 /* Gives back to the system what no acquisition watches any more. That takes longer than the lock
    itself, so call it when the users have been told. */

@@ -86,6 +86,18 @@ FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request);
    granted stay held by their handles. */
 FILELOCK_API void evfilelock_free(struct evfilelock *ev);
 
+/*
+ * Hand-over inside the process. When a lock that this context granted is released on the loop's
+ * thread while the next request in its queue waits for the same mode of it, that one gets the hold as
+ * it is: no system call, and no other process in between. So that others get their turn as well, one
+ * hold taken from the system serves at most `most` requests in a row, and is passed on only within
+ * `most_us` microseconds of being taken. Default: 256 and 2000; most 1: every request takes the lock
+ * from the system. Locks with the option lifetime_ms, and requests whose handles differ in an option
+ * of the file or of its release, are never passed on. 0, or -EINVAL: most is 0.
+ */
+FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
+                                         unsigned most_us);
+
 /* Priority of the context's events, as event_priority_set(3). 0, or -EINVAL: no such priority
    on this base, or called from inside a callback of this context. */
 FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority);
