@@ -1,0 +1,459 @@
+/* A hold that goes on to the next request of its queue, and the end of one on any thread. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "loop.h"
+
+#define EXCLUSIVE FILELOCK_EXCLUSIVE
+#define MANY 100
+
+static void release_own(struct asked *asked)
+{
+	ck_assert_int_eq(filelock_release(asked->lock), 0);
+}
+
+/* Passes a hold on however long it has lasted. */
+static struct loop patient_loop(void)
+{
+	struct loop loop = loop_new();
+
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 1000, 60000000), 0);
+	return loop;
+}
+
+/* A queue of requests on "a"; the first of `count` is granted when it returns, and kept. */
+static void start_queue(struct loop *loop, struct asked *asked, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		asked[i].lock = open_patient("a");
+		loop_ask(loop, &asked[i], EXCLUSIVE, -1);
+	}
+	loop_until(loop, &loop_answers, 1);
+	ck_assert_uint_eq(asked[0].calls, 1);
+}
+
+static void close_queue(struct asked *asked, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		ck_assert_uint_eq(asked[i].calls, 1);
+		filelock_close(asked[i].lock);
+	}
+	ck_assert(is_free("a"));
+}
+
+/* How often the lock is taken from the system while MANY requests in a row have it. */
+static unsigned holds_taken(unsigned most, unsigned most_us)
+{
+	struct asked asked[MANY] = { 0 };
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	unsigned taken;
+
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, most, most_us), 0);
+	for (unsigned i = 0; i < MANY; i++) {
+		asked[i] = (struct asked){ .lock = open_patient("a"), .then = release_own };
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	}
+	loop_for(&loop, 5);
+	filelock_close(holder);
+	fault_watch();
+	loop_drain(&loop);
+	/* each time, it is then looked whether the path still names the file */
+	taken = fault_calls(FAULT_flock) / 2;
+	for (unsigned i = 0; i < MANY; i++) {
+		ck_assert_int_eq(asked[i].result, 0);
+		ck_assert_uint_eq(asked[i].place, i + 1);
+	}
+	close_queue(asked, MANY);
+	loop_free(&loop);
+	return taken;
+}
+
+START_TEST(test_hold_is_passed_on_without_a_system_call)
+{
+	if (test_is_not_native())
+		return;
+	ck_assert_uint_le(holds_taken(MANY, 50000000), 2);
+}
+END_TEST
+
+START_TEST(test_hold_serves_at_most_the_number_that_was_set)
+{
+	unsigned taken;
+
+	if (test_is_not_native())
+		return;
+	taken = holds_taken(10, 50000000);
+	ck_assert_uint_ge(taken, 10);
+	ck_assert_uint_le(taken, 12);
+}
+END_TEST
+
+START_TEST(test_most_one_takes_the_lock_for_each_request)
+{
+	if (test_is_not_native())
+		return;
+	ck_assert_uint_ge(holds_taken(1, 50000000), MANY);
+}
+END_TEST
+
+START_TEST(test_hold_that_has_lasted_is_not_passed_on)
+{
+	if (test_is_not_native())
+		return;
+	ck_assert_uint_ge(holds_taken(MANY, 0), MANY);
+}
+END_TEST
+
+START_TEST(test_waiting_behind_its_own_context_makes_no_attempt)
+{
+	struct asked asked[MANY] = { 0 };
+	struct loop loop = loop_new();
+	unsigned descriptors;
+
+	start_queue(&loop, asked, MANY);
+	loop_for(&loop, 5);
+	fault_watch();
+	descriptors = test_descriptors();
+	loop_for(&loop, 150); /* three polls */
+	ck_assert_uint_eq(fault_calls(FAULT_open), 0);
+	ck_assert_uint_eq(fault_calls(FAULT_flock), 0);
+	ck_assert_uint_eq(test_descriptors(), descriptors);
+	for (unsigned i = 0; i < MANY; i++) {
+		loop_until(&loop, &asked[i].calls, 1);
+		ck_assert_uint_eq(asked[i].place, i + 1);
+		release_own(&asked[i]);
+	}
+	close_queue(asked, MANY);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_deadline_ends_a_wait_behind_its_own_context)
+{
+	struct asked asked[3] = { 0 };
+	struct loop loop = loop_new();
+
+	start_queue(&loop, asked, 1);
+	for (unsigned i = 1; i < 3; i++) {
+		asked[i].lock = open_patient("a");
+		loop_ask(&loop, &asked[i], EXCLUSIVE, i == 1 ? 60000 : 20);
+	}
+	loop_until(&loop, &asked[2].calls, 1);
+	ck_assert_int_eq(asked[2].result, -ETIMEDOUT);
+	ck_assert_uint_eq(asked[1].calls, 0);
+	ck_assert_int_eq(filelock_release(asked[0].lock), 0);
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, 0);
+	close_queue(asked, 3);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_one_attempt_behind_its_own_context_times_out)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = loop_new();
+
+	start_queue(&loop, asked, 1);
+	asked[1].lock = open_patient("a");
+	loop_ask(&loop, &asked[1], EXCLUSIVE, 0);
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, -ETIMEDOUT);
+	close_queue(asked, 2);
+	loop_free(&loop);
+}
+END_TEST
+
+/* What becomes of a request between being passed the hold and being told. */
+START_TEST(test_request_that_is_cancelled_with_the_hold_passes_it_on)
+{
+	struct asked asked[3] = { 0 };
+	struct loop loop = patient_loop();
+
+	start_queue(&loop, asked, 3);
+	loop_for(&loop, 5);
+	release_own(&asked[0]);
+	ck_assert(filelock_is_held(asked[1].lock));
+	evfilelock_cancel(asked[1].request);
+	loop_until(&loop, &loop_answers, 3);
+	ck_assert_int_eq(asked[1].result, -ECANCELED);
+	ck_assert(!filelock_is_held(asked[1].lock));
+	ck_assert_int_eq(asked[2].result, 0);
+	close_queue(asked, 3);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_last_request_that_is_cancelled_with_the_hold_frees_the_lock)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = patient_loop();
+
+	start_queue(&loop, asked, 2);
+	loop_for(&loop, 5);
+	release_own(&asked[0]);
+	evfilelock_cancel(asked[1].request);
+	ck_assert(is_free("a"));
+	loop_until(&loop, &loop_answers, 2);
+	ck_assert_int_eq(asked[1].result, -ECANCELED);
+	close_queue(asked, 2);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_handle_that_is_closed_with_the_hold_frees_the_lock)
+{
+	struct asked asked[3] = { 0 };
+	struct loop loop = patient_loop();
+
+	start_queue(&loop, asked, 3);
+	loop_for(&loop, 5);
+	release_own(&asked[0]);
+	filelock_close(asked[1].lock);
+	loop_until(&loop, &loop_answers, 3);
+	asked[1].lock = NULL;
+	ck_assert_int_eq(asked[1].result, -ECANCELED);
+	ck_assert_int_eq(asked[2].result, 0);
+	close_queue(asked, 3);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_context_that_is_freed_with_a_passed_hold_frees_the_lock)
+{
+	struct asked asked[3] = { 0 };
+	struct loop loop = patient_loop();
+
+	start_queue(&loop, asked, 3);
+	loop_for(&loop, 5);
+	release_own(&asked[0]);
+	loop_free(&loop);
+	for (unsigned i = 1; i < 3; i++)
+		ck_assert_int_eq(asked[i].result, -ECANCELED);
+	ck_assert(is_free("a"));
+	close_queue(asked, 3);
+}
+END_TEST
+
+START_TEST(test_grant_outlives_its_context)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = loop_new();
+
+	start_queue(&loop, asked, 2);
+	loop_free(&loop);
+	ck_assert(filelock_is_held(asked[0].lock));
+	ck_assert(!is_free("a"));
+	release_own(&asked[0]);
+	close_queue(asked, 2);
+}
+END_TEST
+
+START_TEST(test_nested_hold_is_passed_on_with_its_last_level)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = patient_loop();
+
+	start_queue(&loop, asked, 2);
+	loop_for(&loop, 5);
+	ck_assert_int_eq(filelock_acquire(asked[0].lock, EXCLUSIVE, 0), 0);
+	release_own(&asked[0]);
+	loop_for(&loop, 5);
+	ck_assert_uint_eq(asked[1].calls, 0);
+	release_own(&asked[0]);
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, 0);
+	close_queue(asked, 2);
+	loop_free(&loop);
+}
+END_TEST
+
+static void *release_there(void *arg)
+{
+	struct asked *asked = arg;
+
+	ck_assert_int_eq(filelock_release(asked->lock), 0);
+	filelock_close(asked->lock);
+	return NULL;
+}
+
+START_TEST(test_release_on_another_thread_wakes_the_next)
+{
+	struct asked asked[MANY] = { 0 };
+	struct loop loop = loop_new();
+	pthread_t thread;
+
+	start_queue(&loop, asked, MANY);
+	for (unsigned i = 0; i < MANY; i++) {
+		loop_until(&loop, &asked[i].calls, 1);
+		ck_assert_int_eq(asked[i].result, 0);
+		ck_assert_int_eq(pthread_create(&thread, NULL, release_there, &asked[i]), 0);
+		if (i % 2) /* now and then while the loop goes on */
+			ck_assert_int_eq(pthread_join(thread, NULL), 0);
+		else
+			ck_assert_int_eq(pthread_detach(thread), 0);
+	}
+	await(is_free("a"));
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_release_on_another_thread_after_the_context_leaves_nothing)
+{
+	struct asked asked[1] = { 0 };
+	struct loop loop = loop_new();
+	pthread_t thread;
+
+	start_queue(&loop, asked, 1);
+	loop_free(&loop);
+	ck_assert_int_eq(pthread_create(&thread, NULL, release_there, &asked[0]), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_assert(is_free("a"));
+}
+END_TEST
+
+START_TEST(test_without_a_bell_the_next_waits_at_the_file)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = loop_new();
+	pthread_t thread;
+
+	fault_set(FAULT_eventfd, 1, FAULT_FOR_GOOD, EMFILE);
+	start_queue(&loop, asked, 2);
+	loop_for(&loop, 5);
+	ck_assert_int_eq(pthread_create(&thread, NULL, release_there, &asked[0]), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	asked[0].lock = NULL;
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, 0);
+	close_queue(asked, 2);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_hold_that_cannot_be_released_stays_with_its_handle)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = loop_new();
+
+	if (test_is_not_native())
+		return;
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 1, 0), 0);
+	start_queue(&loop, asked, 2);
+	loop_for(&loop, 5);
+	fault_set(FAULT_flock, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(filelock_release(asked[0].lock), -EIO);
+	loop_for(&loop, 5);
+	ck_assert_uint_eq(asked[1].calls, 0);
+	release_own(&asked[0]);
+	loop_until(&loop, &asked[1].calls, 1);
+	close_queue(asked, 2);
+	loop_free(&loop);
+}
+END_TEST
+
+static int use_and_close(void *arg)
+{
+	struct asked *asked = arg;
+
+	if (filelock_release(asked[0].lock) != FILELOCK_EFORKED)
+		return 1;
+	filelock_close(asked[0].lock);
+	filelock_close(asked[1].lock);
+	return 0;
+}
+
+START_TEST(test_child_leaves_the_grants_of_its_parent_alone)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = loop_new();
+
+	start_queue(&loop, asked, 2);
+	loop_for(&loop, 5);
+	ck_assert_int_eq(test_in_child(use_and_close, asked), 0);
+	ck_assert(!is_free("a"));
+	release_own(&asked[0]);
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, 0);
+	close_queue(asked, 2);
+	loop_free(&loop);
+}
+END_TEST
+
+/* How many holds there had been when the peer had the lock. */
+static int have_it_once(void *arg)
+{
+	const _Atomic unsigned *holds = arg;
+	struct filelock *lock = peer_lock();
+	unsigned seen;
+
+	peer_notify();
+	if (filelock_acquire(lock, EXCLUSIVE, FILELOCK_WAIT_FOREVER) < 0)
+		return -1;
+	seen = *holds;
+	return filelock_release(lock) < 0 ? -1 : (int)seen;
+}
+
+START_TEST(test_other_process_gets_in_between)
+{
+	struct asked asked[MANY] = { 0 };
+	_Atomic unsigned *holds = test_shared(sizeof(*holds));
+	struct loop loop = loop_new();
+	struct peer peer;
+
+	peer_start(&peer);
+	ck_assert_int_eq(peer_open(&peer, test_path("a"), NULL), 0);
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 2, 1000), 0);
+	start_queue(&loop, asked, MANY);
+	peer_order(&peer, have_it_once, holds);
+	peer_await_notice(&peer);
+	/* each holds for a while, so that the peer is there before the last */
+	for (unsigned i = 0; i < MANY; i++) {
+		loop_until(&loop, &asked[i].calls, 1);
+		++*holds;
+		test_nap();
+		release_own(&asked[i]);
+	}
+	ck_assert_int_lt(peer_answer(&peer), MANY);
+	close_queue(asked, MANY);
+	loop_free(&loop);
+	peer_stop(&peer);
+}
+END_TEST
+
+START_TEST(test_handover_of_no_request_is_refused)
+{
+	struct loop loop = loop_new();
+
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 0, 1), -EINVAL);
+	ck_assert_int_eq(evfilelock_set_handover(NULL, 1, 1), -EINVAL);
+	loop_free(&loop);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "handover", test_hold_is_passed_on_without_a_system_call,
+	        test_hold_serves_at_most_the_number_that_was_set,
+	        test_most_one_takes_the_lock_for_each_request,
+	        test_hold_that_has_lasted_is_not_passed_on,
+	        test_waiting_behind_its_own_context_makes_no_attempt,
+	        test_deadline_ends_a_wait_behind_its_own_context,
+	        test_one_attempt_behind_its_own_context_times_out,
+	        test_request_that_is_cancelled_with_the_hold_passes_it_on,
+	        test_last_request_that_is_cancelled_with_the_hold_frees_the_lock,
+	        test_handle_that_is_closed_with_the_hold_frees_the_lock,
+	        test_context_that_is_freed_with_a_passed_hold_frees_the_lock,
+	        test_grant_outlives_its_context,
+	        test_nested_hold_is_passed_on_with_its_last_level,
+	        test_release_on_another_thread_wakes_the_next,
+	        test_release_on_another_thread_after_the_context_leaves_nothing,
+	        test_without_a_bell_the_next_waits_at_the_file,
+	        test_hold_that_cannot_be_released_stays_with_its_handle,
+	        test_child_leaves_the_grants_of_its_parent_alone,
+	        test_other_process_gets_in_between,
+	        test_handover_of_no_request_is_refused));
+}
