@@ -11,7 +11,7 @@
  * no locking at all, to see what it is for).
  *
  * Each request is an owner of its own, so it opens a handle, and waits for the lock in the loop:
- * exclusive to add, shared to read. It reads the file and goes back to the loop for one turn, as
+ * exclusive to add, shared to read if the kind of lock can be. It reads the file and goes back to the loop for one turn, as
  * any handler must that asks somebody else before it can answer; to add one it then writes. All
  * that time the file belongs to it, or to it and other readers, or, with -u, to everybody.
  *
@@ -56,6 +56,7 @@ struct job {
 	struct server *server;
 	struct evhttp_request *http;
 	struct filelock *lock; /* NULL: unlocked */
+	bool adds;
 	enum filelock_mode mode;
 	uint64_t value;
 	int64_t asked, held;
@@ -132,7 +133,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	struct job *job = arg;
 
 	(void)fd, (void)what;
-	if (job->mode == FILELOCK_SHARED) {
+	if (!job->adds) {
 		job_finish(job, 0);
 		return;
 	}
@@ -197,7 +198,9 @@ static void on_request(struct evhttp_request *http, void *arg)
 	}
 	*job = (struct job){ .server = server,
 		             .http = http,
-		             .mode = post ? FILELOCK_EXCLUSIVE : FILELOCK_SHARED };
+		             .adds = post,
+		             .mode = post ? FILELOCK_EXCLUSIVE
+		                          : kind_reader_mode(server->kind) };
 	LIST_INSERT_HEAD(&server->jobs, job, entry);
 	r = job_start(job);
 	if (r < 0)

@@ -4,6 +4,7 @@
 #ifndef KINDS_H
 #define KINDS_H
 
+#include <stdbool.h>
 #include <string.h>
 
 #include <filelock/filelock.h>
@@ -12,10 +13,11 @@ static const struct {
 	const char *name;
 	enum filelock_kind kind;
 	const char *suffix; /* of the lock file beside a file */
+	bool shared;        /* can be held so */
 } kinds[] = {
-	{ "native", FILELOCK_NATIVE, ".lock" },
-	{ "soft", FILELOCK_SOFT, ".lock" },
-	{ "readwrite", FILELOCK_READWRITE, ".db" },
+	{ "native", FILELOCK_NATIVE, ".lock", true },
+	{ "soft", FILELOCK_SOFT, ".lock", false },
+	{ "readwrite", FILELOCK_READWRITE, ".db", true },
 };
 
 /* The kind of that name, or -1. */
@@ -34,6 +36,15 @@ static inline const char *kind_suffix(enum filelock_kind kind)
 		if (kinds[i].kind == kind)
 			return kinds[i].suffix;
 	return "";
+}
+
+/* How readers hold it: together, where that is possible. */
+static inline enum filelock_mode kind_reader_mode(enum filelock_kind kind)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (kinds[i].kind == kind && kinds[i].shared)
+			return FILELOCK_SHARED;
+	return FILELOCK_EXCLUSIVE;
 }
 
 #endif

@@ -128,6 +128,13 @@ test_counter_servers_lose_no_increment() {
 	grep -q '2000 of 2000' progress
 }
 
+test_counter_servers_with_markers_lose_no_increment() {
+	reads=(-r 1)
+	counters -k soft
+	[[ $result == "made 2000 failed 0 counter 2000 "* ]] || fail "$result"
+	[ ! -e counter.txt.lock ]
+}
+
 test_counter_servers_let_readers_in_together_and_writers_alone() {
 	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
 	reads=(-r 3)

@@ -274,6 +274,32 @@ test_no_holder_has_its_own_status() {
 	[ ! -e l ]
 }
 
+test_soft_marker_says_who_holds_and_goes_with_the_command() {
+	hold "$lockrun" -k soft l
+	[ "$(head -n 1 l)" = "$holder" ]
+	"$lockrun" -k soft --holder l | grep -q "^pid $holder on "
+	status_is 1 "$lockrun" -n -k soft l touch ran
+	let_go
+	[ ! -e l ] && [ ! -e ran ]
+	status_is 3 "$lockrun" -k soft --holder -E 3 l
+}
+
+test_soft_marker_of_a_killed_holder_is_taken_over_and_its_end_wakes() {
+	hold "$lockrun" -o -k soft l
+	"$lockrun" -k soft l touch ran &
+	local waiter=$!
+	await waits_in_loop $waiter
+	kill -9 "$holder"
+	ended_with 0 $waiter
+	[ -e ran ] && [ ! -e l ]
+}
+
+test_soft_lock_cannot_be_shared() {
+	status_is 66 "$lockrun" -s -k soft l touch ran 2>message
+	grep -q "cannot share" message
+	[ ! -e l ] && [ ! -e ran ]
+}
+
 test_readwrite_readers_run_together_and_writers_alone() {
 	local status=0
 	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
