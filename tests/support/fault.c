@@ -15,12 +15,27 @@ struct fault {
 
 static struct fault faults[FAULT_COUNT];
 static struct sys_table real;
+static fault_witness *witness;
+static bool paused;
+
+/* What a call is about. */
+struct target {
+	const char *path; /* NULL: none */
+	int fd;           /* -1: none */
+};
+#define PATH(path) ((struct target){ (path), -1 })
+#define FD(fd) ((struct target){ NULL, (fd) })
+#define NOTHING ((struct target){ NULL, -1 })
 
 /* Counts a call; true: it is to fail, and errno is set. */
-static bool strikes(enum fault_call call)
+static bool strikes(enum fault_call call, struct target target)
 {
 	struct fault *fault = &faults[call];
-	unsigned count = atomic_fetch_add(&fault->calls, 1) + 1;
+	unsigned count;
+
+	if (paused)
+		return false;
+	count = atomic_fetch_add(&fault->calls, 1) + 1;
 
 	if (fault->nth == 0 || count < fault->nth ||
 	    (count > fault->nth && fault->span == FAULT_ONCE))
@@ -30,73 +45,92 @@ static bool strikes(enum fault_call call)
 		fault->action(fault->arg);
 		return false;
 	}
+	if (witness)
+		witness(call, target.fd, target.path);
 	errno = fault->error;
 	return true;
 }
 
-#define WRAP(type, name, failure, parameters, arguments) \
-	static type wrapped_##name parameters            \
-	{                                                \
-		if (strikes(FAULT_##name))               \
-			return failure;                  \
-		return real.name arguments;              \
+#define WRAP(type, name, failure, target, parameters, arguments) \
+	static type wrapped_##name parameters                    \
+	{                                                        \
+		if (strikes(FAULT_##name, target))               \
+			return failure;                          \
+		return real.name arguments;                      \
 	}
 
-WRAP(int, open, -1, (const char *path, int flags, mode_t mode), (path, flags, mode))
-WRAP(ssize_t, read, -1, (int fd, void *buffer, size_t size), (fd, buffer, size))
-WRAP(ssize_t, write, -1, (int fd, const void *buffer, size_t size), (fd, buffer, size))
-WRAP(int, flock, -1, (int fd, int operation), (fd, operation))
-WRAP(int, fstat, -1, (int fd, struct stat *ret), (fd, ret))
-WRAP(int, lstat, -1, (const char *path, struct stat *ret), (path, ret))
-WRAP(int, statfs, -1, (const char *path, struct statfs *ret), (path, ret))
-WRAP(ssize_t, pread, -1, (int fd, void *buffer, size_t size, off_t at), (fd, buffer, size, at))
-WRAP(ssize_t, pwrite, -1, (int fd, const void *buffer, size_t size, off_t at),
-     (fd, buffer, size, at))
-WRAP(int, ftruncate, -1, (int fd, off_t size), (fd, size))
-WRAP(int, futimens, -1, (int fd, const struct timespec times[2]), (fd, times))
-WRAP(int, linkat, -1, (int from_fd, const char *from, int to_fd, const char *to, int flags),
+WRAP(int, open, -1, PATH(path),
+     (const char *path, int flags, mode_t mode), (path, flags, mode))
+WRAP(ssize_t, read, -1, FD(fd), (int fd, void *buffer, size_t size), (fd, buffer, size))
+WRAP(ssize_t, write, -1, FD(fd),
+     (int fd, const void *buffer, size_t size), (fd, buffer, size))
+WRAP(int, flock, -1, FD(fd), (int fd, int operation), (fd, operation))
+WRAP(int, fstat, -1, FD(fd), (int fd, struct stat *ret), (fd, ret))
+WRAP(int, lstat, -1, PATH(path), (const char *path, struct stat *ret), (path, ret))
+WRAP(int, statfs, -1, PATH(path), (const char *path, struct statfs *ret), (path, ret))
+WRAP(ssize_t, pread, -1, FD(fd),
+     (int fd, void *buffer, size_t size, off_t at), (fd, buffer, size, at))
+WRAP(int, ftruncate, -1, FD(fd), (int fd, off_t size), (fd, size))
+WRAP(int, futimens, -1, FD(fd), (int fd, const struct timespec times[2]), (fd, times))
+WRAP(int, linkat, -1, PATH(to),
+     (int from_fd, const char *from, int to_fd, const char *to, int flags),
      (from_fd, from, to_fd, to, flags))
-WRAP(int, fcntl_setsig, -1, (int fd, int signal), (fd, signal))
-WRAP(int, fcntl_setlease, -1, (int fd, int type), (fd, type))
-WRAP(ssize_t, getrandom, -1, (void *buffer, size_t size, unsigned flags), (buffer, size, flags))
-WRAP(int, unlink, -1, (const char *path), (path))
-WRAP(int, mkdir, -1, (const char *path, mode_t mode), (path, mode))
-WRAP(int, mknod, -1, (const char *path, mode_t mode, dev_t device), (path, mode, device))
-WRAP(int, utimensat, -1,
+WRAP(int, fcntl_setsig, -1, FD(fd), (int fd, int signal), (fd, signal))
+WRAP(int, fcntl_setlease, -1, FD(fd), (int fd, int type), (fd, type))
+WRAP(ssize_t, getrandom, -1, NOTHING,
+     (void *buffer, size_t size, unsigned flags), (buffer, size, flags))
+WRAP(int, unlink, -1, PATH(path), (const char *path), (path))
+WRAP(int, mkdir, -1, PATH(path), (const char *path, mode_t mode), (path, mode))
+WRAP(int, mknod, -1, PATH(path),
+     (const char *path, mode_t mode, dev_t device), (path, mode, device))
+WRAP(int, utimensat, -1, PATH(path),
      (int directory, const char *path, const struct timespec times[2], int flags),
      (directory, path, times, flags))
-WRAP(ssize_t, readlink, -1, (const char *path, char *buffer, size_t size), (path, buffer, size))
-WRAP(char *, realpath, NULL, (const char *path, char *resolved), (path, resolved))
-WRAP(char *, getcwd, NULL, (char *buffer, size_t size), (buffer, size))
-WRAP(int, kill, -1, (pid_t pid, int signal), (pid, signal))
-WRAP(int, pidfd_open, -1, (pid_t pid, unsigned flags), (pid, flags))
-WRAP(int, gethostname, -1, (char *name, size_t size), (name, size))
-WRAP(int, dup3, -1, (int from, int to, int flags), (from, to, flags))
-WRAP(int, inotify_init1, -1, (int flags), (flags))
-WRAP(int, inotify_add_watch, -1, (int fd, const char *path, uint32_t mask), (fd, path, mask))
-WRAP(int, inotify_rm_watch, -1, (int fd, int wd), (fd, wd))
-WRAP(int, epoll_create1, -1, (int flags), (flags))
-WRAP(int, epoll_ctl, -1, (int epoll, int operation, int fd, struct epoll_event *event),
+WRAP(ssize_t, readlink, -1, PATH(path),
+     (const char *path, char *buffer, size_t size), (path, buffer, size))
+WRAP(char *, realpath, NULL, PATH(path),
+     (const char *path, char *resolved), (path, resolved))
+WRAP(char *, getcwd, NULL, NOTHING, (char *buffer, size_t size), (buffer, size))
+WRAP(int, kill, -1, NOTHING, (pid_t pid, int signal), (pid, signal))
+WRAP(int, pidfd_open, -1, NOTHING, (pid_t pid, unsigned flags), (pid, flags))
+WRAP(int, gethostname, -1, NOTHING, (char *name, size_t size), (name, size))
+WRAP(int, dup3, -1, FD(to), (int from, int to, int flags), (from, to, flags))
+WRAP(int, inotify_init1, -1, NOTHING, (int flags), (flags))
+WRAP(int, inotify_add_watch, -1, PATH(path),
+     (int fd, const char *path, uint32_t mask), (fd, path, mask))
+WRAP(int, inotify_rm_watch, -1, FD(fd), (int fd, int wd), (fd, wd))
+WRAP(int, epoll_create1, -1, NOTHING, (int flags), (flags))
+WRAP(int, epoll_ctl, -1, FD(fd), (int epoll, int operation, int fd, struct epoll_event *event),
      (epoll, operation, fd, event))
-WRAP(int, epoll_wait, -1,
+WRAP(int, epoll_wait, -1, FD(epoll),
      (int epoll, struct epoll_event *ret_events, int size, int timeout_ms),
      (epoll, ret_events, size, timeout_ms))
-WRAP(int, eventfd, -1, (unsigned initial, int flags), (initial, flags))
-WRAP(int, timerfd_create, -1, (int clock, int flags), (clock, flags))
-WRAP(int, timerfd_settime, -1,
+WRAP(int, eventfd, -1, NOTHING, (unsigned initial, int flags), (initial, flags))
+WRAP(int, timerfd_create, -1, NOTHING, (int clock, int flags), (clock, flags))
+WRAP(int, timerfd_settime, -1, FD(fd),
      (int fd, int flags, const struct itimerspec *at, struct itimerspec *ret_old),
      (fd, flags, at, ret_old))
-WRAP(int, ppoll, -1,
+WRAP(int, ppoll, -1, NOTHING,
      (struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask),
      (fds, n, timeout, mask))
-WRAP(int, nanosleep, -1, (const struct timespec *time, struct timespec *ret_rest),
-     (time, ret_rest))
-WRAP(void *, calloc, NULL, (size_t n, size_t size), (n, size))
+WRAP(int, nanosleep, -1, NOTHING,
+     (const struct timespec *time, struct timespec *ret_rest), (time, ret_rest))
+WRAP(void *, calloc, NULL, NOTHING, (size_t n, size_t size), (n, size))
+
+/* Half of it, or nothing, is no error either: write(2). */
+static ssize_t wrapped_pwrite(int fd, const void *buffer, size_t size, off_t at)
+{
+	if (!strikes(FAULT_pwrite, FD(fd)))
+		return real.pwrite(fd, buffer, size, at);
+	if (errno == FAULT_SHORT)
+		return real.pwrite(fd, buffer, (size + 1) / 2, at);
+	return errno == FAULT_ZERO ? 0 : -1;
+}
 
 /* A close(2) that fails has closed the descriptor all the same. */
 static int wrapped_close(int fd)
 {
-	bool struck = strikes(FAULT_close);
+	bool struck = strikes(FAULT_close, FD(fd));
 	int error = errno;
 	int r = real.close(fd);
 
@@ -166,8 +200,19 @@ unsigned fault_hits(enum fault_call call)
 	return faults[call].hits;
 }
 
+void fault_set_witness(fault_witness *function)
+{
+	witness = function;
+}
+
+void fault_pause(bool pause)
+{
+	paused = pause;
+}
+
 void fault_clear(void)
 {
+	paused = false;
 	for (int call = 0; call < FAULT_COUNT; call++)
 		faults[call] = (struct fault){ 0 };
 }

@@ -187,6 +187,15 @@ unsigned fault_calls(enum fault_call call);
 unsigned fault_hits(enum fault_call call); /* how many failed, or met their action */
 void fault_clear(void);                    /* no fault is set; counts are zero */
 const char *fault_name(enum fault_call call);
+/* Instead of an errno, for pwrite: it writes half, or nothing, and does not fail. */
+#define FAULT_SHORT (-1)
+#define FAULT_ZERO (-2)
+/* Told of each call that is made to fail, and what that was about: a descriptor (else -1) or a
+   path (else NULL). */
+typedef void fault_witness(enum fault_call call, int fd, const char *path);
+void fault_set_witness(fault_witness *function);
+/* Calls meanwhile are neither counted nor made to fail. fault_clear ends it. */
+void fault_pause(bool pause);
 
 /* From now on the library's clock stands at `now` and moves only by hand. */
 void clock_fake(int64_t now);
