@@ -224,8 +224,13 @@ static int probe(struct filelock *lock)
 	int error = 0;
 	int r;
 
-	if (n->probed || is_borrowed(lock) || sys_lstat(lock->path, &st) != -ENOENT)
+	if (n->probed || is_borrowed(lock))
 		return 0;
+	r = sys_lstat(lock->path, &st);
+	if (r == 0)
+		return 0;
+	if (r != -ENOENT)
+		return handle_fail(lock, r, "cannot look for the lock file");
 	r = publish_probe_flock(lock->path, &error);
 	if (r == -ENOENT) { /* the open to come judges a parent that is missing still */
 		r = path_make_parents(lock->path);
@@ -236,9 +241,14 @@ static int probe(struct filelock *lock)
 	}
 	if (r < 0)
 		return handle_fail(lock, r, "cannot make a file beside");
-	n->probed = !is_flock_missing(error);
 	n->missing = error;
-	return n->probed ? 0 : NO_FLOCK;
+	if (is_flock_missing(error))
+		return NO_FLOCK;
+	/* what nobody else can have, nobody refuses */
+	if (error < 0)
+		return handle_fail(lock, error, "cannot flock");
+	n->probed = true;
+	return 0;
 }
 
 static int try_flock(struct filelock *lock, enum filelock_mode mode)
