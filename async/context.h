@@ -90,6 +90,7 @@ struct evfilelock {
 	unsigned sleeping;         /* queues that are asleep */
 	unsigned most_passes;      /* of one hold, and ... */
 	int64_t longest_passing;   /* ... how long, in ns */
+	struct evfilelock_many *sets;
 	int64_t armed;             /* what the timer is set to; FILELOCK_NEVER: nothing */
 	int priority;              /* -1: the base's default */
 	int64_t now;       /* of the pass */
@@ -162,7 +163,14 @@ bool pass_arm(struct evfilelock *ev);
 /* The same where there is nobody to tell. */
 void pass_arm_surely(struct evfilelock *ev);
 
+/* many.c */
+/* What is left of the sets: in a forked child. */
+void many_free_all(struct evfilelock *ev);
+
 /* event.c */
+bool timeout_is_valid(const struct timeval *timeout);
+/* In nanoseconds, below zero for ever; what cannot be told from it is. */
+int64_t timeout_ns(const struct timeval *timeout);
 void context_destroy(struct evfilelock *ev);
 
 #endif

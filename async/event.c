@@ -123,21 +123,25 @@ static void request_unlist(struct evfilelock_request *request)
 	alarms_unset(&ev->alarms, &request->deadline);
 }
 
+bool timeout_is_valid(const struct timeval *timeout)
+{
+	return !timeout || (timeout->tv_sec >= 0 && timeout->tv_usec >= 0 &&
+	                    timeout->tv_usec <= 999999);
+}
+
 static int check_request(const struct evfilelock *ev, const struct filelock *lock,
                          const struct timeval *timeout, evfilelock_cb cb)
 {
 	if (!ev || !lock || !cb)
 		return EINVAL;
-	if (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0 ||
-	                timeout->tv_usec > 999999))
+	if (!timeout_is_valid(timeout))
 		return EINVAL;
 	if (is_foreign(ev) || filelock_is_foreign(lock))
 		return ECHILD;
 	return ev->freeing ? ECANCELED : 0;
 }
 
-/* In nanoseconds, below zero for ever; what cannot be told from it is. */
-static int64_t timeout_ns(const struct timeval *timeout)
+int64_t timeout_ns(const struct timeval *timeout)
 {
 	if (!timeout || timeout->tv_sec >= INT64_MAX / 1000000000)
 		return -1;
@@ -296,6 +300,7 @@ void context_destroy(struct evfilelock *ev)
 		event_free(ev->readable);
 	if (ev->bell)
 		event_free(ev->bell);
+	many_free_all(ev);
 	filelock_watcher_free(ev->watcher);
 	alarms_free(&ev->alarms);
 	free(ev->queues.buckets);

@@ -78,6 +78,8 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 		return handle_fail(lock, -EINVAL, "cannot acquire");
 	if (a->pending)
 		return handle_fail(lock, -EALREADY, "cannot acquire");
+	if (lock->closed)
+		return handle_fail(lock, -ECANCELED, "cannot acquire");
 	if (lock->depth > 0 && lock->mode != mode)
 		return handle_fail(lock, -EDEADLK, "cannot acquire in another mode");
 	if (lock->depth > 0 && mode == FILELOCK_EXCLUSIVE && lock->kind->nests_in_thread &&

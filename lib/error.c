@@ -154,24 +154,40 @@ bool log_wants(enum filelock_log_level level)
 	return (int)level <= atomic_load_explicit(&logger.up_to, memory_order_relaxed);
 }
 
-void log_write(enum filelock_log_level level, const char *format, ...)
+static void log_arguments(enum filelock_log_level level, const char *format,
+                          va_list arguments)
 {
 	char message[512];
 	filelock_log_cb cb;
-	va_list arguments;
 	void *arg;
 
 	if (!log_wants(level))
 		return;
-	va_start(arguments, format);
 	(void)vsnprintf(message, sizeof(message), format, arguments);
-	va_end(arguments);
 	pthread_mutex_lock(&logger.mutex);
 	cb = logger.cb;
 	arg = logger.arg;
 	pthread_mutex_unlock(&logger.mutex);
 	if (cb)
 		cb(level, message, arg);
+}
+
+void log_write(enum filelock_log_level level, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	log_arguments(level, format, arguments);
+	va_end(arguments);
+}
+
+FILELOCK_API void filelock_log(enum filelock_log_level level, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	log_arguments(level, format, arguments);
+	va_end(arguments);
 }
 
 void log_before_fork(void)

@@ -266,6 +266,7 @@ static void close_last(struct filelock *lock)
 	const struct acquisition *a = &lock->acquisition;
 	int r = 0;
 
+	lock->closed = true;
 	if (!filelock_is_foreign(lock)) {
 		if (lock->depth > 0)
 			r = filelock_release_all(lock);

@@ -71,6 +71,7 @@ struct filelock {
 	unsigned generation; /* the registry's, when opened: another one is a parent's */
 	unsigned opens;      /* singleton: filelock_open calls not yet closed */
 	atomic_uint references; /* opens as one, and drivers' */
+	bool closed;         /* by its last open; a driver still has a reference */
 	unsigned depth;      /* 0: not held */
 	enum filelock_mode mode;
 	struct filelock_options options;

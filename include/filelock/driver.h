@@ -63,7 +63,7 @@ FILELOCK_API int64_t filelock_deadline(int64_t now, int64_t timeout_ns);
  * Begins an acquisition; makes no attempt yet. A deadline that is not after the first step's
  * time allows one attempt. driver is borrowed until the acquisition is over; NULL: only
  * poll. A handle that holds the lock in this mode nests: its first step says held.
- * Errors: -EALREADY, -EDEADLK, -EINVAL, FILELOCK_EFORKED.
+ * Errors: -EALREADY, -ECANCELED (closed), -EDEADLK, -EINVAL, FILELOCK_EFORKED.
  */
 FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
                                 int64_t deadline, const struct filelock_driver *driver,
@@ -118,6 +118,13 @@ FILELOCK_API size_t filelock_hash(const struct filelock *lock);
 
 /* True in a forked child, for what was made before the fork. */
 FILELOCK_API bool filelock_is_foreign(const struct filelock *lock);
+
+/* Writes to the library's log: filelock_set_log. */
+FILELOCK_API void filelock_log(enum filelock_log_level level, const char *format, ...)
+#if defined(__GNUC__)
+        __attribute__((format(printf, 2, 3)))
+#endif
+        ;
 
 /* A watcher holds no descriptor until the first watch. filelock_watcher_free(NULL) is fine; no
    acquisition may be using it. */

@@ -27,6 +27,9 @@
  *  9. The base is the caller's: never owned, never freed. A context that waits for nothing adds
  *     nothing that keeps event_base_dispatch from returning.
  *
+ * Sets. evfilelock_acquire_many takes several locks, all or none. The nine rules hold for a set as
+ * for a request.
+ *
  * Threads. A context, its requests, and closing a handle whose request is pending belong to the
  * thread that runs the loop. A lock granted by a callback may be released from any thread.
  *
@@ -81,6 +84,47 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 
 /* Ends a pending request: its callback comes with -ECANCELED, from the loop. NULL is fine. */
 FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request);
+
+/* A set of locks that is asked for. */
+struct evfilelock_many;
+
+/*
+ * set     our copy, in the order in which it was given; valid until the callback returns.
+ * result  0: all are held; else the error, and none is (unless unlocking failed, which is logged:
+ *         filelock_is_held tells).
+ * failed  at which lock it ended: the one that could not be had, that was waited for when the set
+ *         was cancelled, or whose handle was closed. NULL if result is 0.
+ */
+typedef void (*evfilelock_many_cb)(struct filelock *const *set, size_t n, int result,
+                                   struct filelock *failed, void *arg);
+
+/*
+ * Asks for all locks of a set, or none: they are taken one after the other, in the order of their
+ * kinds and paths, whatever their order in the set. Those who take several locks at once by this
+ * call alone never wait for each other in a circle, in one process or many, as long as they
+ * open them by the same paths (a path through a symbolic link, or a descriptor, has no place in
+ * the order that others share) and no set has one file under two names. What was taken is held
+ * while the rest is waited for, and given back, last first, if that fails.
+ *
+ * set      copied; the handles as `lock` of evfilelock_acquire, but: none may hold its lock. A
+ *          handle that is closed meanwhile cancels the set; one whose lock had been taken already,
+ *          at the latest when the last lock is.
+ * n        at least 1. A set costs one request at a time, a loop's pass for each lock, and 16 bytes
+ *          a lock.
+ * timeout  for all together; as of evfilelock_acquire. At its end one attempt is made at each
+ *          lock that is still missing, until one is found held.
+ *
+ * Returns the set, valid until its callback begins, or NULL: errno as of evfilelock_acquire; EDEADLK
+ * if two handles name the same lock, or one holds its lock. What goes wrong with a lock when its
+ * turn comes is told by the callback: -EALREADY, -ENOMEM and all else.
+ */
+FILELOCK_API struct evfilelock_many *
+evfilelock_acquire_many(struct evfilelock *ev, struct filelock *const *set, size_t n,
+                        enum filelock_mode mode, const struct timeval *timeout,
+                        evfilelock_many_cb cb, void *arg);
+
+/* As evfilelock_cancel. */
+FILELOCK_API void evfilelock_cancel_many(struct evfilelock_many *many);
 
 /* Frees the context, after completing what is pending (rule 3); NULL is fine. Locks that were
    granted stay held by their handles. */
