@@ -88,6 +88,15 @@ static void take_off(struct leftover *leftover)
 		leftover->next->previous = leftover->previous;
 }
 
+void leftover_remove(struct leftover *leftover)
+{
+	if (!leftover->path)
+		return;
+	enter();
+	take_off(leftover);
+	leave();
+}
+
 void leftover_move(struct leftover *from, struct leftover *to, const char *path)
 {
 	enter();

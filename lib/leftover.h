@@ -19,6 +19,8 @@ void leftover_add(struct leftover *leftover, const char *path, struct identity i
 /* Another handle holds it now. */
 void leftover_move(struct leftover *from, struct leftover *to, const char *path);
 
+/* Takes it off the list, if it is on it; idempotent. */
+void leftover_remove(struct leftover *leftover);
 /* Around its removal by its owner: what was not listed may be removed so, too. */
 void leftover_begin_removal(struct leftover *leftover);
 void leftover_end_removal(void);

@@ -8,84 +8,22 @@
  *              └─> a marker: judge it ─ alive ──────────────> busy
  *                                     └ dead ─> take it over ─> held
  *
- * Judging asks, in this order: the flock, whether the marker is open for writing, the record
- * (life.c). The judge opens it read-only, since closing what was open for writing raises the
- * event that others wait for, and keeps it open while it waits: its number cannot become
- * another file's. It asks for a shared flock and gives it back when it has judged: judges do not
- * refuse each other, and no judge holds what a taker needs for longer than a few calls. A taker
- * that is refused all the same says "raced", not "busy".
- *
- * Taking over: a flock on that very inode, now open for writing; the bytes that were judged are
- * still there; the path names it; one pwrite(2) of our record, padded with newlines to the old
- * length; the path still names it. Nothing is renamed or removed, so whoever judges late finds a
- * flock that it cannot get. Where flock(2) does not work, nobody takes over.
+ * Judging and taking over are in takeover.c.
  *
  * Release: unlink, then unlock, then close; only the file that is ours.
  */
+#include "soft.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 
-#include "handle.h"
-#include "leftover.h"
 #include "life.h"
 #include "path.h"
-#include "publish.h"
 #include "registry.h"
 #include "sys.h"
-#include "watch.h"
-
-#define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
-#define MILLISECOND INT64_C(1000000)
-#define MALFORMED_AGE (2000 * MILLISECOND)
-
-/* What the steps of an attempt say, besides 0 (go on; in the end: held) and errors. */
-enum {
-	ALIVE = 1,    /* or not to be proved dead: busy */
-	RACED,        /* the file changed under us */
-	NOTHING_THERE,
-	SOMETHING_THERE
-};
-
-/* A marker that is no record, and since when it has been the same. */
-struct sighting {
-	struct identity identity;
-	off_t size;
-	struct timespec modified, changed;
-	int64_t since;
-};
-
-struct soft {
-	int fd;     /* of the hold; -1: none */
-	int marker; /* somebody's marker, open for reading; -1: none */
-	bool warned;
-	bool by_record; /* it was the record that told that its owner lives */
-	pid_t hinted;   /* the process of a record that on_holder was tried for; 0: none */
-	struct identity identity; /* of the hold, or of the marker met last */
-	struct draft draft;
-	struct sighting sighting;
-	struct leftover leftover;
-	struct subscription in_directory, on_marker, on_holder;
-};
-
-/* The content of a marker: one byte more than a record has tells that it is longer. */
-struct content {
-	ssize_t size;
-	char bytes[MARKER_SIZE + 1];
-};
-
-static struct soft *soft_state(const struct filelock *lock)
-{
-	return kind_state(lock);
-}
-
-static struct identity identity_of(const struct stat *st)
-{
-	return (struct identity){ st->st_dev, st->st_ino };
-}
 
 static int soft_open(struct filelock *lock)
 {
@@ -95,35 +33,12 @@ static int soft_open(struct filelock *lock)
 	return 0;
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd < 0)
-		return;
-	registry_hold_forks();
-	(void)sys_close(*fd);
-	*fd = -1;
-	registry_let_forks();
-}
-
-static void unwatch_marker(struct soft *s)
-{
-	watch_unsubscribe(&s->on_marker);
-	watch_unsubscribe(&s->on_holder);
-	s->hinted = 0;
-}
-
-static void drop_marker(struct soft *s)
-{
-	unwatch_marker(s);
-	close_fd(&s->marker);
-}
-
 static void soft_unwatch(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 
 	watch_unsubscribe(&s->in_directory);
-	unwatch_marker(s);
+	takeover_unwatch(s);
 }
 
 static void soft_abandon(struct filelock *lock)
@@ -131,22 +46,22 @@ static void soft_abandon(struct filelock *lock)
 	struct soft *s = soft_state(lock);
 
 	soft_unwatch(lock);
-	close_fd(&s->marker);
+	takeover_close(&s->marker);
 	draft_drop(&s->draft);
-	close_fd(&s->fd);
+	/* a handle that goes while it holds, since it could not be unlocked */
+	leftover_remove(&s->leftover);
+	takeover_close(&s->fd);
 }
 
-static int hold(struct filelock *lock, struct identity identity)
+static void hold(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 
-	s->identity = identity;
 	if (!lock->options.keep_on_exit)
-		leftover_add(&s->leftover, lock->path, identity);
+		leftover_add(&s->leftover, lock->path, s->identity);
 	/* its subscription stays until the user has been told */
-	close_fd(&s->marker);
+	takeover_close(&s->marker);
 	draft_drop(&s->draft);
-	return 0;
 }
 
 /* 0: held; SOMETHING_THERE, RACED or an error. */
@@ -164,314 +79,8 @@ static int publish_marker(struct filelock *lock)
 	/* in both places for a moment: a fork beside us must find it */
 	s->fd = s->draft.fd;
 	s->draft.fd = -1;
-	return hold(lock, s->draft.identity);
-}
-
-/* Only regular files are opened: to open a device may do something. */
-static int check_type(const struct stat *st)
-{
-	if (S_ISLNK(st->st_mode))
-		return -ELOOP;
-	if (S_ISDIR(st->st_mode))
-		return -EISDIR;
-	return S_ISREG(st->st_mode) ? 0 : FILELOCK_ENOTREGULAR;
-}
-
-/* The marker at the path: 0 and *ret, NOTHING_THERE, or an error. */
-static int look(const struct filelock *lock, struct stat *ret)
-{
-	int r = sys_lstat(lock->path, ret);
-
-	if (r == -ENOENT)
-		return NOTHING_THERE;
-	return r < 0 ? r : check_type(ret);
-}
-
-static int is_unwritable(const struct stat *st)
-{
-	/* as Python has it: whoever made it so wants no lock there */
-	return !(st->st_mode & S_IWUSR);
-}
-
-/* Into a member of the state, also for a fork beside us. */
-static int open_into(int *ret_fd, const char *path, int flags)
-{
-	int fd;
-
-	registry_hold_forks();
-	fd = sys_open(path, flags | SAFE_FLAGS, 0);
-	if (fd >= 0)
-		*ret_fd = fd;
-	registry_let_forks();
-	return fd;
-}
-
-/* Opens what look() has seen, for reading. */
-static int open_marker(struct soft *s, const char *path, const struct stat *seen)
-{
-	struct stat st;
-	int fd = open_into(&s->marker, path, O_RDONLY);
-	int r;
-
-	if (fd == -ENOENT || fd == -ELOOP || fd == -ENXIO)
-		return RACED;
-	if (fd == -EACCES || fd == -EPERM) /* not ours to judge */
-		return is_unwritable(seen) ? fd : ALIVE;
-	if (fd < 0)
-		return fd == -EWOULDBLOCK ? ALIVE : fd;
-	r = sys_fstat(fd, &st);
-	if (r == 0 && !identity_equal(identity_of(&st), s->identity))
-		r = RACED;
-	if (r != 0)
-		close_fd(&s->marker);
-	return r;
-}
-
-static int read_content(int fd, struct content *ret)
-{
-	ret->size = sys_read_start(fd, ret->bytes, sizeof(ret->bytes));
-	return ret->size < 0 ? (int)ret->size : 0;
-}
-
-/* Whether this very file has been seen for 2 s, by the clock that nobody sets. */
-static bool is_old_news(struct soft *s, const struct stat *st)
-{
-	struct sighting now = { identity_of(st), st->st_size, st->st_mtim, st->st_ctim,
-		                filelock_now() };
-	const struct sighting *then = &s->sighting;
-
-	if (identity_equal(now.identity, then->identity) && now.size == then->size &&
-	    now.modified.tv_sec == then->modified.tv_sec &&
-	    now.modified.tv_nsec == then->modified.tv_nsec &&
-	    now.changed.tv_sec == then->changed.tv_sec &&
-	    now.changed.tv_nsec == then->changed.tv_nsec)
-		return now.since - then->since >= MALFORMED_AGE;
-	s->sighting = now;
-	return false;
-}
-
-static bool is_dead(struct soft *s, const struct stat *st, const struct content *content)
-{
-	struct marker marker;
-
-	marker_parse(content->bytes, (size_t)content->size, &marker);
-	switch (marker.type) {
-	case MARKER_RECORD:
-		return life_is_over(&marker);
-	case MARKER_MALFORMED:
-		/* a hard link may be somebody's precious file, which we would overwrite */
-		return st->st_nlink == 1 && is_old_news(s, st);
-	case MARKER_EMPTY:
-		return naive.empty_ages && is_old_news(s, st);
-	default:
-		return false;
-	}
-}
-
-/* An enum path_names of the file that we hold or judge, or an error. */
-static int check_names(const struct filelock *lock)
-{
-	const struct soft *s = soft_state(lock);
-
-	return path_check(lock->path, s->identity.dev, s->identity.ino);
-}
-
-/* 0, RACED or an error. */
-static int check_path(const struct filelock *lock)
-{
-	int names = check_names(lock);
-
-	return names == PATH_NAMES_ANOTHER ? RACED : names;
-}
-
-/* Removes a marker that has reached its lifetime, whoever holds it. */
-static int expire(struct filelock *lock, const struct stat *st)
-{
-	struct soft *s = soft_state(lock);
-	int64_t modified = st->st_mtim.tv_sec * 1000 * MILLISECOND + st->st_mtim.tv_nsec;
-	struct content content;
-	struct marker marker;
-	int r;
-
-	if (!lock->options.lifetime_ms ||
-	    sys.date() - modified < lock->options.lifetime_ms * MILLISECOND)
-		return ALIVE;
-	r = read_content(s->marker, &content);
-	if (r < 0)
-		return r;
-	marker_parse(content.bytes, (size_t)content.size, &marker);
-	if (marker.type == MARKER_STRICT || marker.type == MARKER_NEWER)
-		return ALIVE;
-	r = check_path(lock);
-	if (r == 0)
-		r = sys_unlink(lock->path);
-	return r < 0 ? r : RACED;
-}
-
-/* The bytes that were judged are still there. */
-static bool is_unchanged(int fd, const struct content *judged)
-{
-	struct content now;
-
-	return read_content(fd, &now) == 0 && now.size == judged->size &&
-	       memcmp(now.bytes, judged->bytes, (size_t)now.size) == 0;
-}
-
-/* Writes our record over what was judged. */
-static int overwrite(const struct filelock *lock, int fd, const struct content *judged)
-{
-	char record[MARKER_SIZE];
-	int length = life_write_record(record, lock->options.two_line_marker);
-	int r;
-
-	if (length < 0)
-		return length;
-	for (; length < judged->size && length < MARKER_SIZE; length++)
-		record[length] = '\n';
-	r = sys_write_start(fd, record, (size_t)length);
-	if (r == 0 && judged->size > MARKER_SIZE)
-		r = sys.ftruncate(fd, length) < 0 ? -errno : 0;
-	/* half a record is worse than the old one */
-	if (r < 0 && sys_write_start(fd, judged->bytes, (size_t)judged->size) == 0 &&
-	    judged->size <= MARKER_SIZE)
-		(void)!sys.ftruncate(fd, judged->size);
-	return r;
-}
-
-/* The dead marker's inode, open for writing, with our flock on it. */
-static int seize(struct filelock *lock, const struct content *judged)
-{
-	struct soft *s = soft_state(lock);
-	struct stat st;
-	bool flocked;
-	int r = sys_fstat(s->fd, &st);
-
-	if (r < 0)
-		return r;
-	if (!identity_equal(identity_of(&st), s->identity))
-		return RACED;
-	r = publish_flock(lock->path, s->fd, &flocked);
-	if (r < 0)
-		return r == -EWOULDBLOCK ? RACED : r;
-	if (!flocked)
-		return ALIVE;
-	if (!is_unchanged(s->fd, judged))
-		return RACED;
-	r = check_path(lock);
-	if (r == 0)
-		r = overwrite(lock, s->fd, judged);
-	if (r == 0)
-		r = check_path(lock);
-	return r;
-}
-
-/* As it is done elsewhere: see struct naive. */
-static int break_by_rename(const struct filelock *lock)
-{
-	struct soft *s = soft_state(lock);
-	char away[PATH_MAX + 8];
-
-	(void)snprintf(away, sizeof(away), "%s.break", lock->path);
-	(void)rename(lock->path, away);
-	if (path_check(away, s->identity.dev, s->identity.ino) == 0)
-		(void)sys_unlink(away);
-	return RACED;
-}
-
-static int take_over(struct filelock *lock, const struct content *judged)
-{
-	struct soft *s = soft_state(lock);
-	int fd, r;
-
-	if (naive.break_by_rename)
-		return break_by_rename(lock);
-	fd = open_into(&s->fd, lock->path, O_RDWR);
-	/* EWOULDBLOCK: somebody judges it just now, with a lease (open(2)) */
-	if (fd == -ENOENT || fd == -ELOOP || fd == -EWOULDBLOCK)
-		return RACED;
-	if (fd == -EACCES || fd == -EPERM || fd == -EROFS)
-		return ALIVE;
-	if (fd < 0)
-		return fd;
-	r = seize(lock, judged);
-	if (r == 0)
-		return hold(lock, s->identity);
-	close_fd(&s->fd);
-	return r;
-}
-
-/* 0: dead, and *ret is what was judged. */
-static int judge(struct filelock *lock, const struct stat *st, struct content *ret)
-{
-	struct soft *s = soft_state(lock);
-	int r;
-
-	if (life_is_written(s->marker, lock->path) == 1)
-		return ALIVE;
-	if (is_unwritable(st))
-		return -EACCES;
-	r = read_content(s->marker, ret);
-	if (r < 0)
-		return r;
-	if (is_dead(s, st, ret))
-		return 0;
-	s->by_record = true;
-	return ALIVE;
-}
-
-static bool is_flock_missing(int error)
-{
-	return error == -ENOSYS || error == -EOPNOTSUPP || error == -ENOLCK;
-}
-
-/* 0: its holder was dead, and we hold the lock. */
-static int judge_and_take(struct filelock *lock, const struct stat *st)
-{
-	struct soft *s = soft_state(lock);
-	struct content judged;
-	int r = naive.record_only ? -ENOSYS : sys_flock(s->marker, LOCK_SH | LOCK_NB);
-	bool flocked = r == 0;
-
-	s->by_record = false;
-	if (r == -EWOULDBLOCK || r == -EACCES)
-		return ALIVE;
-	if (r < 0 && !is_flock_missing(r))
-		return r;
-	r = judge(lock, st, &judged);
-	if (flocked)
-		(void)sys_flock(s->marker, LOCK_UN);
-	if (r != 0)
-		return r;
-	/* without it not even opened: its close would wake all waiters, and so ourselves */
-	r = flocked || naive.record_only ? take_over(lock, &judged) : ALIVE;
-	if (r == ALIVE && !s->warned) {
-		s->warned = true;
-		log_write(FILELOCK_LOG_WARNING,
-		          "the holder of %s is dead, but its marker cannot be taken over",
-		          lock->path);
-	}
-	return r;
-}
-
-/* Deals with what stands at the path. */
-static int meet(struct filelock *lock)
-{
-	struct soft *s = soft_state(lock);
-	struct stat st;
-	int r = look(lock, &st);
-
-	if (r != 0)
-		return r;
-	if (s->marker >= 0 && !identity_equal(s->identity, identity_of(&st)))
-		drop_marker(s);
-	s->identity = identity_of(&st);
-	if (s->marker < 0) {
-		r = open_marker(s, lock->path, &st);
-		if (r != 0)
-			return r;
-	}
-	r = judge_and_take(lock, &st);
-	return r == ALIVE ? expire(lock, &st) : r;
+	s->identity = s->draft.identity;
+	return 0;
 }
 
 static int soft_try(struct filelock *lock, enum filelock_mode mode)
@@ -485,11 +94,13 @@ static int soft_try(struct filelock *lock, enum filelock_mode mode)
 	if (tried)
 		r = publish_marker(lock);
 	if (r == SOMETHING_THERE)
-		r = meet(lock);
+		r = takeover_try(lock);
 	if (r == NOTHING_THERE && !tried)
 		r = publish_marker(lock);
 	if (r < 0)
 		return handle_fail(lock, r, "cannot acquire");
+	if (r == 0)
+		hold(lock);
 	if (r != ALIVE)
 		return r == 0 ? TRY_HELD : TRY_RACED;
 	/* be ready: then a release is followed by one link(2). Without, it takes longer, no more */
@@ -541,7 +152,7 @@ static int watch_holder(struct filelock *lock, struct filelock_watcher *watcher)
 	int r;
 
 	if (watch_is_subscribed(&s->on_holder) || s->marker < 0 ||
-	    read_content(s->marker, &content) < 0)
+	    takeover_read(s->marker, &content) < 0)
 		return 0;
 	marker_parse(content.bytes, (size_t)content.size, &marker);
 	if (marker.type != MARKER_RECORD || marker.pid == s->hinted || !life_is_here(&marker))
@@ -574,7 +185,7 @@ static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
 
 static int soft_verify(const struct filelock *lock)
 {
-	int names = check_names(lock);
+	int names = takeover_check_names(lock);
 
 	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
 }
@@ -587,7 +198,7 @@ static int remove_marker(struct filelock *lock)
 	int r;
 
 	leftover_begin_removal(&s->leftover);
-	r = check_names(lock);
+	r = takeover_check_names(lock);
 	if (r == PATH_NAMES_OURS)
 		r = sys_unlink(lock->path);
 	leftover_end_removal();
@@ -633,7 +244,7 @@ static int read_marker(const struct filelock *lock, struct marker *ret)
 {
 	struct content content;
 	struct stat st;
-	int fd, r = look(lock, &st);
+	int fd, r = takeover_look(lock, &st);
 
 	if (r != 0)
 		return r < 0 ? r : FILELOCK_ENOHOLDER;
@@ -644,9 +255,9 @@ static int read_marker(const struct filelock *lock, struct marker *ret)
 		return fd == -EACCES || fd == -EWOULDBLOCK ? FILELOCK_EUNKNOWNHOLDER : fd;
 	r = sys_fstat(fd, &st);
 	if (r == 0)
-		r = check_type(&st);
+		r = takeover_check_type(&st);
 	if (r == 0)
-		r = read_content(fd, &content);
+		r = takeover_read(fd, &content);
 	(void)sys_close(fd);
 	if (r == 0)
 		marker_parse(content.bytes, (size_t)content.size, ret);
@@ -679,7 +290,7 @@ static struct identity soft_identity(const struct filelock *lock)
 static int soft_break(struct filelock *lock)
 {
 	struct stat st;
-	int r = look(lock, &st);
+	int r = takeover_look(lock, &st);
 
 	if (r == NOTHING_THERE)
 		r = FILELOCK_ENOHOLDER;
@@ -696,6 +307,7 @@ static void soft_forget(struct filelock *lock)
 	watch_forget(&s->in_directory);
 	watch_forget(&s->on_marker);
 	watch_forget(&s->on_holder);
+	s->leftover = (struct leftover){ 0 };
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0)
 			(void)sys_close(*fds[i]);
