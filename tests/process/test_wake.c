@@ -377,14 +377,52 @@ START_TEST(test_lock_dropped_after_its_event_is_found_before_the_poll)
 }
 END_TEST
 
+enum { WAITERS = 3 };
+
+/* Its times and time slices: they stand still while it sleeps. */
+static void read_schedule(pid_t pid, char ret[64])
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)pid);
+	test_read_file(path, ret, 64);
+}
+
+/* And does not merely wait for its turn. */
+static bool is_asleep(pid_t pid)
+{
+	char path[64], text[512];
+	const char *name_ends;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	test_read_file(path, text, sizeof(text));
+	name_ends = strrchr(text, ')');
+	return name_ends && name_ends[2] == 'S';
+}
+
+static bool sleep_for_a_while(const struct peer waiters[WAITERS])
+{
+	char before[WAITERS][64], after[64];
+	bool asleep = true;
+
+	for (int i = 0; i < WAITERS; i++)
+		read_schedule(waiters[i].pid, before[i]);
+	for (int i = 0; i < 50; i++)
+		test_nap();
+	for (int i = 0; i < WAITERS; i++) {
+		asleep = asleep && is_asleep(waiters[i].pid);
+		read_schedule(waiters[i].pid, after);
+		asleep = asleep && strcmp(before[i], after) == 0;
+	}
+	return asleep;
+}
+
 /* Their own attempts must raise no event at each other, or they would never sleep. */
 START_TEST(test_waiters_do_not_wake_each_other)
 {
-	enum { WAITERS = 3 };
 	struct filelock_options options = rare();
 	struct filelock *lock = test_open(test_path("lock"), NULL);
 	struct peer waiters[WAITERS];
-	char path[64], before[64], after[64];
 
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	for (int i = 0; i < WAITERS; i++) {
@@ -393,18 +431,10 @@ START_TEST(test_waiters_do_not_wake_each_other)
 		peer_order_acquire(&waiters[i], FILELOCK_EXCLUSIVE, -1);
 		peer_await_notice(&waiters[i]);
 	}
-	(void)snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)waiters[0].pid);
-	if (access(path, R_OK) < 0) {
+	if (access("/proc/self/schedstat", R_OK) < 0)
 		test_skip("no /proc/PID/schedstat");
-	} else {
-		/* its times and time slices stand still once all sleep */
-		do {
-			test_read_file(path, before, sizeof(before));
-			for (int i = 0; i < 50; i++)
-				test_nap();
-			test_read_file(path, after, sizeof(after));
-		} while (strcmp(before, after) != 0);
-	}
+	else
+		await(sleep_for_a_while(waiters));
 	for (int i = 0; i < WAITERS; i++)
 		peer_kill(&waiters[i], SIGKILL);
 	filelock_close(lock);
