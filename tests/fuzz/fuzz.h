@@ -41,6 +41,9 @@ const char *fuzz_folder(void);
 const char *fuzz_path(const char *name);
 void fuzz_write(const char *path, const void *bytes, size_t size);
 
+/* How many descriptors this process has open, of the first few hundred. */
+unsigned fuzz_descriptors(void);
+
 /* From now on the library reads these bytes where it opens `path`, each read(2) giving at most
    `piece` of them (0: all that fits). NULL: the system's own again. Borrowed. */
 void fuzz_serve(const char *path, const void *bytes, size_t size, size_t piece);
