@@ -71,6 +71,7 @@ static struct world {
 	unsigned asked;
 	struct stranger strangers[PATHS];
 	unsigned files[PATHS]; /* counts the files that a place has had */
+	unsigned freed[PATHS]; /* in which turn it was last made way at */
 	unsigned turn;
 	unsigned depth; /* of callbacks */
 	bool looping, inside, broken;
@@ -148,6 +149,13 @@ static void check_slots(void)
 
 /* --- requests --- */
 
+/* One attempt is made at the deadline: so it was not to be had in this turn of the loop. */
+static void check_last_attempt(const struct slot *slot, enum filelock_mode mode)
+{
+	CHECK(is_troubled() || is_wanted_by_another(slot) || w.freed[slot->place] == w.turn ||
+	      is_excluded(slot->place, slot, mode));
+}
+
 static void check_answer(const struct request *request, int result)
 {
 	if (request->cancelled) {
@@ -159,6 +167,7 @@ static void check_answer(const struct request *request, int result)
 		break;
 	case -ETIMEDOUT:
 		CHECK(played_now() >= request->deadline);
+		check_last_attempt(request->slot, request->mode);
 		break;
 	case -ENOTSUP:
 		CHECK(is_troubled() || (places[request->slot->place].kind == FILELOCK_SOFT &&
@@ -194,6 +203,7 @@ static void on_answer(struct filelock *lock, int result, void *arg)
 	if (w.settling && result == 0) {
 		CHECK(filelock_release_all(lock) == 0);
 		slot->depth = 0;
+		w.freed[slot->place] = w.turn;
 	} else if (!w.settling) {
 		unsigned what = input_byte(&w.input);
 
@@ -311,6 +321,7 @@ static void close_slot(struct slot *slot)
 		slot->request->cancelled = true;
 		slot->request->slot = NULL;
 	}
+	w.freed[slot->place] = w.turn;
 	*slot = (struct slot){ 0 };
 	w.inside = true;
 	filelock_close(lock);
@@ -374,6 +385,7 @@ static void release(struct slot *slot, bool all)
 		CHECK(r == -EPERM);
 	} else if (r == 0) {
 		slot->depth = all ? 0 : slot->depth - 1;
+		w.freed[slot->place] = w.turn;
 	} else {
 		CHECK(w.faulty);
 		CHECK(filelock_is_held(slot->lock));
@@ -416,6 +428,7 @@ static void stranger_goes(unsigned place)
 {
 	struct stranger *stranger = &w.strangers[place];
 
+	w.freed[place] = w.turn;
 	stranger_leave(stranger, places[place].kind, path_of(place),
 	               stranger->file != w.files[place]);
 }
@@ -629,6 +642,16 @@ static bool is_anything_pending(void)
 	return false;
 }
 
+/* Until only safety polls are left of the series of attempts that follows a watch. */
+static void wait_long(void)
+{
+	for (int i = 0; i < 20; i++) {
+		turn();
+		played_advance((PATIENT_MS + 1) * MILLISECONDS);
+	}
+	turn();
+}
+
 /* Everybody makes way, and all are answered: at once, unless something went wrong before, and
    then by the polls. */
 static void settle(void)
@@ -636,6 +659,8 @@ static void settle(void)
 	unsigned patience = is_troubled() ? 1300 : 1000;
 
 	fault_clear();
+	if (!is_troubled())
+		wait_long();
 	w.settling = true;
 	for (unsigned i = 0; i < PATHS; i++)
 		stranger_goes(i);
