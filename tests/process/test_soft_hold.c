@@ -406,6 +406,40 @@ START_TEST(test_exit_removes_the_markers_unless_told_not_to)
 }
 END_TEST
 
+/* Runs after the library's own handler, which looks at each marker that is listed. */
+static void expect_one_look(void)
+{
+	if (fault_calls(FAULT_lstat) != 1)
+		_exit(1);
+}
+
+static int fail_to_close_and_exit(void *arg)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	(void)arg;
+	(void)fclose(stderr);
+	if (atexit(expect_one_look) != 0 ||
+	    filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) < 0)
+		_exit(1);
+	fault_set(FAULT_unlink, 1, FAULT_ONCE, EACCES);
+	filelock_close(lock);
+	lock = test_open(test_path("other"), NULL);
+	if (filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) < 0)
+		_exit(1);
+	fault_clear();
+	exit(0);
+}
+
+START_TEST(test_exit_leaves_the_marker_of_a_closed_handle_alone)
+{
+	(void)test_folder();
+	ck_assert_int_eq(test_in_child(fail_to_close_and_exit, NULL), 0);
+	ck_assert(exists(test_path("lock")));
+	ck_assert(!exists(test_path("other")));
+}
+END_TEST
+
 START_TEST(test_exit_of_a_forked_child_removes_nothing)
 {
 	static struct exiting forked = { .in_child = true };
@@ -600,6 +634,7 @@ int main(void)
 	        test_lifetime_ends_no_strict_or_newer_marker,
 	        test_lifetime_of_a_native_lock_is_refused,
 	        test_exit_removes_the_markers_unless_told_not_to,
+	        test_exit_leaves_the_marker_of_a_closed_handle_alone,
 	        test_exit_of_a_forked_child_removes_nothing,
 	        test_exit_removes_no_successors_marker,
 	        test_processes_never_overlap_and_no_wake_up_is_lost,
