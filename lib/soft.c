@@ -25,6 +25,8 @@
 #include "registry.h"
 #include "sys.h"
 
+#define MILLISECOND INT64_C(1000000)
+
 static int soft_open(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
@@ -109,6 +111,14 @@ static int soft_try(struct filelock *lock, enum filelock_mode mode)
 	return TRY_BUSY;
 }
 
+/* Whoever was refused a dead marker's flock hears of nothing: see takeover.c. */
+static int64_t soft_retry_delay(const struct filelock *lock)
+{
+	unsigned refusals = soft_state(lock)->refusals;
+
+	return (refusals < 5 ? refusals : 5) * MILLISECOND;
+}
+
 static int watch_directory(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	struct soft *s = soft_state(lock);
@@ -132,7 +142,7 @@ static int watch_marker(struct filelock *lock, struct filelock_watcher *watcher)
 	char link[32];
 	int r;
 
-	if (watch_is_subscribed(&s->on_marker) || s->marker < 0)
+	if (watch_is_subscribed(&s->on_marker) || s->marker < 0 || s->refusals > 0)
 		return 0;
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", s->marker);
 	r = watch_subscribe(watcher, &s->on_marker, lock, link, IN_CLOSE_WRITE, NULL);
@@ -321,6 +331,7 @@ const struct kind kind_soft = {
 	.state_size = sizeof(struct soft),
 	.open = soft_open,
 	.try = soft_try,
+	.retry_delay = soft_retry_delay,
 	.watch = soft_watch,
 	.unwatch = soft_unwatch,
 	.abandon = soft_abandon,

@@ -7,7 +7,8 @@
  * event that others wait for, and keeps it open while it waits: its number cannot become
  * another file's. It asks for a shared flock and gives it back when it has judged: judges do not
  * refuse each other, and no judge holds what a taker needs for longer than a few calls. A taker
- * that is refused all the same says "raced", not "busy".
+ * that is refused all the same says "raced", not "busy"; and since its own close would wake it for
+ * as long as a judge is stopped, it then watches the marker no more, but comes again by the clock.
  *
  * Taking over: a flock on that very inode, now open for writing; the bytes that were judged are
  * still there; the path names it; one pwrite(2) of our record, padded with newlines to the old
@@ -29,6 +30,8 @@
 
 #define MILLISECOND INT64_C(1000000)
 #define MALFORMED_AGE (2000 * MILLISECOND)
+#define MANY_REFUSALS 10 /* more, and it is no race any more: a judge is stopped */
+#define REFUSED (SOMETHING_THERE + 1) /* besides: the flock of a dead marker */
 
 static struct identity identity_of(const struct stat *st)
 {
@@ -240,7 +243,7 @@ static int seize(struct filelock *lock, const struct content *judged)
 		return RACED;
 	r = publish_flock(lock->path, s->fd, &flocked);
 	if (r < 0)
-		return r == -EWOULDBLOCK ? RACED : r;
+		return r == -EWOULDBLOCK ? REFUSED : r;
 	if (!flocked)
 		return ALIVE;
 	if (!is_unchanged(s->fd, judged))
@@ -284,6 +287,8 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	r = seize(lock, judged);
 	if (r == 0)
 		return 0;
+	if (r == REFUSED)
+		watch_unsubscribe(&s->on_marker);
 	takeover_close(&s->fd);
 	return r;
 }
@@ -319,8 +324,10 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	struct content judged;
 	int r = naive.record_only ? -ENOSYS : sys_flock(s->marker, LOCK_SH | LOCK_NB);
 	bool flocked = r == 0;
+	unsigned refusals = s->refusals + 1;
 
 	s->by_record = false;
+	s->refusals = 0;
 	if (r == -EWOULDBLOCK || r == -EACCES)
 		return ALIVE;
 	if (r < 0 && !is_flock_missing(r))
@@ -332,6 +339,10 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 		return r;
 	/* without it not even opened: its close would wake all waiters, and so ourselves */
 	r = flocked || naive.record_only ? take_over(lock, &judged) : ALIVE;
+	if (r == REFUSED) {
+		s->refusals = refusals;
+		return refusals > MANY_REFUSALS ? ALIVE : RACED;
+	}
 	if (r == ALIVE && !s->warned) {
 		s->warned = true;
 		log_write(FILELOCK_LOG_WARNING,
