@@ -48,6 +48,7 @@ struct readwrite {
 	struct database *database; /* may go when at rest */
 	bool lent;                 /* to an acquisition or a hold: not at rest */
 	unsigned refusals;         /* of EXCLUSIVE, in a row */
+	bool doubted;              /* a new connection could only read: perhaps a race */
 	struct identity identity;  /* of the database met last */
 	struct subscription subscription;
 };
@@ -168,12 +169,18 @@ static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fres
 		rw->refusals = 0;
 		rw->identity = rw->database->identity;
 	}
-	if (mode == FILELOCK_SHARED || !rw->database->read_only)
+	if (mode == FILELOCK_SHARED || !rw->database->read_only) {
+		rw->doubted = false;
 		return 0;
-	/* it may have become writable since */
+	}
 	close_database(lock);
-	if (!*ret_fresh)
+	/* it may have become writable since; and where SQLite finds no file to open for writing,
+	   it then opens for reading one that has come meanwhile */
+	if (!*ret_fresh || !rw->doubted) {
+		rw->doubted = *ret_fresh;
 		return TRY_RACED;
+	}
+	rw->doubted = false;
 	return handle_fail(lock, read_only_error(lock), "cannot write-lock the read-only database");
 }
 
@@ -284,6 +291,8 @@ static int readwrite_watch(struct filelock *lock, struct filelock_watcher *watch
 	   looks whether the path still names it */
 	r = watch_subscribe(watcher, &rw->subscription, lock, lock->path,
 	                    WATCHED | IN_DONT_FOLLOW, NULL);
+	if (r == -ENOENT) /* it was removed since the attempt: the next one finds another */
+		return 1;
 	return r < 0 ? r : 1;
 }
 
