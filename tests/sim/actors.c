@@ -1,0 +1,83 @@
+#include "actors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define MILLISECOND INT64_C(1000000)
+
+static struct filelock *open_lock(const struct library *lib, const struct actor *actor)
+{
+	struct filelock_options options = patient();
+	struct filelock *lock = NULL;
+	int r;
+
+	options.unlink_on_release = actor->unlink_on_release;
+	if (actor->poll_interval_ms)
+		options.poll_interval_ms = actor->poll_interval_ms;
+	r = lib->open(LOCK_PATH, actor->kind, &options, &lock);
+	CLAIM_EQUAL(r, 0);
+	return lock;
+}
+
+/* Whether it was had in time; if not, it was told so exactly, and not too early. */
+static bool acquire(const struct library *lib, struct filelock *lock, const struct actor *actor)
+{
+	int64_t began = sim_now();
+	int timeout = actor->timeout_ms ? actor->timeout_ms : FILELOCK_WAIT_FOREVER;
+	int r = lib->acquire(lock, actor->mode, timeout);
+
+	if (timeout < 0 || r == 0) {
+		CLAIM_EQUAL(r, 0);
+		return true;
+	}
+	CLAIM_EQUAL(r, -ETIMEDOUT);
+	CLAIM(sim_now() - began >= timeout * MILLISECOND, (long)(sim_now() - began));
+	return false;
+}
+
+void act(const struct library *lib, const struct actor *actor)
+{
+	struct filelock *lock = open_lock(lib, actor);
+
+	for (int i = 0; i < 1 + actor->twice; i++) {
+		if (!acquire(lib, lock, actor))
+			continue;
+		enter(actor->mode);
+		pause_here("inside");
+		leave();
+		if (!actor->close_holding)
+			CLAIM_EQUAL(lib->release(lock), 0);
+	}
+	lib->close(lock);
+}
+
+void remove_file(const struct library *lib, unsigned self)
+{
+	(void)lib;
+	(void)self;
+	(void)sim_calls.unlink(LOCK_PATH);
+}
+
+void rename_file(const struct library *lib, unsigned self)
+{
+	(void)lib;
+	(void)self;
+	(void)sim_rename(LOCK_PATH, SIM_FOLDER "/away");
+}
+
+void replace_file(const struct library *lib, unsigned self)
+{
+	(void)lib;
+	(void)self;
+	(void)sim_calls.mknod(SIM_FOLDER "/another", 0644, 0);
+	(void)sim_rename(SIM_FOLDER "/another", LOCK_PATH);
+}
+
+void make_lock_file(const char *content)
+{
+	int fd = sim_calls.open(LOCK_PATH, O_WRONLY | O_CREAT, 0666);
+
+	(void)sim_calls.pwrite(fd, content, strlen(content), 0);
+	(void)sim_calls.close(fd);
+}

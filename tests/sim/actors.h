@@ -1,0 +1,37 @@
+/*
+ * actors.h - what processes do in more than one scenario.
+ */
+#ifndef FILELOCK_TESTS_SIM_ACTORS_H
+#define FILELOCK_TESTS_SIM_ACTORS_H
+
+#include "schedule.h"
+
+/* Opens the lock at LOCK_PATH, closes it, and between the two: */
+struct actor {
+	enum filelock_kind kind;
+	enum filelock_mode mode;
+	int timeout_ms; /* 0: for ever */
+	bool twice;
+	bool unlink_on_release;
+	unsigned poll_interval_ms; /* 0: never, in effect */
+	bool close_holding;     /* without a release at the end */
+};
+void act(const struct library *lib, const struct actor *actor);
+
+/* A process_main that acts so. */
+#define ACTOR(function, ...)                                                     \
+	static void function(const struct library *lib, unsigned self)          \
+	{                                                                        \
+		(void)self;                                                      \
+		act(lib, &(struct actor){ __VA_ARGS__ });                        \
+	}
+
+/* Strangers, who meddle with the lock file. */
+void remove_file(const struct library *lib, unsigned self);
+void rename_file(const struct library *lib, unsigned self);
+void replace_file(const struct library *lib, unsigned self);
+
+/* Makes the lock file, with this content, and closes it: for struct scenario's `before`. */
+void make_lock_file(const char *content);
+
+#endif

@@ -1,0 +1,129 @@
+/*
+ * oracle.c - never two incompatible holders; whoever holds, holds the file that the path names; and
+ * nothing is left when all is over.
+ */
+#include "oracle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The pool keeps it, when all is over: an eventfd, inotify, epoll. */
+enum { SLEEPER = 3 };
+
+static struct {
+	const struct scenario *scenario;
+	bool inside[SIM_PROCESSES];
+	enum filelock_mode mode[SIM_PROCESSES];
+	unsigned entries;
+	bool crashed;
+} o;
+
+void oracle_begin(const struct scenario *scenario)
+{
+	memset(&o, 0, sizeof(o));
+	o.scenario = scenario;
+}
+
+static bool is_compatible(unsigned a, unsigned b)
+{
+	return o.mode[a] == FILELOCK_SHARED && o.mode[b] == FILELOCK_SHARED;
+}
+
+static bool holds(unsigned process)
+{
+	return sim_holds(LOCK_PATH, process) ||
+	       (o.scenario->by_existence && sim_writes(LOCK_PATH, process));
+}
+
+void enter(enum filelock_mode mode)
+{
+	unsigned self = sim_current();
+
+	o.inside[self] = true;
+	o.mode[self] = mode;
+	o.entries++;
+	for (unsigned p = 0; p < SIM_PROCESSES; p++) {
+		if (p == self || !o.inside[p] || is_compatible(p, self))
+			continue;
+		/* whose file was replaced cannot keep others out, and can find out about it */
+		if (!o.scenario->meddled || (holds(p) && holds(self)))
+			execution_fail("two incompatible holders");
+	}
+	oracle_check();
+}
+
+void leave(void)
+{
+	o.inside[sim_current()] = false;
+}
+
+bool anybody_died(void)
+{
+	return o.crashed;
+}
+
+unsigned entries(void)
+{
+	return o.entries;
+}
+
+void oracle_check(void)
+{
+	if (o.scenario->meddled)
+		return;
+	for (unsigned p = 0; p < SIM_PROCESSES; p++)
+		if (o.inside[p] && !holds(p))
+			execution_fail("a holder of a file that the path does not name");
+}
+
+void oracle_died(unsigned process)
+{
+	o.inside[process] = false;
+	o.crashed = true;
+}
+
+void claim_failed(const char *claim, long value)
+{
+	char text[160];
+
+	(void)snprintf(text, sizeof(text), "process %u: not %s (%ld)", sim_current(), claim,
+	               value);
+	execution_fail(text);
+	abort();
+}
+
+struct filelock_options patient(void)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.poll_interval_ms = 3600000;
+	return options;
+}
+
+static const char *find_leftover(void)
+{
+	unsigned files = sim_exists(LOCK_PATH);
+
+	for (unsigned p = 0; p < SIM_PROCESSES; p++) {
+		if (sim_life(p) == SIM_ALIVE && sim_open_count(p) > SLEEPER)
+			return "a descriptor was left";
+		if (sim_life(p) == SIM_ALIVE && sim_watch_count(p) > 0)
+			return "a watch was left";
+	}
+	if (sim_lock_count() > 0)
+		return "a lock was left";
+	if (sim_file_count() != files && !o.scenario->files_stay)
+		return "a file was left";
+	return NULL;
+}
+
+void oracle_end(char *ret_failure, size_t size)
+{
+	const char *left = find_leftover();
+
+	if (left)
+		(void)snprintf(ret_failure, size, "%s", left);
+	else if (o.scenario->after)
+		o.scenario->after();
+}

@@ -1,0 +1,28 @@
+/*
+ * processes.h - simulated processes: a copy of the library and a stack for each.
+ */
+#ifndef FILELOCK_TESTS_SIM_PROCESSES_H
+#define FILELOCK_TESTS_SIM_PROCESSES_H
+
+#include "library.h"
+#include "sim.h"
+
+enum { LIBRARIES = 3 };
+
+/* What a process does: begins with nothing, and is done when it returns. */
+typedef void (*process_main)(const struct library *lib, unsigned self);
+
+/* Once. */
+void processes_prepare(void);
+/* A kernel just booted, and `count` processes about to begin, as if nothing had been before. */
+void processes_begin(const process_main *mains, unsigned count);
+/* Gives the processor to a process; comes back when processes_leave or another one gives it. */
+void processes_enter(unsigned process);
+/* Back to whom the first processes_enter came from; what runs is left for ever. */
+void processes_leave(void);
+bool processes_is_done(unsigned process);
+
+/* To be defined by who schedules: a process has come to its end. Does not return. */
+void processes_ended(unsigned process);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * scenario_native.c - flock(2) on the lock file: each step of it interleaved with each of others.
+ */
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include "actors.h"
+
+#define NATIVE .kind = FILELOCK_NATIVE
+
+ACTOR(exclusive, NATIVE)
+ACTOR(exclusive_twice, NATIVE, .twice = true)
+ACTOR(shared, NATIVE, .mode = FILELOCK_SHARED)
+ACTOR(closing, NATIVE, .close_holding = true)
+ACTOR(unlinking, NATIVE, .unlink_on_release = true)
+ACTOR(shared_unlinking, NATIVE, .mode = FILELOCK_SHARED, .unlink_on_release = true)
+ACTOR(hurried, NATIVE, .timeout_ms = 100)
+
+/* flock(1): opens read-only, looks at no path, is closed with the lock held. */
+static void stranger(const struct library *lib, unsigned self)
+{
+	int fd = sim_calls.open(LOCK_PATH, O_RDONLY | O_CREAT, 0666);
+
+	(void)lib;
+	(void)self;
+	if (sim_calls.flock(fd, LOCK_EX | LOCK_NB) == 0) {
+		enter(FILELOCK_EXCLUSIVE);
+		pause_here("inside");
+		leave();
+	}
+	(void)sim_calls.close(fd);
+}
+
+static const struct scenario scenarios[] = {
+	{ .name = "two_exclusive", .mains = { exclusive, exclusive } },
+	{ .name = "two_exclusive_twice", .sleeps_ms = 1, .mains = { exclusive_twice, exclusive_twice } },
+	{ .name = "reader_and_writer", .mains = { shared, exclusive } },
+	{ .name = "two_readers_and_a_writer", .mains = { shared, shared, exclusive },
+	  .preempt_few = true, .preemptions = 3 },
+	{ .name = "three_exclusive", .mains = { exclusive, exclusive, exclusive },
+	  .preempt_few = true, .preemptions = 3 },
+	{ .name = "closed_while_held", .mains = { closing, exclusive } },
+	{ .name = "a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive }, .crashes = 1 },
+	{ .name = "a_crash_of_three", .sleeps_ms = 100, .mains = { exclusive, shared, exclusive }, .crashes = 1,
+	  .preempt_few = true, .preemptions = 2 },
+	{ .name = "stranger_that_closes", .sleeps_ms = 100, .mains = { exclusive, exclusive, stranger },
+	  .preempt_few = true, .preemptions = 3 },
+	{ .name = "unlink_on_release", .mains = { unlinking, unlinking } },
+	{ .name = "unlink_on_release_of_three", .mains = { unlinking, unlinking, unlinking },
+	  .preempt_few = true, .preemptions = 3 },
+	{ .name = "unlink_by_the_last_reader",
+	  .mains = { shared_unlinking, shared_unlinking, unlinking },
+	  .preempt_few = true, .preemptions = 3 },
+	{ .name = "unlink_and_a_crash", .sleeps_ms = 100, .mains = { unlinking, unlinking }, .crashes = 1 },
+	{ .name = "unlinked_by_another", .mains = { exclusive, exclusive, remove_file },
+	  .meddled = true, .files_stay = true },
+	{ .name = "renamed_by_another", .mains = { exclusive, exclusive, rename_file },
+	  .meddled = true, .files_stay = true },
+	{ .name = "replaced_by_another", .mains = { exclusive, exclusive, replace_file },
+	  .meddled = true, .files_stay = true },
+	{ .name = "hurried_while_others_stall", .mains = { hurried, exclusive }, .stalls = 2 },
+	{ .name = "hurried_and_a_crash", .sleeps_ms = 200, .mains = { hurried, exclusive }, .crashes = 1,
+	  .stalls = 1 },
+};
+
+int main(int argc, char **argv)
+{
+	return schedule_main(argc, argv, scenarios, sizeof(scenarios) / sizeof(*scenarios));
+}

@@ -1,0 +1,57 @@
+/*
+ * scenario_readwrite.c - SQLite's locks, with SQLite itself in each process: each record lock,
+ * each look at the file, each stir interleaved with each of others.
+ */
+#include "actors.h"
+
+#define READWRITE .kind = FILELOCK_READWRITE
+
+ACTOR(writer, READWRITE)
+ACTOR(writer_twice, READWRITE, .twice = true)
+ACTOR(reader, READWRITE, .mode = FILELOCK_SHARED)
+ACTOR(reader_twice, READWRITE, .mode = FILELOCK_SHARED, .twice = true)
+ACTOR(closing, READWRITE, .close_holding = true)
+ACTOR(hurried_writer, READWRITE, .timeout_ms = 100)
+ACTOR(hurried_reader, READWRITE, .timeout_ms = 100, .mode = FILELOCK_SHARED)
+
+static void empty_database(void)
+{
+	make_lock_file("");
+}
+
+#define FEW(n) .preempt_few = true, .preemptions = (n)
+
+static const struct scenario scenarios[] = {
+	{ .name = "two_writers", .sleeps_ms = 50, .mains = { writer, writer } },
+	{ .name = "two_writers_twice", .sleeps_ms = 50, .mains = { writer_twice, writer_twice },
+	  .before = empty_database, FEW(3) },
+	{ .name = "reader_and_writer", .mains = { reader, writer }, .before = empty_database },
+	{ .name = "reader_and_writer_twice", .sleeps_ms = 50, .mains = { reader_twice, writer_twice },
+	  .before = empty_database, FEW(3) },
+	{ .name = "two_readers_and_a_writer", .mains = { reader, reader, writer },
+	  .before = empty_database, FEW(3) },
+	{ .name = "two_writers_and_a_reader", .sleeps_ms = 50, .mains = { writer, writer, reader },
+	  .before = empty_database, FEW(2) },
+	{ .name = "closed_while_held", .sleeps_ms = 50, .mains = { closing, writer }, .before = empty_database },
+	{ .name = "a_crash_of_writers", .sleeps_ms = 50, .mains = { writer, writer }, .before = empty_database,
+	  .crashes = 1, FEW(3) },
+	{ .name = "a_crash", .sleeps_ms = 50, .mains = { reader, writer }, .before = empty_database,
+	  .crashes = 1, FEW(3) },
+	{ .name = "a_crash_of_three", .sleeps_ms = 50, .mains = { reader, writer, reader },
+	  .before = empty_database, .crashes = 1, FEW(1) },
+	{ .name = "removed_by_another", .sleeps_ms = 50, .mains = { writer, writer, remove_file },
+	  .before = empty_database, .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "renamed_by_another", .mains = { reader, writer, rename_file },
+	  .before = empty_database, .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "replaced_by_another", .mains = { writer, reader, replace_file },
+	  .before = empty_database, .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "hurried_writer", .mains = { hurried_writer, reader },
+	  .before = empty_database, .stalls = 1, FEW(3) },
+	{ .name = "hurried_reader", .mains = { hurried_reader, writer },
+	  .before = empty_database, .stalls = 1, FEW(3) },
+};
+
+int main(int argc, char **argv)
+{
+	return schedule_main(argc, argv, scenarios, sizeof(scenarios) / sizeof(*scenarios));
+}

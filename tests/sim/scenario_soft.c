@@ -1,0 +1,139 @@
+/*
+ * scenario_soft.c - marker files: each step of making, judging, taking over and removing one
+ * interleaved with each of others.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "actors.h"
+
+#define SOFT .kind = FILELOCK_SOFT
+
+ACTOR(exclusive, SOFT)
+ACTOR(exclusive_twice, SOFT, .twice = true)
+ACTOR(closing, SOFT, .close_holding = true)
+ACTOR(hurried, SOFT, .timeout_ms = 100)
+ACTOR(polling, SOFT, .poll_interval_ms = 500)
+
+/* Nobody has that pid. */
+static void dead_marker(void)
+{
+	make_lock_file("1999\n" SIM_HOST "\n");
+}
+
+/* A contender has its pid by now. */
+static void recycled_marker(void)
+{
+	make_lock_file("1000\n" SIM_HOST "\n12345\n");
+}
+
+static void malformed_marker(void)
+{
+	make_lock_file("what is this?");
+}
+
+static void no_marker(void)
+{
+	if (sim_exists(LOCK_PATH) && !anybody_died())
+		CLAIM(!"a marker without a holder", 0);
+}
+
+/* By a process that gave up the lock with exit(3). */
+static void exiting(const struct library *lib, unsigned self)
+{
+	struct filelock_options options = patient();
+	struct filelock *lock;
+
+	(void)self;
+	CLAIM_EQUAL(lib->open(LOCK_PATH, FILELOCK_SOFT, &options, &lock), 0);
+	CLAIM_EQUAL(lib->acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER), 0);
+	enter(FILELOCK_EXCLUSIVE);
+	pause_here("inside");
+	leave();
+	lib->exit();
+	sim_kill(sim_current());
+	pause_here("gone");
+}
+
+static void breaking(const struct library *lib, unsigned self)
+{
+	struct filelock *lock;
+
+	(void)self;
+	CLAIM_EQUAL(lib->open(LOCK_PATH, FILELOCK_SOFT, NULL, &lock), 0);
+	(void)lib->break_lock(lock);
+	lib->close(lock);
+}
+
+/*
+ * Python's SoftFileLock, one attempt: O_EXCL, the record, no flock; closed before it is removed, and
+ * removed only if it is its own.
+ */
+static void classic(const struct library *lib, unsigned self)
+{
+	int fd = sim_calls.open(LOCK_PATH, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
+	struct stat ours, there;
+	char record[64];
+
+	(void)lib;
+	if (fd < 0)
+		return;
+	(void)snprintf(record, sizeof(record), "%d\n%s\n", (int)SIM_PID(self), SIM_HOST);
+	(void)sim_calls.pwrite(fd, record, strlen(record), 0);
+	enter(FILELOCK_EXCLUSIVE);
+	pause_here("inside");
+	leave();
+	(void)sim_calls.fstat(fd, &ours);
+	(void)sim_calls.close(fd);
+	if (sim_calls.lstat(LOCK_PATH, &there) == 0 && there.st_ino == ours.st_ino)
+		(void)sim_calls.unlink(LOCK_PATH);
+}
+
+#define FEW(n) .preempt_few = true, .preemptions = (n)
+
+static const struct scenario scenarios[] = {
+	{ .name = "two", .mains = { exclusive, exclusive }, .after = no_marker },
+	{ .name = "two_twice", .sleeps_ms = 1, .mains = { exclusive_twice, exclusive_twice },
+	  .after = no_marker, FEW(3) },
+	{ .name = "three", .mains = { exclusive, exclusive, exclusive }, .after = no_marker,
+	  FEW(2) },
+	{ .name = "closed_while_held", .mains = { closing, exclusive }, .after = no_marker },
+	{ .name = "left_by_exit", .mains = { exiting, exclusive }, .after = no_marker },
+	{ .name = "a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive }, .crashes = 1, FEW(3) },
+	{ .name = "a_crash_of_three", .sleeps_ms = 100, .mains = { exclusive, exclusive, exclusive },
+	  .crashes = 1, FEW(1) },
+	{ .name = "stale", .mains = { exclusive, exclusive }, .before = dead_marker,
+	  .after = no_marker, FEW(4) },
+	{ .name = "stale_of_three", .mains = { exclusive, exclusive, exclusive },
+	  .before = dead_marker, .after = no_marker, FEW(2) },
+	{ .name = "stale_and_a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive }, .before = dead_marker,
+	  .crashes = 1, FEW(2) },
+	{ .name = "recycled_pid", .mains = { exclusive, exclusive }, .before = recycled_marker,
+	  .after = no_marker, FEW(4) },
+	{ .name = "malformed", .sleeps_ms = 4000, .mains = { polling, polling }, .before = malformed_marker,
+	  .after = no_marker, FEW(2) },
+	{ .name = "with_a_classic", .mains = { exclusive, exclusive, classic },
+	  .after = no_marker, .by_existence = true, FEW(3) },
+	{ .name = "stale_with_a_classic", .mains = { exclusive, exclusive, classic },
+	  .before = dead_marker, .after = no_marker, .by_existence = true, FEW(3) },
+	{ .name = "removed_by_another", .mains = { exclusive, exclusive, remove_file },
+	  .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "stale_and_removed", .mains = { exclusive, exclusive, remove_file },
+	  .before = dead_marker, .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "renamed_by_another", .mains = { exclusive, exclusive, rename_file },
+	  .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "stale_and_renamed", .mains = { exclusive, exclusive, rename_file },
+	  .before = dead_marker, .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "broken_by_force", .mains = { exclusive, exclusive, breaking },
+	  .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "hurried_while_others_stall", .mains = { hurried, exclusive }, .stalls = 1,
+	  .after = no_marker, FEW(3) },
+	{ .name = "hurried_and_a_crash", .sleeps_ms = 200, .mains = { hurried, exclusive }, .crashes = 1,
+	  .stalls = 1, FEW(2) },
+};
+
+int main(int argc, char **argv)
+{
+	return schedule_main(argc, argv, scenarios, sizeof(scenarios) / sizeof(*scenarios));
+}

@@ -1,0 +1,125 @@
+/*
+ * sim.h - a kernel in memory, behind the library's table of system calls.
+ *
+ * Assign sim_calls to `sys` (lib/sys.h), and the library runs on virtual files, descriptors,
+ * locks, events and time: nothing of it reaches the machine. sim_reset() begins anew, in
+ * microseconds. One process calls at a time, the one that sim_switch named; the kernel knows
+ * no threads and takes no locks.
+ *
+ *     sys = sim_calls;
+ *     sim_reset();
+ *     filelock_open(SIM_FOLDER "/lock", …);
+ *
+ * What is modelled, as Linux does it:
+ *   - regular files and directories, hard links, O_TMPFILE, files without a name; the number of a
+ *     file that is gone is given to the next one made;
+ *   - open file descriptions, shared by dup3; flock(2) on them; leases; record locks of processes,
+ *     which any close of the file drops;
+ *   - closing raises its event before it drops the flock, and record locks go before both; a
+ *     change of mode by flock(2) lets go before it takes;
+ *   - inotify(7): watches of inodes, masks, names in directories, equal events merged, a bounded
+ *     queue, IN_DELETE_SELF and IN_IGNORED with the last close;
+ *   - eventfd, timerfd, pidfd, poll, epoll (but waiting in it); /proc/PID/stat, boot_id,
+ *     /proc/self/fd/N;
+ *   - virtual time: it stands still but for sim_advance, or a sleep with nobody to sleep for it.
+ * Not modelled: users and permissions, symbolic links, signals, threads, short writes, other
+ * file systems. A path is absolute; "." and ".." are not understood, but for a last "/.".
+ *
+ * When a table of the kernel is full, a call says what Linux would (EMFILE, ENOSPC, …).
+ */
+#ifndef FILELOCK_TESTS_SIM_H
+#define FILELOCK_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "sys.h"
+
+#define SIM_FOLDER "/sim"        /* exists after a reset, empty */
+#define SIM_HOST "simulated"
+#define SIM_PID(process) (1000 + (pid_t)(process))
+enum {
+	SIM_PROCESSES = 4,
+	SIM_FIRST_FD = 3,
+	SIM_DESCRIPTORS = 24, /* of one process, numbered from SIM_FIRST_FD */
+	SIM_NODES = 24,
+	SIM_PATH = 64,
+	SIM_CONTENT = 1536, /* of one file */
+};
+
+/* The calls of lib/sys.h; calloc is the machine's own. */
+extern const struct sys_table sim_calls;
+
+/* More calls: what SQLite makes, and what others do to lock files. -1 and errno. */
+int sim_fcntl(int fd, int command, ...);
+int sim_stat(const char *path, struct stat *ret);
+int sim_access(const char *path, int mode);
+int sim_rename(const char *from, const char *to);
+
+/* Everything is gone, all processes but 0 too, which calls from now on; the hooks stay. */
+void sim_reset(void);
+
+/* --- processes: 0 … SIM_PROCESSES - 1 --- */
+
+enum sim_life { SIM_UNBORN, SIM_ALIVE, SIM_DYING, SIM_ZOMBIE, SIM_GONE };
+
+void sim_start(unsigned process);
+/* The calls to come are this process's. */
+void sim_switch(unsigned process);
+unsigned sim_current(void);
+enum sim_life sim_life(unsigned process);
+/*
+ * The process is killed, wherever it is: from now on it only dies, in steps, between which others
+ * may run: it closes its descriptors, each in up to two steps, becomes a zombie, is reaped.
+ */
+void sim_kill(unsigned process);
+/* One such step; false: it is gone. */
+bool sim_die(unsigned process);
+
+/* --- time --- */
+
+#define SIM_BEGIN INT64_C(1000000000000) /* CLOCK_MONOTONIC after a reset */
+int64_t sim_now(void);
+void sim_advance(int64_t to);
+/* Of a process that sleeps in a call: when it is to wake at the latest; INT64_MAX: never. */
+int64_t sim_wakes_at(unsigned process);
+/* Whether it can go on: it is not asleep, or what it waits for is there. */
+bool sim_can_run(unsigned process);
+
+/* --- looking, from outside: never a call of anybody --- */
+
+bool sim_exists(const char *path);
+/* Whether the process has a flock or a record lock on the file that the path names. */
+bool sim_holds(const char *path, unsigned process);
+/* Whether it has that file open for writing. */
+bool sim_writes(const char *path, unsigned process);
+unsigned sim_open_count(unsigned process);  /* its descriptors */
+unsigned sim_watch_count(unsigned process); /* its inotify watches */
+unsigned sim_file_count(void);              /* files but directories, nameless ones too */
+unsigned sim_lock_count(void);              /* flocks, record locks and leases */
+/* The kernel's state, and what the process has been told so far, since it began. */
+uint64_t sim_state_hash(void);
+uint64_t sim_history(unsigned process);
+/* Something else that a process came to know, for its history. */
+void sim_learn(const void *bytes, size_t size);
+
+/* --- hooks: all may be NULL --- */
+
+struct sim_hooks {
+	/*
+	 * Before a call, and in the middle of one that is not atomic. `noticed`: others can see its
+	 * effect, or it can see theirs; the rest need no scheduling. May run other processes, if
+	 * it switches back. Returns 0, or an errno for the call to fail with; in the middle
+	 * of a call that is ignored.
+	 */
+	int (*before)(const char *call, bool noticed);
+	/* The current process has nothing to do before sim_can_run says so. Without this hook, time
+	   advances. */
+	void (*sleep)(void);
+	/* A line about each call that is over. */
+	void (*trace)(unsigned process, const char *line);
+};
+extern struct sim_hooks sim_hooks;
+
+#endif
