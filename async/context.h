@@ -52,11 +52,13 @@ struct queue {
 	unsigned passes;  /* since then */
 	bool passed;      /* the first request has it */
 	struct queue *previous_ready, *next_ready;
+	struct queue *previous_keeper, *next_keeper;
 	struct alarm poll;  /* when to step the first one next */
 	int64_t refused_at; /* when the last attempt found the lock held */
 	uint32_t rested;    /* the pass in which it has nothing more to do */
 	bool ready;         /* in ev's list of queues to serve */
 	bool serving;
+	bool keeps;  /* its first request keeps a descriptor: in ev's list of keepers */
 	bool asleep; /* its first request waits for a hold of this very queue */
 };
 
@@ -86,6 +88,10 @@ struct evfilelock {
 	struct alarms alarms;
 	struct hash queues;
 	struct queue *first_ready, *last_ready;
+	struct queue *first_keeper, *last_keeper; /* in the order in which they began to */
+	unsigned keepers;
+	unsigned most_keepers;
+	int64_t scarce_until; /* until then nobody begins to keep a descriptor */
 	struct request_list prompt; /* no longer, or not, waiting for anybody */
 	unsigned sleeping;         /* queues that are asleep */
 	unsigned most_passes;      /* of one hold, and ... */
@@ -130,6 +136,18 @@ void queue_make_ready(struct queue *queue);
 struct queue *queue_take_ready(struct evfilelock *ev);
 void list_append(struct request_list *list, struct evfilelock_request *request);
 void list_remove(struct request_list *list, struct evfilelock_request *request);
+
+/* keepers.c */
+/* How many may keep a descriptor in a context that is new. */
+unsigned keepers_default(void);
+/* Before the first request of the queue is stepped: whether it may keep one. */
+void keepers_admit(struct queue *queue);
+/* It waits, and has what it was allowed. */
+void keepers_add(struct queue *queue);
+/* Idempotent. */
+void keepers_remove(struct queue *queue);
+/* One of them gives back what it has. False: there is none. */
+bool keepers_make_room(struct evfilelock *ev);
 
 /* hub.c */
 int hub_new(struct evfilelock *ev);

@@ -39,6 +39,16 @@ static void on_closing(struct filelock *lock, void *arg)
 	evfilelock_cancel(arg);
 }
 
+static bool on_scarce(struct filelock *lock, void *arg)
+{
+	struct evfilelock_request *request = arg;
+
+	if (!request->queue || !keepers_make_room(request->ev))
+		return false;
+	filelock_set_frugal(lock, true);
+	return true;
+}
+
 FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
 {
 	struct evfilelock *ev;
@@ -54,12 +64,13 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
 	ev->base = base;
 	ev->armed = FILELOCK_NEVER;
 	ev->priority = -1;
+	ev->most_keepers = keepers_default();
 	ev->most_passes = MOST_PASSES;
 	ev->longest_passing = LONGEST_PASSING;
 	r = filelock_watcher_new(&ev->watcher);
 	if (r == 0)
 		r = hub_new(ev);
-	ev->driver = (struct filelock_driver){ ev->watcher, on_stirred, on_closing };
+	ev->driver = (struct filelock_driver){ ev->watcher, on_stirred, on_closing, on_scarce };
 	if (r == 0) {
 		ev->timer = evtimer_new(base, pass_on_timer, ev);
 		r = ev->timer ? 0 : -ENOMEM;
@@ -234,6 +245,18 @@ FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most, u
 		return -EINVAL;
 	ev->most_passes = most;
 	ev->longest_passing = (int64_t)most_us * 1000;
+	return 0;
+}
+
+FILELOCK_API int evfilelock_set_descriptors(struct evfilelock *ev, unsigned most)
+{
+	if (!ev)
+		return -EINVAL;
+	ev->most_keepers = most;
+	while (ev->keepers > most)
+		(void)keepers_make_room(ev);
+	if (!ev->running && !ev->freeing)
+		pass_arm_surely(ev);
 	return 0;
 }
 

@@ -130,9 +130,12 @@ static bool serve_first(struct queue *queue)
 	if (request->deadline.at <= queue->refused_at) {
 		r = filelock_give_up(request->lock, -ETIMEDOUT);
 	} else {
+		keepers_admit(queue);
 		r = filelock_step(request->lock, ev->now, &until);
 		if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
 			queue->refused_at = ev->now;
+		if (r == FILELOCK_STEP_WAIT)
+			keepers_add(queue);
 	}
 	if (r > 0) {
 		alarms_set(&ev->alarms, &queue->poll, until, ev->now);

@@ -147,6 +147,7 @@ void queue_leave(struct evfilelock_request *request)
 
 	if (queue->requests.first == request) {
 		queue->passed = request->next && filelock_is_held(request->next->lock);
+		keepers_remove(queue);
 		/* the next one steps from the start */
 		alarms_unset(&queue->ev->alarms, &queue->poll);
 		if (!queue->serving)
@@ -182,6 +183,7 @@ void queue_grant(struct queue *queue, struct evfilelock_request *request)
 		queue->passes = 0;
 	}
 	queue->passed = false;
+	keepers_remove(queue);
 	list_remove(&queue->requests, request);
 	alarms_unset(&queue->ev->alarms, &queue->poll);
 	list_append(&queue->grants, request);

@@ -33,13 +33,17 @@
 #include "handle.h"
 #include "registry.h"
 #include "sys.h"
+#include "watch.h"
 
 #define MICROSECOND INT64_C(1000)
 #define MILLISECOND INT64_C(1000000)
 
 #define DEFAULT_INTERVAL (50 * MILLISECOND)
-#define LONGEST_INTERVAL (1000 * MILLISECOND)
+#define LONGEST_INTERVAL (60000 * MILLISECOND)
 #define LOAD_INTERVAL (1 * MILLISECOND) /* a waiter: 1,000 attempts a second a loop */
+#define REMOTE_LOAD_INTERVAL (MILLISECOND / 10)
+#define SHARED_WAKE_UPS (INT64_C(1) << 24) /* ns: stretched polls come in groups */
+#define JITTER 8 /* a poll comes up to an eighth of its interval early */
 #define QUICK_ATTEMPTS 3
 #define MOST_RACES 10
 #define POLITE_DELAY (200 * MICROSECOND)
@@ -86,7 +90,8 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 	    !registry_holds_here(lock))
 		return handle_fail(lock, -EDEADLK, "cannot nest in another thread");
 	*a = (struct acquisition){ .driver = driver, .arg = arg, .deadline = deadline,
-		                   .mode = (unsigned char)mode, .pending = true };
+		                   .mode = (unsigned char)mode, .pending = true,
+		                   .is_local = -1 };
 	return 0;
 }
 
@@ -104,10 +109,18 @@ void acquire_stir(struct filelock *lock)
 		a->driver->stirred(lock, a->arg);
 }
 
+static void end(struct acquisition *a)
+{
+	if (a->counted)
+		(void)watch_count(a->driver->watcher, -1);
+	a->counted = false;
+	a->pending = false;
+	a->driver = NULL;
+}
+
 static int fail(struct filelock *lock, int error)
 {
-	lock->acquisition.pending = false;
-	lock->acquisition.driver = NULL;
+	end(&lock->acquisition);
 	lock->kind->abandon(lock);
 	return error;
 }
@@ -122,8 +135,7 @@ FILELOCK_API int filelock_give_up(struct filelock *lock, int error)
 	(void)handle_fail(lock, error, "gave up waiting for");
 	if (lock->depth == 0)
 		return fail(lock, error);
-	lock->acquisition.pending = false; /* a nested one has nothing to drop */
-	lock->acquisition.driver = NULL;
+	end(&lock->acquisition); /* a nested one has nothing to drop */
 	return error;
 }
 
@@ -131,8 +143,7 @@ static int hold(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	a->pending = false;
-	a->driver = NULL;
+	end(a);
 	if (a->passed || lock->depth > 0) {
 		lock->depth += !a->passed;
 		a->passed = false;
@@ -154,43 +165,62 @@ static bool is_local(const char *path)
 }
 
 /* The poll interval: the default one grows with the number that wait in this loop. */
-static int64_t poll_interval(const struct filelock *lock)
+static int64_t poll_interval(struct filelock *lock)
 {
-	const struct filelock_watcher *watcher = watcher_of(&lock->acquisition);
-	int64_t interval = DEFAULT_INTERVAL;
-	int64_t wanted;
+	struct acquisition *a = &lock->acquisition;
+	struct filelock_watcher *watcher = watcher_of(a);
+	int64_t waiting, interval;
 
 	if (lock->options.poll_interval_ms)
 		return lock->options.poll_interval_ms * MILLISECOND;
 	if (!watcher)
-		return interval;
-	wanted = (int64_t)filelock_watcher_load(watcher) * LOAD_INTERVAL;
-	if (wanted <= interval || !is_local(lock->path))
-		return interval;
-	return wanted < LONGEST_INTERVAL ? wanted : LONGEST_INTERVAL;
+		return DEFAULT_INTERVAL;
+	waiting = (int64_t)watch_count(watcher, 0);
+	if (waiting * LOAD_INTERVAL <= DEFAULT_INTERVAL)
+		return DEFAULT_INTERVAL;
+	if (a->is_local < 0)
+		a->is_local = is_local(lock->path);
+	interval = waiting * (a->is_local ? LOAD_INTERVAL : REMOTE_LOAD_INTERVAL);
+	if (interval < DEFAULT_INTERVAL)
+		return DEFAULT_INTERVAL;
+	return interval < LONGEST_INTERVAL ? interval : LONGEST_INTERVAL;
 }
 
-/* How long to wait after an attempt that found the lock held. */
-static int64_t next_delay(struct filelock *lock)
+/* When to look again though nothing stirs. Whoever began to wait at the same moment, here or
+   elsewhere, is not to go on doing everything at the same moment. */
+static int64_t next_poll(const struct filelock *lock, int64_t now, int64_t interval)
+{
+	uint64_t mixed = ((uintptr_t)lock ^ (uint64_t)now) * UINT64_C(0x9e3779b97f4a7c15);
+	int64_t early = (int64_t)(mixed >> 33) % (interval / JITTER + 1);
+	int64_t at = later(now, interval - early);
+
+	if (lock->options.poll_interval_ms || interval <= DEFAULT_INTERVAL)
+		return at;
+	return at | (SHARED_WAKE_UPS - 1);
+}
+
+/* When to try again after an attempt that found the lock held. */
+static int64_t next_attempt(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
-	int64_t interval = poll_interval(lock);
+	int64_t poll = poll_interval(lock);
+	int64_t interval = poll;
 	int64_t most = lock->kind->retry_delay ? lock->kind->retry_delay(lock) : 0;
 
 	if (most > 0 && most < interval)
 		interval = most;
 	if (a->quick > 0) {
 		a->quick--;
-		return 0;
+		return now;
 	}
 	if (a->back_off > 0 && a->back_off < interval) {
 		int64_t delay = a->back_off;
 
 		a->back_off *= 2;
-		return delay;
+		return later(now, delay);
 	}
 	a->back_off = 0;
-	return interval;
+	return interval < poll ? later(now, interval) : next_poll(lock, now, poll);
 }
 
 static int wait_until(struct filelock *lock, int64_t next, int64_t *ret_until)
@@ -243,12 +273,39 @@ static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
 	if (a->woken && a->lost < 30)
 		a->lost++;
 	a->woken = false;
-	if (watch_anew(lock))
+	if (!a->counted && watcher_of(a)) {
+		a->counted = true;
+		(void)watch_count(a->driver->watcher, 1);
+	}
+	if (a->frugal)
+		lock->kind->abandon(lock);
+	else if (watch_anew(lock))
 		expect_release(a, 1);
 	/* the synchronous driver finds a watcher only after the first attempt */
-	(void)wait_until(lock, first && a->blocking ? now : later(now, next_delay(lock)),
-	                 ret_until);
+	(void)wait_until(lock, first && a->blocking ? now : next_attempt(lock, now), ret_until);
 	return FILELOCK_STEP_WAIT;
+}
+
+/* Out of descriptors: whether the driver had others give one back. */
+static bool make_room(struct filelock *lock)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	return a->driver && a->driver->scarce && a->driver->scarce(lock, a->arg);
+}
+
+FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	if (frugal && !a->frugal && a->pending && lock->depth == 0)
+		lock->kind->abandon(lock);
+	a->frugal = frugal;
+}
+
+FILELOCK_API bool filelock_is_frugal(const struct filelock *lock)
+{
+	return lock->acquisition.frugal;
 }
 
 static int attempt(struct filelock *lock, int64_t now, int64_t *ret_until)
@@ -262,6 +319,8 @@ static int attempt(struct filelock *lock, int64_t now, int64_t *ret_until)
 		return wait_until(lock, now, ret_until);
 	if (r == TRY_BUSY || r == TRY_RACED)
 		return take_busy(lock, now, ret_until);
+	if ((r == -EMFILE || r == -ENFILE) && now < a->deadline && make_room(lock))
+		return wait_until(lock, now, ret_until);
 	return fail(lock, r);
 }
 

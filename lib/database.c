@@ -339,10 +339,41 @@ static struct database *wake(struct database **slot)
 	return db;
 }
 
+/* Takes the oldest away from its handle, if more than that many rest. The table is entered. */
+static struct database *surplus_of(unsigned most)
+{
+	struct database *oldest = table.resting > most ? table.oldest : NULL;
+
+	if (oldest) {
+		*oldest->owner = NULL;
+		unlink_resting(oldest);
+	}
+	return oldest;
+}
+
+/* Whether there was one to close. */
+static bool close_oldest(void)
+{
+	struct database *oldest;
+
+	enter_table();
+	oldest = surplus_of(0);
+	leave_table();
+	destroy(oldest);
+	return oldest != NULL;
+}
+
 int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh)
 {
+	int r;
+
 	*ret_fresh = !wake(slot);
-	return *ret_fresh ? open_database(lock, slot) : 0;
+	if (!*ret_fresh)
+		return 0;
+	do {
+		r = open_database(lock, slot);
+	} while ((r == -EMFILE || r == -ENFILE) && close_oldest());
+	return r;
 }
 
 void database_rest(struct database **slot)
@@ -360,11 +391,7 @@ void database_rest(struct database **slot)
 		table.newest = db;
 		table.resting++;
 	}
-	if (table.resting > MOST_RESTING) {
-		surplus = table.oldest;
-		*surplus->owner = NULL;
-		unlink_resting(surplus);
-	}
+	surplus = surplus_of(MOST_RESTING);
 	leave_table();
 	destroy(surplus);
 }

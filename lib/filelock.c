@@ -109,6 +109,8 @@ static void destroy(struct filelock *lock, bool registered)
 	if (lock->kind->close)
 		lock->kind->close(lock);
 	failure_clear(&lock->failure);
+	if (lock->state != lock->room)
+		free(lock->state);
 	free(lock->path);
 	free(lock);
 }
@@ -117,7 +119,7 @@ static void destroy(struct filelock *lock, bool registered)
 static int make_handle(const struct kind *kind, char *path, int borrowed,
                        const struct filelock_options *options, struct filelock **ret_lock)
 {
-	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind_state_size());
+	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind->state_size);
 	int r;
 
 	if (!lock) {
@@ -126,6 +128,7 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 		return -ENOMEM;
 	}
 	lock->kind = lock->asked = kind;
+	lock->state = lock->room;
 	lock->path = path;
 	lock->borrowed = borrowed;
 	lock->options = *options;

@@ -45,6 +45,9 @@ struct acquisition {
 	bool hastened;  /* the next step attempts, whatever `next` says */
 	bool woken;     /* the attempt to come is the first after a stir */
 	bool polite;    /* lets others go first */
+	bool counted;   /* by its watcher, among those that wait */
+	bool frugal;    /* keeps nothing between attempts */
+	signed char is_local; /* its file system; below zero: not asked yet */
 };
 
 /* A lock that is held, in the registry's table of held locks. */
@@ -85,12 +88,13 @@ struct filelock {
 	struct hash_node singleton;       /* registry */
 	atomic_bool interrupted; /* and not yet told */
 	atomic_int wake_fd;      /* writing 8 bytes wakes the synchronous wait; -1: none */
-	max_align_t state[]; /* of the kind */
+	void *state; /* of the kind: what follows, unless it became one that needs more */
+	max_align_t room[];
 };
 
 static inline void *kind_state(const struct filelock *lock)
 {
-	return (void *)lock->state;
+	return lock->state;
 }
 
 /* Notes a failure of this handle and returns its code. */

@@ -62,9 +62,6 @@ extern const struct kind kind_native;
 extern const struct kind kind_soft;
 extern const struct kind kind_readwrite;
 
-/* Room for the state of any kind: a handle may become one of another kind. */
-size_t kind_state_size(void);
-
 /* NULL: no such kind. */
 const struct kind *kind_find(enum filelock_kind id);
 

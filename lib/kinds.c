@@ -6,16 +6,6 @@ static const struct kind *const kinds[] = {
 	&kind_readwrite,
 };
 
-size_t kind_state_size(void)
-{
-	size_t size = 0;
-
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-		if (kinds[i]->state_size > size)
-			size = kinds[i]->state_size;
-	return size;
-}
-
 const struct kind *kind_find(enum filelock_kind id)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)

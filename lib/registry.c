@@ -203,11 +203,16 @@ void registry_remove(struct filelock *lock)
 
 int registry_change_kind(struct filelock *lock, const struct kind *kind)
 {
+	void *state = sys.calloc(1, kind->state_size);
 	int r = 0;
 
+	if (!state)
+		return -ENOMEM;
 	lock->kind->abandon(lock);
 	enter();
-	memset(lock->state, 0, kind->state_size);
+	if (lock->state != lock->room)
+		free(lock->state);
+	lock->state = state;
 	lock->kind = kind;
 	if (kind->open)
 		r = kind->open(lock);

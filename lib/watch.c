@@ -54,7 +54,8 @@ struct filelock_watcher {
 	struct hash watches;
 	struct watch *idle;
 	struct hash subscriptions;
-	size_t waiters;
+	size_t waiters; /* that watch a file */
+	size_t waiting; /* with a watch or without */
 	unsigned generation;
 	bool broken; /* a descriptor cannot be read */
 };
@@ -128,6 +129,12 @@ FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher
 {
 	/* one that may not watch its file waits by a name alone */
 	return watcher->waiters ? watcher->waiters : watcher->subscriptions.count > 0;
+}
+
+size_t watch_count(struct filelock_watcher *watcher, int change)
+{
+	watcher->waiting += (size_t)change;
+	return watcher->waiting;
 }
 
 FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)

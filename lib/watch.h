@@ -38,6 +38,8 @@ int watch_subscribe_process(struct filelock_watcher *watcher, struct subscriptio
                             struct filelock *lock, pid_t pid);
 /* Idempotent. */
 void watch_unsubscribe(struct subscription *subscription);
+/* How many acquisitions wait by it, with a watch or without; and one more, or (-1) less. */
+size_t watch_count(struct filelock_watcher *watcher, int change);
 /* In a forked child: the watcher is the parent's, and may be gone before the handle. */
 static inline void watch_forget(struct subscription *subscription)
 {

@@ -45,6 +45,11 @@ struct filelock_driver {
 	/* filelock_close was called during the acquisition: give it up (from the loop). The
 	   handle lives until the driver's reference (filelock_ref) is gone. May be NULL. */
 	void (*closing)(struct filelock *lock, void *arg);
+
+	/* An attempt found no descriptor to be had (EMFILE, ENFILE). True: another acquisition
+	   has given one back (filelock_set_frugal), and this one goes on; false: it fails.
+	   Called from within filelock_step. May be NULL. */
+	bool (*scarce)(struct filelock *lock, void *arg);
 };
 
 #define FILELOCK_NEVER INT64_MAX
@@ -107,6 +112,11 @@ struct filelock_heir {
 /* For the hold that the handle has; heir is borrowed until it has ended. NULL: nobody. */
 FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock_heir *heir,
                                     void *arg);
+
+/* Whether an acquisition keeps nothing between its attempts: neither descriptor nor watch, so that it
+   only polls. What it has at this moment it gives back. */
+FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal);
+FILELOCK_API bool filelock_is_frugal(const struct filelock *lock);
 
 /* Keeps a handle alive beyond filelock_close; unref frees a closed one. From any thread. */
 FILELOCK_API void filelock_ref(struct filelock *lock);

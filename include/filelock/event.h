@@ -142,6 +142,18 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev);
 FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
                                          unsigned most_us);
 
+/*
+ * How many descriptors of lock files waiting requests may keep: the first of each queue keeps one,
+ * so that an event wakes it. Beyond that number a request polls, in turn with the others that do, at
+ * 1,000 attempts a second for all of them or at poll_interval_ms, until another finishes. Default:
+ * three quarters of RLIMIT_NOFILE, as it is when the context is made. When the process
+ * runs out of descriptors nevertheless (EMFILE, ENFILE), a request that keeps one gives it back to
+ * the one that needs it; only if there is no such request is the want an error. The number of
+ * watches is the system's (fs.inotify.max_user_watches); past it, requests poll as well.
+ * 0, or -EINVAL: ev is NULL.
+ */
+FILELOCK_API int evfilelock_set_descriptors(struct evfilelock *ev, unsigned most);
+
 /* Priority of the context's events, as event_priority_set(3). 0, or -EINVAL: no such priority
    on this base, or called from inside a callback of this context. */
 FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority);

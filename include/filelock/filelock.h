@@ -184,8 +184,10 @@ struct filelock_options {
 	unsigned file_mode;
 
 	/* How often a waiter tries without having been woken, 1 … 3,600,000 ms. It is the safety
-	   net under the wake-ups, and the only way to find a release on another machine. 0: 50
-	   ms, which a loop that waits for many locks on local disks may stretch, to 1 s at most. */
+	   net under the wake-ups, and the only way to find a release on another machine. A try may
+	   come up to an eighth of this early, so that waiters do not go in step. 0: 50 ms, which
+	   a loop that waits for many locks stretches to a millisecond for each of them (to a
+	   tenth of that where the file system is not of this machine), to a minute at most. */
 	unsigned poll_interval_ms;
 
 	/* How often on_wait is called; 0: 1000. */

@@ -529,7 +529,9 @@ START_TEST(test_refused_reader_keeps_the_poll_interval)
 	reader = test_open(path, &options);
 	ck_assert_int_eq(filelock_acquire(writer, FILELOCK_EXCLUSIVE, 0), 0);
 	ck_assert_int_eq(filelock_begin(reader, FILELOCK_SHARED, FILELOCK_NEVER, NULL, NULL), 0);
-	ck_assert_int_eq(step_busy(reader, 1000 * SECONDS), RARE_POLL_MS * MILLISECONDS);
+	/* but for the eighth of it that a poll may come early */
+	ck_assert_int_ge(step_busy(reader, 1000 * SECONDS),
+	                 RARE_POLL_MS * MILLISECONDS / 8 * 7);
 	ck_assert_int_eq(filelock_give_up(reader, -ECANCELED), -ECANCELED);
 	filelock_close(reader);
 	filelock_close(writer);
