@@ -1,0 +1,150 @@
+/*
+ * afterwards.c - when all processes are gone: nothing half-made lies in the folder, every lock is
+ * to be had, and enough has happened to prove something.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "marker.h"
+#include "storm.h"
+
+static const struct place *place_named(const char *name)
+{
+	for (unsigned i = 0; i < arena->place_count; i++)
+		if (strcmp(strrchr(arena->places[i].path, '/') + 1, name) == 0)
+			return &arena->places[i];
+	return NULL;
+}
+
+/* A killed holder's marker stays, but whole. */
+static void check_marker(const struct place *place)
+{
+	static struct marker marker;
+	char bytes[2 * MARKER_SIZE];
+	FILE *file = fopen(place->path, "re");
+	size_t size;
+
+	if (!file)
+		return;
+	size = fread(bytes, 1, sizeof(bytes), file);
+	(void)fclose(file);
+	marker_parse(bytes, size, &marker);
+	if (marker.type != MARKER_RECORD)
+		trouble_note(TROUBLE_LEFT_BEHIND, "%s: a marker of %zu bytes that is no record",
+		             place->path, size);
+}
+
+static void check_file(const char *name)
+{
+	const struct place *place = place_named(name);
+	struct stat st;
+
+	if (!place) {
+		trouble_note(TROUBLE_LEFT_BEHIND, "%s/%s was left behind", arena->folder, name);
+		return;
+	}
+	if (place->kind == FILELOCK_SOFT)
+		check_marker(place);
+	else if (stat(place->path, &st) == 0 && st.st_size != 0)
+		trouble_note(TROUBLE_LEFT_BEHIND, "%s has %ld bytes", place->path,
+		             (long)st.st_size);
+}
+
+static void check_folder(void)
+{
+	DIR *folder = opendir(arena->folder);
+	struct dirent *entry;
+
+	while (folder && (entry = readdir(folder)))
+		if (entry->d_name[0] != '.' && strcmp(entry->d_name, "aside") != 0)
+			check_file(entry->d_name);
+	if (folder)
+		(void)closedir(folder);
+}
+
+static void take(const struct place *place)
+{
+	struct filelock *lock = NULL;
+	int r = filelock_open(place->path, place->kind, NULL, &lock);
+
+	if (r == 0)
+		r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, 5000);
+	if (r == 0)
+		r = filelock_release(lock);
+	if (r < 0)
+		trouble_note(TROUBLE_RESULT, "%s is not to be had afterwards: %s", place->path,
+		             filelock_last_error(lock));
+	else if (place->kind == FILELOCK_SOFT && access(place->path, F_OK) == 0)
+		trouble_note(TROUBLE_LEFT_BEHIND, "%s is still there after a release",
+		             place->path);
+	filelock_close(lock);
+}
+
+/* In a process of its own, so that ours has nothing open when the next round forks. */
+static void take_all(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		for (unsigned i = 0; i < arena->place_count; i++)
+			take(&arena->places[i]);
+		exit(0);
+	}
+	(void)waitpid(pid, NULL, 0);
+}
+
+static unsigned long tally(enum tally which)
+{
+	unsigned long sum = 0;
+
+	for (unsigned i = 0; i < arena->slot_count; i++)
+		sum += arena->slots[i].tallies[which];
+	return sum;
+}
+
+static bool has_readers(void)
+{
+	return arena->scenario.places[FILELOCK_NATIVE] || arena->scenario.places[FILELOCK_READWRITE];
+}
+
+/* Of a round that found nothing: that it could have. */
+static void check_counts(const struct findings *findings)
+{
+	const struct scenario *s = &arena->scenario;
+
+	if (tally(TALLY_GRANTS) < s->grants || tally(TALLY_WAKES) < s->wakes ||
+	    supervisor_kills < s->kills)
+		trouble_note(TROUBLE_COUNTS, "the log was full too early");
+	if (has_readers() && (findings->together == 0 || tally(TALLY_TOGETHER) == 0))
+		trouble_note(TROUBLE_COUNTS, "no two readers were ever inside together");
+}
+
+static void check_wakes(void)
+{
+	int64_t bound = arena->bound + atomic_load(&arena->worst_stall);
+
+	for (unsigned i = 0; i < arena->slot_count; i++)
+		if (arena->slots[i].woken.longest > bound)
+			trouble_note(TROUBLE_LOST, "slot %u: granted %.3f s after the release", i,
+			             (double)arena->slots[i].woken.longest / 1e9);
+}
+
+void afterwards_check(void)
+{
+	size_t count = atomic_load(&arena->entry_count);
+	struct findings findings;
+
+	if (count > arena->entry_capacity)
+		count = arena->entry_capacity;
+	check_folder();
+	take_all();
+	check_wakes();
+	findings = checker_run(arena->entries, count);
+	if (atomic_load(&arena->trouble_count) == 0)
+		check_counts(&findings);
+}

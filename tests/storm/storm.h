@@ -1,0 +1,309 @@
+/*
+ * storm.h - many processes at locks of all kinds, synchronous and in loops, killed, stopped,
+ * cancelled, forked and robbed of their lock files at random; and three verifiers: a witness
+ * inside the lock, a log of intervals checked afterwards, and a watch over releases that nobody
+ * was woken by.
+ *
+ *   storm.c        arguments, the scenarios, rounds
+ *   supervisor.c   starts, kills, stops and replaces the workers; afterwards.c: what is left
+ *   worker.c       what every worker does; worker_sync.c, worker_event.c: how it asks
+ *   child.c        what is forked from a worker; vitals.c: what a worker must not leak
+ *   inside.c       the witness; log.c, checker.c: the intervals; baton.c: the wake-ups
+ *   trouble.c      what was found; report.c, waits.c: what was counted
+ *
+ * All share one arena. A process has a `life`, a number that is never used again; it asks as
+ * several owners, one a handle: `who` is made of both.
+ */
+#ifndef FILELOCK_TESTS_STORM_H
+#define FILELOCK_TESTS_STORM_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <filelock/filelock.h>
+
+#define MILLISECOND INT64_C(1000000)
+#define SECOND INT64_C(1000000000)
+
+enum {
+	KINDS = 3,
+	MOST_PLACES = 16, /* locks */
+	MOST_SLOTS = 16,  /* workers at a time */
+	TWINS = 2,        /* handles that a loop has on one lock */
+	SEATS = MOST_SLOTS * TWINS,
+	CHILD_NUMBER = MOST_PLACES * TWINS, /* the handle of a worker's child */
+	NUMBERS = 64,
+	MOST_TROUBLES = 32,
+	WAIT_BUCKETS = 176 /* four to a doubling of nanoseconds */
+};
+
+/* What is to happen in a round; the counts grow with --long and shrink with the test scale. */
+struct scenario {
+	const char *name;
+	unsigned places[KINDS]; /* locks of each kind */
+	unsigned sync, event;   /* workers of each mode; the first of each is never killed */
+	unsigned long grants;   /* at least so many, */
+	unsigned long wakes;    /* wake-ups across processes, */
+	unsigned long kills;    /* kills and */
+	unsigned long stops;    /* stops and continuations */
+	unsigned poll_ms;       /* 0: the library's default */
+	bool baton;             /* after a release only who waits already may ask: baton.c */
+};
+
+/* One lock, in shared memory. */
+struct place {
+	enum filelock_kind kind;
+	char path[PATH_MAX];
+	_Atomic uint32_t inside;         /* the exclusive holder's `who` */
+	_Atomic uint32_t reading[SEATS]; /* shared holders */
+	_Atomic int64_t waiting[SEATS];  /* since when; 0: does not */
+	_Atomic int64_t released;        /* when, if nobody has been granted it since */
+	_Atomic pid_t releaser;
+};
+
+/* A process that was ever started. */
+struct life {
+	pid_t pid;
+	bool event;
+	_Atomic int64_t marked; /* before it was killed; 0: it was not */
+};
+
+/* A hold, stamped inside the lock. */
+struct entry {
+	_Atomic int64_t begin; /* 0: killed before it was stamped */
+	_Atomic int64_t end;   /* 0: killed inside */
+	uint32_t who;
+	uint16_t place;
+	uint16_t mode;
+};
+
+enum tally {
+	TALLY_GRANTS,
+	TALLY_NATIVE, /* grants by kind, in the order of enum filelock_kind */
+	TALLY_SOFT,
+	TALLY_READWRITE,
+	TALLY_TIMEOUTS,
+	TALLY_CANCELS,
+	TALLY_CHILDREN,
+	TALLY_REMOVALS,
+	TALLY_TOGETHER, /* readers that found another one inside */
+	TALLY_WAKES,    /* across processes */
+	TALLY_RESCUES,  /* wake-ups so late that only the poll can have brought them */
+	TALLIES
+};
+
+struct histogram {
+	unsigned long buckets[WAIT_BUCKETS];
+	int64_t longest;
+};
+
+/* Of one worker at a time; counts go on from life to life. */
+struct slot {
+	unsigned number;
+	unsigned life;
+	pid_t pid;
+	int64_t stopped_until; /* 0: it runs */
+	bool event, elder;     /* an elder is never killed, and looks for leaks at its end */
+	unsigned long tallies[TALLIES];
+	struct histogram asked[KINDS]; /* from asking to the grant */
+	struct histogram woken;        /* from a release to the grant */
+};
+
+enum trouble_type {
+	TROUBLE_OVERLAP, /* seen by the witness */
+	TROUBLE_INTERVALS,
+	TROUBLE_LOST,   /* a release that woke nobody */
+	TROUBLE_LEAK,
+	TROUBLE_RESULT, /* of the library, that was not to be */
+	TROUBLE_LEFT_BEHIND,
+	TROUBLE_DEATH,  /* a process that ended by itself */
+	TROUBLE_COUNTS  /* too little happened to prove anything */
+};
+
+struct trouble {
+	_Atomic bool told;
+	enum trouble_type type;
+	char text[480];
+};
+
+struct arena {
+	struct scenario scenario;
+	uint64_t seed;
+	char folder[PATH_MAX];
+	int64_t began;
+	int64_t bound; /* of a wake-up */
+	_Atomic bool stopping;
+	unsigned place_count, slot_count;
+	struct place places[MOST_PLACES];
+	struct slot slots[MOST_SLOTS];
+	_Atomic unsigned trouble_count; /* may be more than are told */
+	struct trouble troubles[MOST_TROUBLES];
+	_Atomic int64_t worst_stall; /* of the supervisor: what the machine may do to anybody */
+	unsigned life_count, life_capacity;
+	struct life *lives;
+	_Atomic size_t entry_count;
+	size_t entry_capacity;
+	struct entry *entries;
+};
+
+extern struct arena *arena;
+
+/* --- chance: a generator of its own for each process --- */
+
+struct dice {
+	uint64_t state;
+};
+
+uint64_t dice_roll(struct dice *dice);
+static inline unsigned dice_below(struct dice *dice, unsigned limit)
+{
+	return (unsigned)(dice_roll(dice) % limit);
+}
+static inline bool dice_one_in(struct dice *dice, unsigned count)
+{
+	return dice_below(dice, count) == 0;
+}
+
+int64_t now(void); /* CLOCK_MONOTONIC */
+void nap(int64_t nanoseconds);
+void spin(int64_t nanoseconds);
+
+/* --- who --- */
+
+static inline uint32_t who_of(unsigned life, unsigned number)
+{
+	return life * NUMBERS + number;
+}
+static inline const struct life *life_of(uint32_t who)
+{
+	return &arena->lives[who / NUMBERS];
+}
+/* Marked as a victim: what it left inside is no overlap. Never a child: nobody kills one. */
+static inline int64_t who_is_marked(uint32_t who)
+{
+	return who % NUMBERS == CHILD_NUMBER ? 0 : atomic_load(&life_of(who)->marked);
+}
+const char *kind_name(enum filelock_kind kind);
+/* "pid 12 (loop, life 3, handle 4, killed)"; good for four more calls. */
+const char *who_text(uint32_t who);
+
+/* --- trouble --- */
+
+/* Notes what was found; it is printed at the end of the round, which ends soon. */
+void trouble_note(enum trouble_type type, const char *format, ...)
+        __attribute__((format(printf, 2, 3)));
+unsigned trouble_count(enum trouble_type type);
+
+/* --- holds --- */
+
+/* One handle of a worker, on one lock. */
+struct handle {
+	struct filelock *lock;
+	struct place *place;
+	unsigned seat;
+	uint32_t who;
+	enum filelock_mode mode;
+	struct entry *entry; /* of the hold; NULL: the log was full */
+	int64_t asked;
+};
+
+/* The witness. enter returns whether a reader found another one. */
+bool inside_enter(struct handle *handle);
+void inside_leave(struct handle *handle);
+
+/* The log: the hold that begins now; and its end, still inside. */
+struct entry *log_begin(const struct handle *handle);
+void log_end(struct entry *entry);
+
+/* The checker, which knows of nothing but the log. */
+struct findings {
+	size_t holds, overlaps, together;
+};
+struct findings checker_run(struct entry *entries, size_t count);
+
+/* The baton. ask before, granted or unasked after; release before a hold ends. */
+bool baton_may_ask(struct place *place);
+void baton_ask(struct handle *handle);
+void baton_unask(struct handle *handle);
+void baton_granted(struct handle *handle, struct slot *slot);
+void baton_release(struct handle *handle);
+bool baton_has_waiters(struct place *place);
+/* In the supervisor: its life is over, perhaps with a lock. */
+void baton_died(const struct slot *slot, int64_t when);
+void baton_look_for_lost(void);
+
+void waits_add(struct histogram *histogram, int64_t wait);
+void waits_merge(struct histogram *into, const struct histogram *from);
+/* The longest wait of a bucket, in ns. */
+double waits_bucket_end(int bucket);
+unsigned long waits_count(const struct histogram *histogram);
+/* The wait that this share (0…1) of all does not exceed, to 20 %. */
+int64_t waits_quantile(const struct histogram *histogram, double share);
+
+/* --- workers --- */
+
+struct worker {
+	struct slot *slot;
+	struct dice dice;
+	unsigned long goal; /* grants after which it ends by itself; 0: when the storm does */
+	unsigned long grants;
+	int64_t last_fork;
+};
+
+/* In the process of a worker: to its end. */
+_Noreturn void worker_main(struct slot *slot);
+void worker_sync_run(struct worker *worker);
+void worker_event_run(struct worker *worker);
+
+bool worker_is_over(const struct worker *worker);
+void worker_open(struct worker *worker, struct handle *handle);
+void worker_choose_mode(struct worker *worker, struct handle *handle);
+/* Whether it may ask is the caller's question. */
+void worker_ask(struct handle *handle);
+/* What came of it; true: it holds. */
+bool worker_answered(struct worker *worker, struct handle *handle, int result);
+/* Holds for a while, leaves and releases. */
+void worker_hold(struct worker *worker, struct handle *handle);
+void worker_leave(struct worker *worker, struct handle *handle);
+
+/* What a process has open and allocated; a difference is trouble. */
+struct vitals {
+	unsigned descriptors, watches;
+	size_t memory;
+};
+struct vitals vitals_take(void);
+void vitals_compare(struct vitals before, struct vitals after);
+
+/* Perhaps forks a child that does something or other; handle: one of its, held or not. */
+void child_maybe_fork(struct worker *worker, const struct handle *handle);
+
+/* --- the supervisor --- */
+
+/* One round, from the start of the workers to their end; limit: how long it may take. */
+void supervisor_run(int64_t limit);
+/* All processes are gone: what lies in the folder, and whether every lock is to be had. */
+void afterwards_check(void);
+
+/* --- the report --- */
+
+struct totals {
+	unsigned long tallies[TALLIES];
+	unsigned long kills, stops, rounds;
+	unsigned long overlaps, lost, troubles;
+	struct histogram asked[KINDS], woken;
+	int64_t took;
+};
+
+void report_add(struct totals *totals);
+void report_print(const struct totals *totals, const char *name);
+int report_plot(const struct totals *totals, const char *path);
+/* The troubles of the round; the log goes to the folder. */
+void report_troubles(void);
+
+extern unsigned long supervisor_kills, supervisor_stops; /* of the round */
+
+#endif

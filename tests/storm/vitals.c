@@ -1,0 +1,54 @@
+/* vitals.c - what a process has: to be the same at its end as when it was warm. */
+#include <dirent.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "storm.h"
+
+#define GROWTH 65536 /* bytes: what malloc keeps for itself between two looks at it */
+
+static unsigned count_watches(const char *descriptor)
+{
+	char path[64], line[512];
+	unsigned count = 0;
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%.16s", descriptor);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		count += strncmp(line, "inotify wd:", 11) == 0;
+	if (file)
+		(void)fclose(file);
+	return count;
+}
+
+struct vitals vitals_take(void)
+{
+	struct vitals vitals = { .memory = mallinfo2().uordblks };
+	DIR *folder = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	while (folder && (entry = readdir(folder))) {
+		if (entry->d_name[0] == '.' || atoi(entry->d_name) == dirfd(folder))
+			continue;
+		vitals.descriptors++;
+		vitals.watches += count_watches(entry->d_name);
+	}
+	if (folder)
+		(void)closedir(folder);
+	return vitals;
+}
+
+void vitals_compare(struct vitals before, struct vitals after)
+{
+	if (after.descriptors != before.descriptors || after.watches != before.watches)
+		trouble_note(TROUBLE_LEAK, "pid %d: %u descriptors and %u watches, %u and %u at first",
+		             (int)getpid(), after.descriptors, after.watches, before.descriptors,
+		             before.watches);
+	if (after.memory > before.memory + GROWTH)
+		trouble_note(TROUBLE_LEAK, "pid %d: %zu bytes allocated, %zu at first",
+		             (int)getpid(), after.memory, before.memory);
+}

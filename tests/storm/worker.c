@@ -1,0 +1,211 @@
+/*
+ * worker.c - what every worker does, however it asks. It may be killed, or stopped, between any
+ * two instructions of it.
+ */
+#include "storm.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define WARM_UP 200 /* grants */
+
+bool worker_is_over(const struct worker *worker)
+{
+	return (worker->goal && worker->grants >= worker->goal) || atomic_load(&arena->stopping);
+}
+
+static bool sometimes(void *arg)
+{
+	struct worker *worker = arg;
+
+	return dice_one_in(&worker->dice, 200);
+}
+
+void worker_open(struct worker *worker, struct handle *handle)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	int r;
+
+	options.poll_interval_ms = arena->scenario.poll_ms;
+	/* not everywhere: making files takes ten times as long as locking them */
+	if (handle->place == &arena->places[0] && handle->place->kind == FILELOCK_NATIVE)
+		options.unlink_on_release = dice_one_in(&worker->dice, 4);
+	options.should_cancel = sometimes;
+	options.arg = worker;
+	r = filelock_open(handle->place->path, handle->place->kind, &options, &handle->lock);
+	if (r < 0)
+		trouble_note(TROUBLE_RESULT, "pid %d: filelock_open: %s", (int)getpid(),
+		             filelock_last_error(NULL));
+}
+
+void worker_choose_mode(struct worker *worker, struct handle *handle)
+{
+	static const unsigned shared_of_ten[KINDS] = { 2, 0, 6 };
+
+	handle->mode = dice_below(&worker->dice, 10) < shared_of_ten[handle->place->kind]
+	                       ? FILELOCK_SHARED
+	                       : FILELOCK_EXCLUSIVE;
+}
+
+void worker_ask(struct handle *handle)
+{
+	baton_ask(handle);
+}
+
+/* What its request may end with, besides success. */
+static bool is_expected(int result)
+{
+	return result == -ETIMEDOUT || result == -ECANCELED;
+}
+
+static void note_result(const struct handle *handle, const char *what, int result)
+{
+	trouble_note(TROUBLE_RESULT, "%s %s: %s: %s said %d (%s): %s",
+	             kind_name(handle->place->kind), handle->place->path, who_text(handle->who),
+	             what, result, filelock_strerror(result), filelock_last_error(handle->lock));
+}
+
+bool worker_answered(struct worker *worker, struct handle *handle, int result)
+{
+	struct slot *slot = worker->slot;
+
+	if (result < 0) {
+		baton_unask(handle);
+		if (!is_expected(result))
+			note_result(handle, "the acquisition", result);
+		slot->tallies[result == -ETIMEDOUT ? TALLY_TIMEOUTS : TALLY_CANCELS]++;
+		return false;
+	}
+	handle->entry = log_begin(handle);
+	if (inside_enter(handle))
+		slot->tallies[TALLY_TOGETHER]++;
+	baton_granted(handle, slot);
+	waits_add(&slot->asked[handle->place->kind], now() - handle->asked);
+	slot->tallies[TALLY_NATIVE + handle->place->kind]++;
+	slot->tallies[TALLY_GRANTS]++;
+	worker->grants++;
+	return true;
+}
+
+/* Another file in the place of the lock's, as editors do it. */
+static void replace(const struct worker *worker, const struct handle *handle)
+{
+	char path[PATH_MAX + 32];
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "%s/aside/%u", arena->folder, worker->slot->number);
+	file = fopen(path, "we");
+	if (file)
+		(void)fclose(file);
+	(void)rename(path, handle->place->path);
+}
+
+/* What a holder may do to its lock file, once its work is done: whoever comes next may be inside
+   before we have released. */
+static void maybe_remove(struct worker *worker, const struct handle *handle)
+{
+	if (handle->mode == FILELOCK_SHARED || !dice_one_in(&worker->dice, 100))
+		return;
+	if (handle->place->kind == FILELOCK_NATIVE && dice_one_in(&worker->dice, 3))
+		replace(worker, handle);
+	else
+		(void)unlink(handle->place->path);
+	worker->slot->tallies[TALLY_REMOVALS]++;
+}
+
+void worker_leave(struct worker *worker, struct handle *handle)
+{
+	int r = 0;
+
+	if (dice_one_in(&worker->dice, 16))
+		r = filelock_verify(handle->lock);
+	if (r < 0)
+		note_result(handle, "filelock_verify", r);
+	child_maybe_fork(worker, handle);
+	baton_release(handle);
+	inside_leave(handle);
+	log_end(handle->entry);
+	maybe_remove(worker, handle);
+	r = filelock_release(handle->lock);
+	if (r < 0)
+		note_result(handle, "filelock_release", r);
+}
+
+/* Until somebody waits, so that there is somebody to wake, and a bit more, so that it has come to
+   this or that point of its wait. */
+static void hold_for_waiters(struct worker *worker, struct handle *handle)
+{
+	int64_t end = now() + 2 * MILLISECOND;
+
+	while (!baton_has_waiters(handle->place) && now() < end)
+		nap(20000);
+	spin(dice_below(&worker->dice, 60000));
+}
+
+static void hold_for_a_while(struct worker *worker)
+{
+	unsigned chance = dice_below(&worker->dice, 1000);
+
+	if (chance == 0)
+		nap(dice_below(&worker->dice, 1000000));
+	else if (chance < 50)
+		spin(dice_below(&worker->dice, 20000));
+}
+
+void worker_hold(struct worker *worker, struct handle *handle)
+{
+	if (arena->scenario.baton)
+		hold_for_waiters(worker, handle);
+	else
+		hold_for_a_while(worker);
+	worker_leave(worker, handle);
+}
+
+/* The library keeps what the first wait needs for all the others. */
+static void wait_once(void)
+{
+	struct filelock *locks[2];
+	char path[PATH_MAX + 32];
+
+	(void)snprintf(path, sizeof(path), "%s/aside/wait.%d", arena->folder, (int)getpid());
+	for (int i = 0; i < 2; i++)
+		if (filelock_open(path, FILELOCK_NATIVE, NULL, &locks[i]) < 0)
+			return;
+	(void)filelock_acquire(locks[0], FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
+	(void)filelock_acquire(locks[1], FILELOCK_EXCLUSIVE, 2);
+	(void)unlink(path);
+	filelock_close(locks[0]);
+	filelock_close(locks[1]);
+}
+
+static void live(struct worker *worker)
+{
+	if (worker->slot->event)
+		worker_event_run(worker);
+	else
+		worker_sync_run(worker);
+}
+
+_Noreturn void worker_main(struct slot *slot)
+{
+	struct worker worker = { .slot = slot };
+	struct vitals before;
+
+	worker.dice.state = arena->seed ^ (UINT64_C(0x100000001b3) * slot->life);
+	(void)signal(SIGCHLD, SIG_IGN); /* nobody waits for its children */
+	if (slot->elder) {
+		wait_once();
+		worker.goal = WARM_UP;
+		live(&worker);
+		before = vitals_take();
+		worker.goal = 0;
+		live(&worker);
+		vitals_compare(before, vitals_take());
+	} else {
+		live(&worker);
+	}
+	exit(0);
+}
