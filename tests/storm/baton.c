@@ -12,8 +12,6 @@
  * lock: an asker that passes beside a release may take the lock before the waiters, who are
  * then not counted.
  */
-#include <unistd.h>
-
 #include "storm.h"
 
 static bool waits_since_before(const struct place *place, int64_t when)
@@ -68,7 +66,7 @@ void baton_granted(struct handle *handle, struct slot *slot)
 		return;
 	released = atomic_exchange(&place->released, 0);
 	baton_unask(handle);
-	if (released == 0 || handle->asked >= released || releaser == slot->pid)
+	if (released == 0 || handle->asked >= released || releaser == life_of(handle->who)->pid)
 		return;
 	waits_add(&slot->woken, granted - released);
 	slot->tallies[TALLY_WAKES]++;

@@ -38,11 +38,14 @@ static void complain(const struct entry *first, const struct entry *second)
 	const struct place *place = &arena->places[second->place];
 
 	trouble_note(TROUBLE_INTERVALS,
-	             "%s %s: %s of %s from %.9f to %.9f s and %s of %s from %.9f to %.9f s",
+	             "%s %s: %s of %s from %.9f to %.9f s on inode %lu and "
+	             "%s of %s from %.9f to %.9f s on inode %lu",
 	             kind_name(place->kind), place->path, first->mode ? "shared" : "exclusive",
 	             who_text(first->who), seconds(first->begin), seconds(end_of(first)),
+	             (unsigned long)first->file,
 	             second->mode ? "shared" : "exclusive", who_text(second->who),
-	             seconds(second->begin), seconds(end_of(second)));
+	             seconds(second->begin), seconds(end_of(second)),
+	             (unsigned long)second->file);
 }
 
 static void check_open(const struct entry *entry)
@@ -66,6 +69,8 @@ static void check_place(const struct entry *entries, size_t count, struct findin
 		const struct entry *entry = &entries[i];
 		const struct entry *other = NULL;
 
+		if (entry->mode == ENTRY_REMOVAL)
+			continue;
 		check_open(entry);
 		if (exclusive && end_of(exclusive) >= entry->begin)
 			other = exclusive;

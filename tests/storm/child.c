@@ -11,7 +11,7 @@
 
 #include "storm.h"
 
-#define INTERVAL (30 * MILLISECOND) /* between two forks of a worker */
+#define INTERVAL (20 * MILLISECOND) /* between two forks of a worker, at least */
 
 static void expect(const struct handle *handle, const char *what, int result, int expected)
 {
@@ -87,7 +87,7 @@ void child_maybe_fork(struct worker *worker, const struct handle *handle)
 	int64_t time = now();
 	pid_t pid;
 
-	if (time - worker->last_fork < INTERVAL)
+	if (time - worker->last_fork < INTERVAL || !dice_one_in(&worker->dice, 30))
 		return;
 	worker->last_fork = time;
 	pid = fork();

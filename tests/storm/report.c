@@ -24,7 +24,23 @@ void report_add(struct totals *totals)
 	totals->overlaps += trouble_count(TROUBLE_OVERLAP) + trouble_count(TROUBLE_INTERVALS);
 	totals->lost += trouble_count(TROUBLE_LOST);
 	totals->troubles += atomic_load(&arena->trouble_count);
-	totals->took += now() - arena->began;
+	totals->took += arena->took;
+}
+
+void report_merge(struct totals *into, const struct totals *from)
+{
+	for (int t = 0; t < TALLIES; t++)
+		into->tallies[t] += from->tallies[t];
+	for (int k = 0; k < KINDS; k++)
+		waits_merge(&into->asked[k], &from->asked[k]);
+	waits_merge(&into->woken, &from->woken);
+	into->kills += from->kills;
+	into->stops += from->stops;
+	into->rounds += from->rounds;
+	into->overlaps += from->overlaps;
+	into->lost += from->lost;
+	into->troubles += from->troubles;
+	into->took += from->took;
 }
 
 static double milliseconds(int64_t time)
@@ -80,17 +96,21 @@ void report_print(const struct totals *totals, const char *name)
 	       totals->lost, totals->troubles);
 }
 
-/* The share of waits that were longer, by their length. */
-static void make_curve(const struct histogram *histogram, double *x, double *y)
+/* The share of waits that were longer, by their length; how many points that makes. */
+static size_t make_curve(const struct histogram *histogram, double *x, double *y)
 {
 	double all = (double)waits_count(histogram);
 	double longer = all;
+	size_t count = 0;
 
 	for (int i = 0; i < WAIT_BUCKETS; i++) {
+		if (histogram->buckets[i] == 0)
+			continue;
 		longer -= (double)histogram->buckets[i];
-		x[i] = histogram->buckets[i] ? waits_bucket_end(i) / 1e9 : 0;
-		y[i] = longer / all;
+		x[count] = waits_bucket_end(i) / 1e9;
+		y[count++] = longer / all;
 	}
+	return count;
 }
 
 int report_plot(const struct totals *totals, const char *path)
@@ -112,9 +132,8 @@ int report_plot(const struct totals *totals, const char *path)
 
 		if (waits_count(waits) == 0)
 			continue;
-		make_curve(waits, x[k], y[k]);
 		series[plot.count++] = (struct plot_series){ names[k], PLOT_LINE, x[k], y[k],
-			                                     WAIT_BUCKETS };
+			                                     make_curve(waits, x[k], y[k]) };
 	}
 	(void)snprintf(note, sizeof(note), "%lu acquisitions, %lu kills, %lu overlaps, %lu lost wake-ups",
 	               totals->tallies[TALLY_GRANTS], totals->kills, totals->overlaps,
@@ -125,6 +144,7 @@ int report_plot(const struct totals *totals, const char *path)
 
 static void write_log(void)
 {
+	static const char *const modes[] = { "exclusive", "shared", "removal" };
 	char path[PATH_MAX + 16];
 	size_t count = atomic_load(&arena->entry_count);
 	FILE *file;
@@ -133,15 +153,16 @@ static void write_log(void)
 	file = fopen(path, "we");
 	if (!file)
 		return;
-	(void)fputs("lock\tmode\tbegin\tend\tkilled at\twho\n", file);
+	(void)fputs("lock\tmode\tbegin\tend\tkilled at\tinode\twho\n", file);
 	for (size_t i = 0; i < count && i < arena->entry_capacity; i++) {
 		const struct entry *e = &arena->entries[i];
 		int64_t marked = who_is_marked(e->who);
 
-		(void)fprintf(file, "%s\t%s\t%ld\t%ld\t%ld\t%s\n", arena->places[e->place].path,
-		              e->mode ? "shared" : "exclusive", (long)(e->begin - arena->began),
+		(void)fprintf(file, "%s\t%s\t%ld\t%ld\t%ld\t%lu\t%s\n", arena->places[e->place].path,
+		              modes[e->mode], (long)(e->begin - arena->began),
 		              e->end ? (long)(e->end - arena->began) : 0,
-		              marked ? (long)(marked - arena->began) : 0, who_text(e->who));
+		              marked ? (long)(marked - arena->began) : 0,
+		              (unsigned long)e->file, who_text(e->who));
 	}
 	(void)fclose(file);
 	printf("  the log, in nanoseconds since the start, is %s\n", path);

@@ -135,6 +135,7 @@ static void make_arena(const struct scenario *scenario, uint64_t seed)
 	make_folder();
 	make_places();
 	make_slots();
+	arena->life_count = 1; /* the `who` of life 0 would be nobody */
 	arena->life_capacity = (unsigned)arena->scenario.kills + arena->slot_count + 16;
 	arena->lives = share(arena->life_capacity * sizeof(*arena->lives));
 	arena->entry_capacity = 2 * arena->scenario.grants + 10 * arena->scenario.wakes + 100000;
@@ -165,17 +166,15 @@ static void run_round(const struct scenario *scenario, uint64_t seed, struct tot
 	(void)fflush(NULL); /* or each process prints it again */
 	arena->began = now();
 	supervisor_run(options.limit);
-	report_add(totals);
+	arena->took = now() - arena->began;
 	afterwards_check();
-	totals->overlaps = trouble_count(TROUBLE_OVERLAP) + trouble_count(TROUBLE_INTERVALS);
-	totals->lost = trouble_count(TROUBLE_LOST);
-	totals->troubles = atomic_load(&arena->trouble_count);
+	report_add(totals);
 	if (totals->troubles)
 		report_troubles();
 	free_arena();
 }
 
-static bool run_scenario(unsigned number)
+static void run_scenario(unsigned number, struct totals *all)
 {
 	const struct scenario *scenario = &scenarios[number].scenario;
 	unsigned rounds = options.is_long ? scenarios[number].rounds : 1;
@@ -183,14 +182,12 @@ static bool run_scenario(unsigned number)
 
 	totals = (struct totals){ 0 };
 	for (unsigned i = 0; i < rounds && totals.troubles == 0; i++) {
-		printf("storm %s --seed %llu --scale %lu\n", scenario->name,
-		       (unsigned long long)options.seed + i, options.scale);
+		printf("storm --seed %llu --scale %lu %s\n",
+		       (unsigned long long)options.seed + i, options.scale, scenario->name);
 		run_round(scenario, options.seed + i, &totals);
 	}
 	report_print(&totals, scenario->name);
-	if (options.plot && report_plot(&totals, options.plot) < 0)
-		perror(options.plot);
-	return totals.troubles == 0;
+	report_merge(all, &totals);
 }
 
 static bool is_built(const struct scenario *scenario)
@@ -250,26 +247,42 @@ static void parse_options(int argc, char **argv)
 		usage();
 }
 
+/* All scenarios of that name; how many there are, or -1: one was not built. */
+static int run_named(const char *name, struct totals *all)
+{
+	int count = 0;
+
+	for (unsigned s = 0; s < SCENARIOS; s++) {
+		const struct scenario *scenario = &scenarios[s].scenario;
+
+		if (strcmp(name, "all") != 0 && strcmp(name, scenario->name) != 0)
+			continue;
+		if (!is_built(scenario))
+			return -1;
+		run_scenario(s, all);
+		count++;
+	}
+	return count;
+}
+
 int main(int argc, char **argv)
 {
-	bool fine = true;
+	static struct totals all;
+	int count = 0;
 
 	parse_options(argc, argv);
 	for (int i = optind; i < argc; i++) {
-		bool known = false;
+		int named = run_named(argv[i], &all);
 
-		for (unsigned s = 0; s < SCENARIOS; s++) {
-			const struct scenario *scenario = &scenarios[s].scenario;
-
-			if (strcmp(argv[i], "all") != 0 && strcmp(argv[i], scenario->name) != 0)
-				continue;
-			known = true;
-			if (!is_built(scenario))
-				return 77;
-			fine = run_scenario(s) && fine;
-		}
-		if (!known)
+		if (named < 0)
+			return 77;
+		if (named == 0)
 			usage();
+		count += named;
 	}
-	return fine ? 0 : 1;
+	if (count > 1)
+		report_print(&all, "in all");
+	if (options.plot && report_plot(&all, options.plot) < 0)
+		perror(options.plot);
+	return all.troubles == 0 ? 0 : 1;
 }

@@ -72,10 +72,13 @@ struct life {
 	_Atomic int64_t marked; /* before it was killed; 0: it was not */
 };
 
+enum { ENTRY_REMOVAL = FILELOCK_SHARED + 1 }; /* as a mode: of the lock file, by its holder */
+
 /* A hold, stamped inside the lock. */
 struct entry {
 	_Atomic int64_t begin; /* 0: killed before it was stamped */
 	_Atomic int64_t end;   /* 0: killed inside */
+	uint64_t file;         /* the inode that was locked; 0: not known */
 	uint32_t who;
 	uint16_t place;
 	uint16_t mode;
@@ -134,7 +137,7 @@ struct arena {
 	struct scenario scenario;
 	uint64_t seed;
 	char folder[PATH_MAX];
-	int64_t began;
+	int64_t began, took;
 	int64_t bound; /* of a wake-up */
 	_Atomic bool stopping;
 	unsigned place_count, slot_count;
@@ -217,6 +220,7 @@ void inside_leave(struct handle *handle);
 
 /* The log: the hold that begins now; and its end, still inside. */
 struct entry *log_begin(const struct handle *handle);
+struct entry *log_removal(const struct handle *handle);
 void log_end(struct entry *entry);
 
 /* The checker, which knows of nothing but the log. */
@@ -298,7 +302,8 @@ struct totals {
 	int64_t took;
 };
 
-void report_add(struct totals *totals);
+void report_add(struct totals *totals); /* the round that is over */
+void report_merge(struct totals *into, const struct totals *from);
 void report_print(const struct totals *totals, const char *name);
 int report_plot(const struct totals *totals, const char *path);
 /* The troubles of the round; the log goes to the folder. */

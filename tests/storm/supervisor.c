@@ -16,7 +16,9 @@
 
 #define TICK (MILLISECOND / 2)
 #define KILLS_A_TICK 3
-#define PATIENCE (60 * SECOND) /* for the end of processes that were told to end */
+/* for the end of processes that were told to end */
+#define PATIENCE (60 * SECOND)
+#define PATIENCE_IN_TROUBLE (2 * SECOND)
 
 unsigned long supervisor_kills, supervisor_stops;
 static struct dice dice;
@@ -25,7 +27,9 @@ static void start(struct slot *slot)
 {
 	pid_t supervisor = getpid();
 	struct life *life;
+	pid_t pid;
 
+	slot->pid = -1;
 	if (arena->life_count == arena->life_capacity) {
 		trouble_note(TROUBLE_COUNTS, "more lives than were reckoned with");
 		return;
@@ -34,19 +38,25 @@ static void start(struct slot *slot)
 	life = &arena->lives[slot->life];
 	life->event = slot->event;
 	slot->stopped_until = 0;
-	slot->pid = fork();
-	if (slot->pid < 0) {
-		trouble_note(TROUBLE_COUNTS, "fork: %s", strerror(errno));
-		return;
-	}
-	if (slot->pid == 0) {
+	pid = fork();
+	if (pid == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != supervisor)
 			_exit(1);
-		slot->pid = life->pid = getpid();
+		life->pid = getpid();
 		worker_main(slot);
 	}
-	life->pid = slot->pid;
+	if (pid < 0)
+		trouble_note(TROUBLE_COUNTS, "fork: %s", strerror(errno));
+	else
+		slot->pid = life->pid = pid;
+}
+
+/* Never to 0 or -1, which are whole crowds. */
+static void send_signal(const struct slot *slot, int signal)
+{
+	if (slot->pid > 0)
+		(void)kill(slot->pid, signal);
 }
 
 static void clear_seats(const struct slot *slot)
@@ -61,11 +71,14 @@ static void kill_and_replace(struct slot *slot)
 	int64_t marked = now();
 	int status;
 
+	if (slot->pid <= 0) /* it could not be replaced */
+		return;
 	atomic_store(&arena->lives[slot->life].marked, marked);
-	(void)kill(slot->pid, SIGKILL);
+	send_signal(slot, SIGKILL);
 	while (waitpid(slot->pid, &status, 0) < 0 && errno == EINTR) {
 	}
-	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+	/* told to stop, it may have been faster */
+	if (status != SIGKILL && !(status == 0 && atomic_load(&arena->stopping)))
 		trouble_note(TROUBLE_DEATH, "pid %d ended by itself, with status %#x",
 		             (int)slot->pid, (unsigned)status);
 	baton_died(slot, now());
@@ -81,10 +94,10 @@ static struct slot *any_slot(void)
 
 static void stop(struct slot *slot)
 {
-	if (slot->stopped_until)
+	if (slot->stopped_until || slot->pid <= 0)
 		return;
 	slot->stopped_until = now() + MILLISECOND + dice_below(&dice, 20) * MILLISECOND;
-	(void)kill(slot->pid, SIGSTOP);
+	send_signal(slot, SIGSTOP);
 	supervisor_stops++;
 }
 
@@ -95,7 +108,7 @@ static void continue_stopped(int64_t until)
 
 		if (slot->stopped_until == 0 || slot->stopped_until > until)
 			continue;
-		(void)kill(slot->pid, SIGCONT);
+		send_signal(slot, SIGCONT);
 		slot->stopped_until = 0;
 	}
 }
@@ -158,8 +171,9 @@ static int reap(void)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		struct slot *slot = slot_of(pid);
 		bool early = slot && !atomic_load(&arena->stopping);
+		bool victim = slot && atomic_load(&arena->lives[slot->life].marked);
 
-		if (status != 0 || early)
+		if ((status != 0 || early) && !victim)
 			trouble_note(TROUBLE_DEATH, "pid %d, %s, ended with status %#x", (int)pid,
 			             slot ? "a worker" : "a child of one", (unsigned)status);
 		if (slot)
@@ -178,21 +192,35 @@ static void note_stall(int64_t *last)
 	*last = time;
 }
 
+static void kill_the_rest(void)
+{
+	for (unsigned i = 0; i < arena->slot_count; i++) {
+		atomic_store(&arena->lives[arena->slots[i].life].marked, now());
+		send_signal(&arena->slots[i], SIGKILL);
+	}
+}
+
+/* Who sleeps, since it was not woken, would not be told until the poll. */
+static int64_t patience(void)
+{
+	return atomic_load(&arena->trouble_count) ? PATIENCE_IN_TROUBLE : PATIENCE;
+}
+
 static void reap_all(void)
 {
-	int64_t end = now() + PATIENCE;
+	int64_t begin = now();
+	bool waited = false;
 
 	atomic_store(&arena->stopping, true);
 	while (reap() == 0) {
 		continue_stopped(INT64_MAX);
 		nap(TICK);
-		if (now() < end)
+		if (waited || now() < begin + patience())
 			continue;
-		trouble_note(TROUBLE_DEATH, "a process did not end when it was told to");
-		for (unsigned i = 0; i < arena->slot_count; i++)
-			if (arena->slots[i].pid > 0)
-				(void)kill(arena->slots[i].pid, SIGKILL);
-		return;
+		if (atomic_load(&arena->trouble_count) == 0)
+			trouble_note(TROUBLE_DEATH, "a process did not end when it was told to");
+		kill_the_rest();
+		waited = true;
 	}
 }
 

@@ -46,6 +46,8 @@ const char *who_text(uint32_t who)
 	char *text = texts[next++ % 4];
 	const struct life *life = life_of(who);
 
+	if (who == 0)
+		return "nobody";
 	if (who % NUMBERS == CHILD_NUMBER)
 		(void)snprintf(text, sizeof(texts[0]), "a child of pid %d (life %u)",
 		               (int)life->pid, who / NUMBERS);

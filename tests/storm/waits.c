@@ -43,8 +43,8 @@ int64_t waits_quantile(const struct histogram *histogram, double share)
 
 	for (int i = 0; i < WAIT_BUCKETS; i++) {
 		passed += (double)histogram->buckets[i];
-		if (passed >= wanted && passed > 0)
+		if (passed >= wanted && waits_bucket_end(i) < (double)histogram->longest)
 			return (int64_t)waits_bucket_end(i);
 	}
-	return 0;
+	return histogram->longest;
 }

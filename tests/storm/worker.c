@@ -107,12 +107,18 @@ static void replace(const struct worker *worker, const struct handle *handle)
    before we have released. */
 static void maybe_remove(struct worker *worker, const struct handle *handle)
 {
+	struct entry *entry;
+
 	if (handle->mode == FILELOCK_SHARED || !dice_one_in(&worker->dice, 100))
 		return;
+	entry = log_removal(handle);
 	if (handle->place->kind == FILELOCK_NATIVE && dice_one_in(&worker->dice, 3))
 		replace(worker, handle);
 	else
 		(void)unlink(handle->place->path);
+	log_end(entry);
+	if (dice_one_in(&worker->dice, 4)) /* long enough for others to come in meanwhile */
+		nap(dice_below(&worker->dice, 300000));
 	worker->slot->tallies[TALLY_REMOVALS]++;
 }
 

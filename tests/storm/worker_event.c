@@ -3,8 +3,8 @@
  * chain: ask, perhaps think better of it, hold, release, ask again. Two handles on one lock wait in
  * one queue.
  *
- *	RESTING ── asks ──> ASKING ── callback ──> HOLDING ── its timer ──> RESTING
- *	   └ its timer          └ its timer: cancelled, or closed
+ *	RESTING ─ asks ─> ASKING ─ callback ─> HOLDING ─ its timer ─> RESTING
+ *	   └ its timer        └ its timer: cancelled, or closed
  */
 #include <errno.h>
 #include <event2/event.h>

@@ -167,6 +167,10 @@ static void format_value(char text[32], double value, enum plot_unit unit)
 	}
 	while (fabs(value) < units[unit][i].least * (1 - 1e-9))
 		i++;
+	if (unit == PLOT_NUMBER && fabs(value) < 1e-4) { /* rather than 1e-05 */
+		(void)snprintf(text, 32, "%.*f", (int)ceil(-log10(fabs(value)) - 1e-9), value);
+		return;
+	}
 	(void)snprintf(text, 32, "%.4g%s", value / units[unit][i].factor,
 	               units[unit][i].suffix);
 }

@@ -34,7 +34,7 @@ enum plot_style {
 };
 
 enum plot_unit {
-	PLOT_NUMBER, /* 0.5, 2000, 20k, 3M, 4G */
+	PLOT_NUMBER, /* 0.00001, 0.5, 2000, 20k, 3M, 4G */
 	PLOT_SECONDS /* given in seconds; 5 ns, 20 µs, 3 ms, 1 s */
 };
 
