@@ -139,7 +139,7 @@ struct arena {
 	char folder[PATH_MAX];
 	int64_t began, took;
 	int64_t bound; /* of a wake-up */
-	_Atomic bool stopping;
+	_Atomic bool half, stopping;
 	unsigned place_count, slot_count;
 	struct place places[MOST_PLACES];
 	struct slot slots[MOST_SLOTS];
@@ -253,8 +253,8 @@ int64_t waits_quantile(const struct histogram *histogram, double share);
 struct worker {
 	struct slot *slot;
 	struct dice dice;
-	unsigned long goal; /* grants after which it ends by itself; 0: when the storm does */
-	unsigned long grants;
+	bool until_half; /* of the round; else until its end */
+	bool hands_over; /* inside its loop, as by default */
 	int64_t last_fork;
 };
 

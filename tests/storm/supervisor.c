@@ -243,6 +243,8 @@ void supervisor_run(int64_t limit)
 		(void)reap();
 		baton_look_for_lost();
 		share = progress();
+		if (share >= 0.5)
+			atomic_store(&arena->half, true);
 		if (now() - arena->began > limit)
 			trouble_note(TROUBLE_COUNTS, "after %.0f s only %.1f %% was done",
 			             (double)limit / 1e9, 100 * share);

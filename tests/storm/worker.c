@@ -10,11 +10,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define WARM_UP 200 /* grants */
-
 bool worker_is_over(const struct worker *worker)
 {
-	return (worker->goal && worker->grants >= worker->goal) || atomic_load(&arena->stopping);
+	return (worker->until_half && atomic_load(&arena->half)) || atomic_load(&arena->stopping);
 }
 
 static bool sometimes(void *arg)
@@ -86,7 +84,6 @@ bool worker_answered(struct worker *worker, struct handle *handle, int result)
 	waits_add(&slot->asked[handle->place->kind], now() - handle->asked);
 	slot->tallies[TALLY_NATIVE + handle->place->kind]++;
 	slot->tallies[TALLY_GRANTS]++;
-	worker->grants++;
 	return true;
 }
 
@@ -109,7 +106,9 @@ static void maybe_remove(struct worker *worker, const struct handle *handle)
 {
 	struct entry *entry;
 
-	if (handle->mode == FILELOCK_SHARED || !dice_one_in(&worker->dice, 100))
+	/* a hold that is handed over is not compared with the path again */
+	if (worker->hands_over || handle->mode == FILELOCK_SHARED ||
+	    !dice_one_in(&worker->dice, 100))
 		return;
 	entry = log_removal(handle);
 	if (handle->place->kind == FILELOCK_NATIVE && dice_one_in(&worker->dice, 3))
@@ -170,23 +169,6 @@ void worker_hold(struct worker *worker, struct handle *handle)
 	worker_leave(worker, handle);
 }
 
-/* The library keeps what the first wait needs for all the others. */
-static void wait_once(void)
-{
-	struct filelock *locks[2];
-	char path[PATH_MAX + 32];
-
-	(void)snprintf(path, sizeof(path), "%s/aside/wait.%d", arena->folder, (int)getpid());
-	for (int i = 0; i < 2; i++)
-		if (filelock_open(path, FILELOCK_NATIVE, NULL, &locks[i]) < 0)
-			return;
-	(void)filelock_acquire(locks[0], FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
-	(void)filelock_acquire(locks[1], FILELOCK_EXCLUSIVE, 2);
-	(void)unlink(path);
-	filelock_close(locks[0]);
-	filelock_close(locks[1]);
-}
-
 static void live(struct worker *worker)
 {
 	if (worker->slot->event)
@@ -203,11 +185,11 @@ _Noreturn void worker_main(struct slot *slot)
 	worker.dice.state = arena->seed ^ (UINT64_C(0x100000001b3) * slot->life);
 	(void)signal(SIGCHLD, SIG_IGN); /* nobody waits for its children */
 	if (slot->elder) {
-		wait_once();
-		worker.goal = WARM_UP;
+		/* by half of the round all is there that the library makes once and keeps */
+		worker.until_half = true;
 		live(&worker);
 		before = vitals_take();
-		worker.goal = 0;
+		worker.until_half = false;
 		live(&worker);
 		vitals_compare(before, vitals_take());
 	} else {

@@ -55,6 +55,8 @@ static void make_context(struct loop *loop)
 	loop->context = evfilelock_new(loop->base);
 	if (!loop->context)
 		trouble_note(TROUBLE_RESULT, "evfilelock_new: %s", strerror(errno));
+	else if (!loop->worker->hands_over)
+		(void)evfilelock_set_handover(loop->context, 1, 0);
 }
 
 /* All that is pending ends with -ECANCELED meanwhile. */
@@ -214,6 +216,7 @@ void worker_event_run(struct worker *worker)
 {
 	struct loop loop = { .worker = worker, .base = event_base_new() };
 
+	worker->hands_over = dice_one_in(&worker->dice, 2);
 	loop.count = loop.running = arena->place_count * TWINS;
 	make_context(&loop);
 	for (unsigned i = 0; i < loop.count; i++)
