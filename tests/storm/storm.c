@@ -4,7 +4,7 @@
  * --seed N     what chance begins with; printed, and another one each time unless given
  * --scale N    percent of the usual counts (FILELOCK_TEST_SCALE, else 100)
  * --long       five times the counts, and many rounds
- * --limit N    seconds that a round may take (300)
+ * --limit N    seconds that a round may take (300, or more as --scale says)
  * --plot FILE  a chart of the waiting times, SVG
  *
  * TMPDIR       where the lock files are; otherwise in memory, in /dev/shm, if there is one
@@ -31,7 +31,7 @@ static const struct {
 	unsigned rounds; /* of --long */
 } scenarios[] = {
 	{ { "native", { 8, 0, 0 }, .sync = 6, .event = 2, .grants = 2000000, .kills = 3000,
-	    .stops = 300 }, 20 },
+	    .stops = 300 }, 10 },
 	{ { "soft", { 0, 6, 0 }, .sync = 5, .event = 2, .grants = 100000, .kills = 500,
 	    .stops = 100 }, 20 },
 	{ { "readwrite", { 0, 0, 6 }, .sync = 5, .event = 2, .grants = 200000, .kills = 500,
@@ -49,7 +49,7 @@ static struct {
 	int64_t limit;
 	bool is_long;
 	const char *plot;
-} options = { .limit = 300 * SECOND };
+} options;
 
 static void *share(size_t size)
 {
@@ -245,6 +245,8 @@ static void parse_options(int argc, char **argv)
 	}
 	if (optind == argc || options.scale == 0)
 		usage();
+	if (options.limit == 0)
+		options.limit = 3 * SECOND * (int64_t)(options.scale > 100 ? options.scale : 100);
 }
 
 /* All scenarios of that name; how many there are, or -1: one was not built. */
