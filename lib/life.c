@@ -161,7 +161,7 @@ void life_describe(const struct marker *record, struct filelock_owner *ret_owner
 		ret_owner->start_time = owner_start_time(record->pid);
 }
 
-int life_write_record(char ret[MARKER_SIZE], bool two_lines)
+static int write_record(char ret[MARKER_SIZE], pid_t pid, const char *token)
 {
 	char host[256];
 	size_t length;
@@ -169,6 +169,16 @@ int life_write_record(char ret[MARKER_SIZE], bool two_lines)
 
 	if (r < 0)
 		return r;
-	length = marker_format(ret, getpid(), host, two_lines ? NULL : own_token());
+	length = marker_format(ret, pid, host, token);
 	return length ? (int)length : -EOVERFLOW;
+}
+
+int life_write_record(char ret[MARKER_SIZE], bool two_lines)
+{
+	return write_record(ret, getpid(), two_lines ? NULL : own_token());
+}
+
+int life_write_nobody(char ret[MARKER_SIZE])
+{
+	return write_record(ret, INT32_MAX, NULL); /* above any pid_max, proc_sys_kernel(5) */
 }

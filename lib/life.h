@@ -30,6 +30,9 @@ bool life_is_ours(const struct marker *record);
 /* The record of this process, with the start token where it is known; its length or an error. */
 int life_write_record(char ret[MARKER_SIZE], bool two_lines);
 
+/* The record of a process that there cannot be: dead for everybody on this host. */
+int life_write_nobody(char ret[MARKER_SIZE]);
+
 /*
  * For the tests, which show with it that they can fail: how marker files are done elsewhere. All
  * false, always, outside of them.

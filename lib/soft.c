@@ -10,7 +10,9 @@
  *
  * Judging and taking over are in takeover.c.
  *
- * Release: unlink, then unlock, then close; only the file that is ours.
+ * Release: unlink, then unlock, then close; only the file that is ours. One that was taken over may be
+ * another user's, in a directory where nobody else may remove it (sticky, as /tmp): it gets the
+ * record of a dead process, and whoever comes next takes it over again.
  */
 #include "soft.h"
 
@@ -82,6 +84,7 @@ static int publish_marker(struct filelock *lock)
 	s->fd = s->draft.fd;
 	s->draft.fd = -1;
 	s->identity = s->draft.identity;
+	s->taken = false;
 	return 0;
 }
 
@@ -200,6 +203,21 @@ static int soft_verify(const struct filelock *lock)
 	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
 }
 
+/* As long as it was: the rest is newlines. */
+static int disown(const struct soft *s)
+{
+	char record[MARKER_SIZE];
+	int length = life_write_nobody(record);
+	struct stat st;
+	int r = sys_fstat(s->fd, &st);
+
+	if (length < 0 || r < 0)
+		return length < 0 ? length : r;
+	for (; length < st.st_size && length < MARKER_SIZE; length++)
+		record[length] = '\n';
+	return sys_write_start(s->fd, record, (size_t)length);
+}
+
 /* Removes the marker, if it is ours still. */
 static int remove_marker(struct filelock *lock)
 {
@@ -211,6 +229,8 @@ static int remove_marker(struct filelock *lock)
 	r = takeover_check_names(lock);
 	if (r == PATH_NAMES_OURS)
 		r = sys_unlink(lock->path);
+	if (s->taken && (r == -EPERM || r == -EACCES))
+		r = disown(s);
 	leftover_end_removal();
 	if (r < 0 && listed)
 		leftover_add(&s->leftover, lock->path, s->identity);
@@ -242,6 +262,7 @@ static void soft_pass(struct filelock *from, struct filelock *to)
 	struct soft *t = soft_state(to);
 
 	t->identity = f->identity;
+	t->taken = f->taken;
 	registry_hold_forks();
 	t->fd = f->fd;
 	f->fd = -1;

@@ -33,6 +33,7 @@ struct soft {
 	int fd;     /* of the hold; -1: none */
 	int marker; /* somebody's marker, open for reading; -1: none */
 	bool warned;
+	bool taken; /* what is held was somebody else's marker, and perhaps is still their file */
 	unsigned refusals; /* in a row, of a dead marker's flock: somebody else judges it */
 	bool by_record; /* it was the record that told that its owner lives */
 	pid_t hinted;   /* the process of a record that on_holder was tried for; 0: none */

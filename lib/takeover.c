@@ -285,6 +285,7 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	if (fd < 0)
 		return fd;
 	r = seize(lock, judged);
+	s->taken = r == 0;
 	if (r == 0)
 		return 0;
 	if (r == REFUSED)
