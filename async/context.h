@@ -29,12 +29,15 @@ struct evfilelock_request {
 	evfilelock_cb cb;
 	void *arg;
 	struct alarm deadline;
+	uint64_t id;
+	int64_t since; /* when it was asked for; of a grant that another thread ended, when that was */
 	int result;    /* of a prompt one; 0: it nests, and is still to be stepped */
 	uint32_t born; /* a pass that must not complete it */
 	unsigned char mode; /* enum filelock_mode */
 	bool finished; /* its callback has begun */
 	bool calling;  /* and is running */
 	bool granted;  /* in its queue's list of grants */
+	bool slow;     /* it waits for long, and that was said */
 };
 
 struct request_list {
@@ -48,6 +51,7 @@ struct queue {
 	struct evfilelock *ev;
 	struct request_list requests;
 	struct request_list grants;
+	uint32_t length;    /* of requests */
 	int64_t taken_at;   /* from the system, the hold that is passed on now */
 	unsigned passes;  /* since then */
 	bool passed;      /* the first request has it */
@@ -55,6 +59,7 @@ struct queue {
 	struct queue *previous_keeper, *next_keeper;
 	struct alarm poll;  /* when to step the first one next */
 	int64_t refused_at; /* when the last attempt found the lock held */
+	int64_t slow_at;    /* when a slow wait was last told */
 	uint32_t rested;    /* the pass in which it has nothing more to do */
 	bool ready;         /* in ev's list of queues to serve */
 	bool serving;
@@ -97,6 +102,11 @@ struct evfilelock {
 	unsigned most_passes;      /* of one hold, and ... */
 	int64_t longest_passing;   /* ... how long, in ns */
 	struct evfilelock_many *sets;
+	struct evfilelock_stats stats; /* all but what can be derived: stats.c */
+	evfilelock_trace_cb trace;     /* NULL: none */
+	void *trace_arg;
+	int64_t slow_wait;   /* ns; 0: never */
+	int64_t next_holder; /* when a holder may be looked for again */
 	int64_t armed;             /* what the timer is set to; FILELOCK_NEVER: nothing */
 	int priority;              /* -1: the base's default */
 	int64_t now;       /* of the pass */

@@ -12,7 +12,7 @@
 
 #include <event2/event.h>
 
-#include "context.h"
+#include "stats.h"
 
 /* Enough that a cycle of system calls counts little beside what it serves; not so long that another
    process would notice: both measured by tests/bench/bench_scale.c. */
@@ -29,8 +29,11 @@ static void on_stirred(struct filelock *lock, void *arg)
 	struct evfilelock_request *request = arg;
 
 	(void)lock;
-	if (request->queue)
-		queue_make_ready(request->queue);
+	if (!request->queue)
+		return;
+	if (!request->queue->ready)
+		stats_woken(request->queue, true);
+	queue_make_ready(request->queue);
 }
 
 static void on_closing(struct filelock *lock, void *arg)
@@ -177,6 +180,7 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 	r = request ? filelock_begin(lock, mode, deadline, &ev->driver, request) : -ENOMEM;
 	if (r < 0)
 		goto failed;
+	request->since = now;
 	request->deadline = (struct alarm){ .at = deadline, .is_deadline = true };
 	r = request_enlist(request, now);
 	if (r < 0) {
@@ -190,6 +194,7 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 		goto failed;
 	}
 	filelock_ref(lock);
+	stats_requested(request);
 	return request;
 
 failed:

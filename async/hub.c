@@ -109,6 +109,7 @@ static void hand_in(struct evfilelock_request *grant)
 	struct hub *hub = grant->hub;
 	bool gone;
 
+	grant->since = filelock_now();
 	(void)pthread_mutex_lock(&hub->mutex);
 	gone = !hub->ev;
 	if (!gone) {

@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "context.h"
+#include "stats.h"
 
 #define MOST_COMPLETIONS 256
 #define LONGEST_PASS 1000000 /* ns */
@@ -34,6 +34,7 @@ void request_complete(struct evfilelock_request *request, int result)
 	alarms_unset(&ev->alarms, &request->deadline);
 	if (ev->left > 0)
 		ev->left--;
+	stats_answered(request, result);
 	request->finished = true;
 	request->calling = true;
 	/* from here on the handle is the user's, who may give it to another thread */
@@ -136,9 +137,11 @@ static bool serve_first(struct queue *queue)
 			queue->refused_at = ev->now;
 		if (r == FILELOCK_STEP_WAIT)
 			keepers_add(queue);
+		stats_attempted(request, r);
 	}
 	if (r > 0) {
-		alarms_set(&ev->alarms, &queue->poll, until, ev->now);
+		alarms_set(&ev->alarms, &queue->poll,
+		           until < slow_due(queue) ? until : slow_due(queue), ev->now);
 		return until <= ev->now;
 	}
 	if (r == 0)
@@ -165,6 +168,14 @@ static void serve(struct queue *queue)
 	queue_free_if_empty(queue);
 }
 
+static void take_poll(struct queue *queue)
+{
+	alarms_unset(&queue->ev->alarms, &queue->poll);
+	if (!slow_say(queue))
+		stats_woken(queue, false);
+	queue_make_ready(queue);
+}
+
 /* Whether there was one to take. */
 static bool take_alarm(struct evfilelock *ev)
 {
@@ -174,8 +185,7 @@ static bool take_alarm(struct evfilelock *ev)
 	if (!alarm || alarm->at > ev->now)
 		return false;
 	if (!alarm->is_deadline) {
-		alarms_unset(&ev->alarms, alarm);
-		queue_make_ready(hash_entry(alarm, struct queue, poll));
+		take_poll(hash_entry(alarm, struct queue, poll));
 		return true;
 	}
 	request = hash_entry(alarm, struct evfilelock_request, deadline);

@@ -7,7 +7,7 @@
  */
 #include <stdlib.h>
 
-#include "context.h"
+#include "stats.h"
 
 void list_append(struct request_list *list, struct evfilelock_request *request)
 {
@@ -67,6 +67,7 @@ static struct queue *queue_new(struct evfilelock *ev, size_t hash)
 	}
 	queue->ev = ev;
 	queue->refused_at = INT64_MIN;
+	queue->slow_at = INT64_MIN;
 	queue->rested = ev->pass - 1;
 	hash_insert(&ev->queues, &queue->node, hash);
 	return queue;
@@ -86,6 +87,7 @@ void queue_append(struct queue *queue, struct evfilelock_request *request)
 
 	request->queue = queue;
 	list_append(&queue->requests, request);
+	stats_queued(queue->ev, ++queue->length);
 	if (first)
 		queue_make_ready(queue);
 }
@@ -154,6 +156,7 @@ void queue_leave(struct evfilelock_request *request)
 			queue_make_ready(queue);
 	}
 	list_remove(&queue->requests, request);
+	queue->length--;
 	request->queue = NULL;
 	queue_free_if_empty(queue);
 }
@@ -185,6 +188,8 @@ void queue_grant(struct queue *queue, struct evfilelock_request *request)
 	queue->passed = false;
 	keepers_remove(queue);
 	list_remove(&queue->requests, request);
+	queue->length--;
+	stats_held(queue->ev);
 	alarms_unset(&queue->ev->alarms, &queue->poll);
 	list_append(&queue->grants, request);
 	request->granted = true;
@@ -217,6 +222,7 @@ void queue_settle(struct evfilelock_request *grant, const struct filelock *lock)
 
 	grant->granted = false;
 	if (queue) {
+		stats_released(grant, lock ? 0 : grant->since);
 		list_remove(&queue->grants, grant);
 		grant->queue = NULL;
 		first = queue->requests.first;
@@ -250,6 +256,8 @@ bool queue_sleep(struct queue *queue)
 	if (!hub_hear(queue->ev))
 		return false;
 	alarms_unset(&queue->ev->alarms, &queue->poll);
+	if (slow_due(queue) != FILELOCK_NEVER)
+		alarms_set(&queue->ev->alarms, &queue->poll, slow_due(queue), queue->ev->now);
 	queue->asleep = true;
 	queue->ev->sleeping++;
 	return true;

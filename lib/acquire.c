@@ -95,6 +95,11 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 	return 0;
 }
 
+FILELOCK_API bool filelock_was_rescued(const struct filelock *lock)
+{
+	return lock->rescued;
+}
+
 FILELOCK_API void filelock_hasten(struct filelock *lock)
 {
 	lock->acquisition.hastened = true;
@@ -144,6 +149,7 @@ static int hold(struct filelock *lock)
 	struct acquisition *a = &lock->acquisition;
 
 	end(a);
+	lock->rescued = false;
 	if (a->passed || lock->depth > 0) {
 		lock->depth += !a->passed;
 		a->passed = false;
@@ -153,6 +159,7 @@ static int hold(struct filelock *lock)
 	lock->kind->unwatch(lock);
 	lock->mode = (enum filelock_mode)a->mode;
 	lock->manners.contended = a->contended;
+	lock->rescued = a->contended && a->slept && !a->told;
 	registry_add_held(lock, lock->kind->identity(lock));
 	return FILELOCK_STEP_HELD;
 }
@@ -220,6 +227,7 @@ static int64_t next_attempt(struct filelock *lock, int64_t now)
 		return later(now, delay);
 	}
 	a->back_off = 0;
+	a->told = false;
 	return interval < poll ? later(now, interval) : next_poll(lock, now, poll);
 }
 
@@ -283,6 +291,7 @@ static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
 		expect_release(a, 1);
 	/* the synchronous driver finds a watcher only after the first attempt */
 	(void)wait_until(lock, first && a->blocking ? now : next_attempt(lock, now), ret_until);
+	a->slept = *ret_until > now;
 	return FILELOCK_STEP_WAIT;
 }
 
@@ -329,7 +338,7 @@ static void take_stir(struct acquisition *a, int64_t now)
 	bool waiting_politely = a->polite && a->woken;
 
 	a->stirred = false;
-	a->woken = true;
+	a->woken = a->told = true;
 	expect_release(a, QUICK_ATTEMPTS);
 	if (!waiting_politely)
 		a->next = a->polite ? later(now, POLITE_DELAY >> a->lost) : now;

@@ -181,6 +181,11 @@ void log_write(enum filelock_log_level level, const char *format, ...)
 	va_end(arguments);
 }
 
+FILELOCK_API bool filelock_logs(enum filelock_log_level level)
+{
+	return log_wants(level);
+}
+
 FILELOCK_API void filelock_log(enum filelock_log_level level, const char *format, ...)
 {
 	va_list arguments;

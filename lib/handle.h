@@ -43,6 +43,8 @@ struct acquisition {
 	bool contended; /* an attempt found it held */
 	bool stirred;   /* something happened since the last step */
 	bool hastened;  /* the next step attempts, whatever `next` says */
+	bool told;      /* stirred since the last poll */
+	bool slept;     /* the last attempt was not to be followed by another at once */
 	bool woken;     /* the attempt to come is the first after a stir */
 	bool polite;    /* lets others go first */
 	bool counted;   /* by its watcher, among those that wait */
@@ -75,6 +77,7 @@ struct filelock {
 	unsigned opens;      /* singleton: filelock_open calls not yet closed */
 	atomic_uint references; /* opens as one, and drivers' */
 	bool closed;         /* by its last open; a driver still has a reference */
+	bool rescued;        /* the hold was found by a poll that no event had told of */
 	unsigned depth;      /* 0: not held */
 	enum filelock_mode mode;
 	struct filelock_options options;

@@ -129,7 +129,12 @@ FILELOCK_API size_t filelock_hash(const struct filelock *lock);
 /* True in a forked child, for what was made before the fork. */
 FILELOCK_API bool filelock_is_foreign(const struct filelock *lock);
 
-/* Writes to the library's log: filelock_set_log. */
+/* Of an acquisition that has just ended with held: it had to wait, and no event told that the lock
+   was free: it was found by the poll. */
+FILELOCK_API bool filelock_was_rescued(const struct filelock *lock);
+
+/* Whether somebody listens to the log; and writes to it: filelock_set_log. */
+FILELOCK_API bool filelock_logs(enum filelock_log_level level);
 FILELOCK_API void filelock_log(enum filelock_log_level level, const char *format, ...)
 #if defined(__GNUC__)
         __attribute__((format(printf, 2, 3)))

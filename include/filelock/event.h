@@ -30,6 +30,9 @@
  * Sets. evfilelock_acquire_many takes several locks, all or none. The nine rules hold for a set as
  * for a request.
  *
+ * Seen. evfilelock_get_stats, evfilelock_set_trace and evfilelock_set_slow_wait show what a context
+ * does.
+ *
  * Threads. A context, its requests, and closing a handle whose request is pending belong to the
  * thread that runs the loop. A lock granted by a callback may be released from any thread.
  *
@@ -153,6 +156,119 @@ FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
  * 0, or -EINVAL: ev is NULL.
  */
 FILELOCK_API int evfilelock_set_descriptors(struct evfilelock *ev, unsigned most);
+
+#define EVFILELOCK_WAIT_BUCKETS 32
+
+/* What a context does and has done. */
+struct evfilelock_stats {
+	size_t size; /* sizeof(struct evfilelock_stats), by EVFILELOCK_STATS_INIT */
+
+	/* Now. */
+	uint64_t waiting;       /* requests that are not answered */
+	uint64_t held;          /* holds that were granted and have not ended; nested ones are one */
+	uint64_t queues;        /* locks that requests wait for */
+	uint64_t longest_queue; /* requests for one lock */
+
+	/* Since evfilelock_new. */
+	uint64_t longest_queue_ever;
+	uint64_t requested;      /* calls of evfilelock_acquire that returned a request */
+	uint64_t granted;        /* answered with 0 */
+	uint64_t timed_out;      /* with -ETIMEDOUT */
+	uint64_t cancelled;      /* with -ECANCELED */
+	uint64_t failed;         /* with any other error */
+	uint64_t handed_over;    /* grants without a system call: evfilelock_set_handover */
+	uint64_t attempts;       /* at the lock itself; raced ones that are made again are one */
+	uint64_t wakes_by_event; /* of a queue: its lock stirred */
+	uint64_t wakes_by_poll;  /* of a queue: its timer ran out, after a back-off or an interval */
+
+	/* Grants, after a wait, that the timer found without an event. A few come when both are
+	   due at the same moment. Many mean that events do not come: releases on other machines or
+	   through other mounts, watches or descriptors run out. What is waited for then comes
+	   late, by up to poll_interval_ms. */
+	uint64_t rescues;
+
+	uint64_t slow; /* waits that evfilelock_set_slow_wait told of */
+
+	/* How long those that were granted had waited, from evfilelock_acquire to the attempt that
+	   succeeded, in whole microseconds us: waits[0] counts us == 0; waits[i] counts
+	   2^(i-1) <= us < 2^i; the last one all that is longer. */
+	uint64_t waits[EVFILELOCK_WAIT_BUCKETS];
+};
+#define EVFILELOCK_STATS_INIT                                                                  \
+	{ sizeof(struct evfilelock_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 } }
+
+/* Copies them. It looks at each queue; counting itself is a few additions a request. 0; -EINVAL (ev
+   is NULL, or the size was never set), -ECHILD (the context is the parent's). */
+FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_stats *ret_stats);
+
+enum evfilelock_trace_what {
+	EVFILELOCK_TRACE_REQUESTED = 0, /* evfilelock_acquire returned a request */
+	EVFILELOCK_TRACE_WOKEN,         /* the first request of a queue, by an event */
+	EVFILELOCK_TRACE_POLLED,        /* the same, by its timer */
+	EVFILELOCK_TRACE_ATTEMPTED,     /* result: 0 held, > 0 held by another, < 0 an error */
+	EVFILELOCK_TRACE_GRANTED,
+	EVFILELOCK_TRACE_TIMED_OUT,
+	EVFILELOCK_TRACE_CANCELLED,
+	EVFILELOCK_TRACE_FAILED,  /* result: the error */
+	EVFILELOCK_TRACE_RELEASED /* the hold of a granted request ended: by release or close */
+};
+
+/* What has happened to a request; valid during the call. */
+struct evfilelock_trace_event {
+	size_t size;
+	enum evfilelock_trace_what what;
+	int result;
+	const char *path;    /* as filelock_path */
+	uint64_t request;    /* its number in its context, from 1 */
+	int64_t time;        /* CLOCK_MONOTONIC, ns */
+	size_t queue_length; /* requests that wait for this lock, with this one if it does */
+	enum filelock_mode mode;
+	bool nested; /* granted to a handle that held the lock: it has no release of its own */
+};
+
+typedef void (*evfilelock_trace_cb)(const struct evfilelock_trace_event *event, void *arg);
+
+/*
+ * Tells cb of everything that happens to the requests of a context from now on; NULL: of nothing.
+ * An answer is told just before its callback. cb is called on the loop's thread from inside the
+ * library's calls, also from evfilelock_acquire and filelock_release, so it must not call into
+ * the library. A release on another thread is told by the loop, with the time when it was; one
+ * that comes after evfilelock_free is not.
+ * 0, or -EINVAL: ev is NULL.
+ */
+FILELOCK_API int evfilelock_set_trace(struct evfilelock *ev, evfilelock_trace_cb cb, void *arg);
+
+/* A file of trace events of Chrome, for Perfetto or chrome://tracing. */
+struct evfilelock_trace;
+
+/*
+ * Makes or empties the file at path, for
+ *
+ *	evfilelock_set_trace(ev, evfilelock_trace_write, trace);
+ *
+ * Each path of a lock is a thread in it: attempts and wakes are instants there; what waits and what
+ * holds are async events, "waiting" and "held" by category, under the number of the request. A
+ * byte of a path that is no UTF-8 becomes the lone surrogate U+DC00 + byte, as Python's
+ * surrogateescape has it. One trace serves one context. Writes block, 64 KiB at a time.
+ * NULL: errno says why (ENOMEM, or as open(2)).
+ */
+FILELOCK_API struct evfilelock_trace *evfilelock_trace_open(const char *path);
+
+/* An evfilelock_trace_cb. */
+FILELOCK_API void evfilelock_trace_write(const struct evfilelock_trace_event *event, void *trace);
+
+/* Completes the file, and frees the trace, which no context may use any more; NULL is fine. 0, or
+   the first error that there was since it was opened. In a forked child nothing is written. */
+FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace);
+
+/*
+ * Logs, as a warning (filelock_set_log), a wait that lasts longer than so many milliseconds, once:
+ * the path, how long, how many more wait behind, and who holds the lock. Of the requests in
+ * one queue only the first is told, and not more than one in that time. Asking for the holder
+ * reads /proc/locks (filelock_holder), so that is done ten times a second at most. 0, the
+ * start: never. 0, or -EINVAL: ev is NULL.
+ */
+FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
 
 /* Priority of the context's events, as event_priority_set(3). 0, or -EINVAL: no such priority
    on this base, or called from inside a callback of this context. */

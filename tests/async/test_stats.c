@@ -1,0 +1,567 @@
+/* What a context counts, and the waits that it tells of since they last too long. */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "loop.h"
+
+#define EXCLUSIVE FILELOCK_EXCLUSIVE
+#define US INT64_C(1000)
+
+static struct evfilelock_stats stats_of(const struct loop *loop)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+
+	ck_assert_int_eq(evfilelock_get_stats(loop->ev, &stats), 0);
+	return stats;
+}
+
+START_TEST(test_new_context_has_counted_nothing)
+{
+	struct evfilelock_stats nothing = EVFILELOCK_STATS_INIT;
+	struct loop loop = loop_new();
+	struct evfilelock_stats stats = stats_of(&loop);
+
+	ck_assert_mem_eq(&stats, &nothing, sizeof(stats));
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_older_programs_get_what_they_know)
+{
+	struct evfilelock_stats stats;
+	struct loop loop = loop_new();
+
+	memset(&stats, 0x55, sizeof(stats));
+	stats.size = offsetof(struct evfilelock_stats, granted);
+	ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats), 0);
+	ck_assert_uint_eq(stats.size, offsetof(struct evfilelock_stats, granted));
+	ck_assert_uint_eq(stats.requested, 0);
+	ck_assert_uint_eq(stats.granted, UINT64_C(0x5555555555555555));
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_newer_programs_get_zero_for_the_rest)
+{
+	struct {
+		struct evfilelock_stats known;
+		uint64_t newer;
+	} stats = { EVFILELOCK_STATS_INIT, 7 };
+	struct loop loop = loop_new();
+
+	stats.known.size = sizeof(stats);
+	ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats.known), 0);
+	ck_assert_uint_eq(stats.known.size, sizeof(stats));
+	ck_assert_uint_eq(stats.newer, 0);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_stats_without_a_size_are_refused)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	struct loop loop = loop_new();
+
+	ck_assert_int_eq(evfilelock_get_stats(NULL, &stats), -EINVAL);
+	ck_assert_int_eq(evfilelock_get_stats(loop.ev, NULL), -EINVAL);
+	stats.size = 0;
+	ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats), -EINVAL);
+	stats.size = SIZE_MAX;
+	ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats), -EINVAL);
+	loop_free(&loop);
+}
+END_TEST
+
+static int stats_in_child(void *arg)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+
+	return evfilelock_get_stats(((struct loop *)arg)->ev, &stats) == -ECHILD ? 0 : 1;
+}
+
+START_TEST(test_stats_of_the_parents_context_are_refused)
+{
+	struct loop loop = loop_new();
+
+	ck_assert_int_eq(test_in_child(stats_in_child, &loop), 0);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_each_answer_is_counted_by_its_result)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked overdue = { .lock = open_patient("a") };
+	struct asked cancelled = { .lock = open_patient("a") };
+	struct asked failed = { .lock = open_patient("d") };
+	struct asked granted = { .lock = open_patient("b") };
+	struct evfilelock_stats stats;
+
+	ck_assert_int_eq(mkdir(test_path("d"), 0700), 0);
+	loop_ask(&loop, &overdue, EXCLUSIVE, 0);
+	loop_ask(&loop, &cancelled, EXCLUSIVE, -1);
+	loop_ask(&loop, &failed, EXCLUSIVE, -1);
+	loop_ask(&loop, &granted, EXCLUSIVE, -1);
+	stats = stats_of(&loop);
+	ck_assert_uint_eq(stats.requested, 4);
+	ck_assert_uint_eq(stats.waiting, 4);
+	evfilelock_cancel(cancelled.request);
+	ck_assert_uint_eq(stats_of(&loop).cancelled, 0);
+	loop_drain(&loop);
+	stats = stats_of(&loop);
+	ck_assert_uint_eq(stats.waiting, 0);
+	ck_assert_uint_eq(stats.granted, 1);
+	ck_assert_uint_eq(stats.timed_out, 1);
+	ck_assert_uint_eq(stats.cancelled, 1);
+	ck_assert_uint_eq(stats.failed, 1);
+	ck_assert_uint_eq(stats.requested, 4);
+	filelock_close(holder);
+	filelock_close(overdue.lock);
+	filelock_close(cancelled.lock);
+	filelock_close(failed.lock);
+	filelock_close(granted.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_refused_request_is_not_counted)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = open_patient("a") };
+
+	ck_assert(!loop_try_ask(&loop, &asked, (enum filelock_mode)7, -1));
+	ck_assert_uint_eq(stats_of(&loop).requested, 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_hold_is_counted_until_its_last_level_is_released)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = open_patient("a") };
+
+	ck_assert_int_eq(loop_acquire(&loop, asked.lock, EXCLUSIVE, -1), 0);
+	ck_assert_uint_eq(stats_of(&loop).held, 1);
+	ck_assert_int_eq(loop_acquire(&loop, asked.lock, EXCLUSIVE, -1), 0);
+	ck_assert_uint_eq(stats_of(&loop).held, 1);
+	ck_assert_uint_eq(stats_of(&loop).granted, 2);
+	ck_assert_int_eq(filelock_release(asked.lock), 0);
+	ck_assert_uint_eq(stats_of(&loop).held, 1);
+	ck_assert_int_eq(filelock_release(asked.lock), 0);
+	ck_assert_uint_eq(stats_of(&loop).held, 0);
+	ck_assert_int_eq(loop_acquire(&loop, asked.lock, EXCLUSIVE, -1), 0);
+	filelock_close(asked.lock);
+	ck_assert_uint_eq(stats_of(&loop).held, 0);
+	loop_free(&loop);
+}
+END_TEST
+
+static void *release_here(void *arg)
+{
+	ck_assert_int_eq(filelock_release(arg), 0);
+	return NULL;
+}
+
+START_TEST(test_release_on_another_thread_is_counted)
+{
+	struct loop loop = loop_new();
+	struct filelock *lock = open_patient("a");
+	pthread_t thread;
+
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, release_here, lock), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_assert_uint_eq(stats_of(&loop).held, 0);
+	filelock_close(lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_lengths_of_the_queues_are_told)
+{
+	struct loop loop = loop_new();
+	struct filelock *holders[2] = { hold("a", EXCLUSIVE), hold("b", EXCLUSIVE) };
+	struct asked asked[5] = { 0 };
+	struct evfilelock_stats stats;
+
+	for (unsigned i = 0; i < 5; i++) {
+		asked[i].lock = open_patient(i < 3 ? "a" : "b");
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	}
+	loop_for(&loop, 2);
+	stats = stats_of(&loop);
+	ck_assert_uint_eq(stats.queues, 2);
+	ck_assert_uint_eq(stats.longest_queue, 3);
+	evfilelock_cancel(asked[1].request);
+	ck_assert_uint_eq(stats_of(&loop).longest_queue, 2);
+	for (unsigned i = 0; i < 5; i++)
+		evfilelock_cancel(asked[i].request);
+	loop_drain(&loop);
+	stats = stats_of(&loop);
+	ck_assert_uint_eq(stats.queues, 0);
+	ck_assert_uint_eq(stats.longest_queue, 0);
+	ck_assert_uint_eq(stats.longest_queue_ever, 3);
+	for (unsigned i = 0; i < 5; i++)
+		filelock_close(asked[i].lock);
+	filelock_close(holders[0]);
+	filelock_close(holders[1]);
+	loop_free(&loop);
+}
+END_TEST
+
+static void release_own(struct asked *asked)
+{
+	ck_assert_int_eq(filelock_release(asked->lock), 0);
+}
+
+START_TEST(test_hand_over_is_counted_and_is_no_attempt)
+{
+	struct loop loop = loop_new();
+	struct asked asked[3] = { 0 };
+	struct evfilelock_stats stats;
+
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 100, 60000000), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		asked[i] = (struct asked){ .lock = open_patient("a"), .then = release_own };
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	}
+	loop_drain(&loop);
+	stats = stats_of(&loop);
+	ck_assert_uint_eq(stats.granted, 3);
+	ck_assert_uint_eq(stats.handed_over, 2);
+	ck_assert_uint_eq(stats.attempts, 1);
+	ck_assert_uint_eq(stats.held, 0);
+	ck_assert_uint_eq(stats.rescues, 0);
+	for (unsigned i = 0; i < 3; i++)
+		filelock_close(asked[i].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+/* The library's clock stands, so that no poll is ever due. */
+START_TEST(test_grant_by_an_event_is_no_rescue)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked asked = { .lock = open_patient("a") };
+	struct evfilelock_stats stats;
+	uint64_t attempts;
+
+	clock_fake(1000 * SECONDS);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_for(&loop, 5);
+	attempts = stats_of(&loop).attempts;
+	ck_assert_uint_gt(attempts, 0);
+	filelock_close(holder);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	stats = stats_of(&loop);
+	ck_assert_uint_gt(stats.wakes_by_event, 0);
+	ck_assert_uint_eq(stats.wakes_by_poll, 0);
+	ck_assert_uint_gt(stats.attempts, attempts);
+	ck_assert_uint_eq(stats.rescues, 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_grant_that_a_poll_found_is_a_rescue)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked asked = { 0 };
+	struct evfilelock_stats stats;
+	struct loop loop;
+
+	options.poll_interval_ms = 2;
+	asked.lock = test_open(test_path("a"), &options);
+	fault_set(FAULT_inotify_init1, 1, FAULT_FOR_GOOD, EMFILE);
+	loop = loop_new();
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_for(&loop, 10);
+	ck_assert_uint_eq(stats_of(&loop).rescues, 0);
+	filelock_close(holder);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	stats = stats_of(&loop);
+	ck_assert_uint_eq(stats.rescues, 1);
+	ck_assert_uint_gt(stats.wakes_by_poll, 0);
+	ck_assert_uint_eq(stats.wakes_by_event, 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_grant_without_a_wait_is_no_rescue)
+{
+	struct filelock *lock = open_patient("a");
+	struct loop loop;
+
+	fault_set(FAULT_inotify_init1, 1, FAULT_FOR_GOOD, EMFILE);
+	loop = loop_new();
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
+	ck_assert_uint_eq(stats_of(&loop).attempts, 1);
+	ck_assert_uint_eq(stats_of(&loop).rescues, 0);
+	filelock_close(lock);
+	loop_free(&loop);
+}
+END_TEST
+
+/* A request that is granted after so long. */
+static void wait_for(struct loop *loop, int64_t time)
+{
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked asked = { .lock = open_patient("a") };
+
+	loop_ask(loop, &asked, EXCLUSIVE, -1);
+	loop_for(loop, 2);
+	clock_advance(time);
+	filelock_close(holder);
+	ck_assert_int_eq(loop_answer(loop, &asked), 0);
+	filelock_close(asked.lock);
+}
+
+START_TEST(test_waits_are_counted_by_powers_of_two)
+{
+	static const struct {
+		int64_t wait;
+		unsigned bucket;
+	} waits[] = {
+		{ 0, 0 },          { 999, 0 },          { US, 1 },          { 2 * US - 1, 1 },
+		{ 2 * US, 2 },     { 3 * US, 2 },       { 4 * US, 3 },      { 1023 * US, 10 },
+		{ 1024 * US, 11 }, { 1000000 * US, 20 }, { 1800 * SECONDS, 31 }, { 1000000 * SECONDS, 31 },
+	};
+	uint64_t expected[EVFILELOCK_WAIT_BUCKETS] = { 0 };
+	struct loop loop = loop_new();
+	struct evfilelock_stats stats;
+
+	clock_fake(1000 * SECONDS);
+	for (size_t i = 0; i < sizeof(waits) / sizeof(*waits); i++) {
+		wait_for(&loop, waits[i].wait);
+		expected[waits[i].bucket]++;
+		stats = stats_of(&loop);
+		ck_assert_mem_eq(stats.waits, expected, sizeof(expected));
+	}
+	loop_free(&loop);
+}
+END_TEST
+
+/* What was logged as a warning. */
+static struct {
+	unsigned count;
+	char last[512];
+} logged;
+
+static void note_warning(enum filelock_log_level level, const char *message, void *arg)
+{
+	(void)arg;
+	ck_assert_int_eq(level, FILELOCK_LOG_WARNING);
+	logged.count++;
+	(void)snprintf(logged.last, sizeof(logged.last), "%s", message);
+}
+
+static void begin_slow(struct loop *loop, unsigned ms)
+{
+	logged.count = 0;
+	filelock_set_log(note_warning, NULL, FILELOCK_LOG_WARNING);
+	*loop = loop_new();
+	clock_fake(1000 * SECONDS);
+	ck_assert_int_eq(evfilelock_set_slow_wait(loop->ev, ms), 0);
+}
+
+/* Lets so much of the library's time go by, and makes the context look at it. */
+static void after(struct loop *loop, int64_t time)
+{
+	struct asked asked = { .lock = open_patient("other") };
+
+	clock_advance(time);
+	loop_ask(loop, &asked, EXCLUSIVE, -1);
+	ck_assert_int_eq(loop_answer(loop, &asked), 0);
+	filelock_close(asked.lock);
+	loop_for(loop, 2);
+}
+
+START_TEST(test_slow_wait_is_told_once)
+{
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop;
+
+	begin_slow(&loop, 1500);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	after(&loop, 1499 * MILLISECONDS);
+	ck_assert_uint_eq(logged.count, 0);
+	after(&loop, 1 * MILLISECONDS);
+	ck_assert_uint_eq(logged.count, 1);
+	after(&loop, 10 * SECONDS);
+	ck_assert_uint_eq(logged.count, 1);
+	ck_assert_uint_eq(stats_of(&loop).slow, 1);
+	filelock_close(holder);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_slow_wait_is_told_with_path_time_and_holder)
+{
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	struct filelock *asker = open_patient("a");
+	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
+	struct peer peer;
+	struct loop loop;
+	char expected[64];
+
+	peer_start_holding(&peer, test_path("a"), EXCLUSIVE);
+	begin_slow(&loop, 1000);
+	loop_ask(&loop, &asked[0], EXCLUSIVE, -1);
+	loop_ask(&loop, &asked[1], EXCLUSIVE, -1);
+	after(&loop, 1234 * MILLISECONDS);
+	ck_assert_uint_eq(logged.count, 1);
+	ck_assert_ptr_nonnull(strstr(logged.last, filelock_path(asker)));
+	ck_assert_ptr_nonnull(strstr(logged.last, "1234 ms"));
+	ck_assert_ptr_nonnull(strstr(logged.last, "1 more"));
+	if (filelock_holder(asker, &owner) == 0) {
+		(void)snprintf(expected, sizeof(expected), "held by pid %ld ", (long)peer.pid);
+		ck_assert_ptr_nonnull(strstr(logged.last, expected));
+	}
+	peer_stop(&peer);
+	ck_assert_int_eq(loop_answer(&loop, &asked[0]), 0);
+	filelock_close(asker);
+	filelock_close(asked[0].lock);
+	ck_assert_int_eq(loop_answer(&loop, &asked[1]), 0);
+	filelock_close(asked[1].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_slow_wait_for_a_hold_of_the_same_context_is_told)
+{
+	struct filelock *holder = open_patient("a");
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop;
+
+	begin_slow(&loop, 1000);
+	ck_assert_int_eq(loop_acquire(&loop, holder, EXCLUSIVE, -1), 0);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_for(&loop, 2);
+	after(&loop, 1 * SECONDS);
+	ck_assert_uint_eq(logged.count, 1);
+	after(&loop, 1 * SECONDS);
+	ck_assert_uint_eq(logged.count, 1);
+	filelock_close(holder);
+	clock_advance(1 * SECONDS); /* it lets others go first for a moment */
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+/* The second one has waited as long as the first when it becomes the first. */
+START_TEST(test_slow_waits_of_one_queue_are_not_told_faster_than_that)
+{
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked asked[3] = { 0 };
+	struct loop loop;
+
+	begin_slow(&loop, 1000);
+	for (unsigned i = 0; i < 3; i++) {
+		asked[i].lock = open_patient("a");
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	}
+	after(&loop, 1 * SECONDS);
+	ck_assert_uint_eq(logged.count, 1);
+	evfilelock_cancel(asked[0].request);
+	after(&loop, 999 * MILLISECONDS);
+	ck_assert_uint_eq(logged.count, 1);
+	after(&loop, 1 * MILLISECONDS);
+	ck_assert_uint_eq(logged.count, 2);
+	filelock_close(holder);
+	evfilelock_cancel(asked[2].request);
+	loop_until(&loop, &asked[1].calls, 1);
+	loop_drain(&loop);
+	for (unsigned i = 0; i < 3; i++)
+		filelock_close(asked[i].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_slow_wait_set_later_counts_for_those_that_wait)
+{
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop;
+
+	begin_slow(&loop, 0);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	after(&loop, 5 * SECONDS);
+	ck_assert_uint_eq(logged.count, 0);
+	ck_assert_int_eq(evfilelock_set_slow_wait(loop.ev, 1000), 0);
+	loop_for(&loop, 5);
+	ck_assert_uint_eq(logged.count, 1);
+	filelock_close(holder);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_slow_wait_that_nobody_logs_is_counted)
+{
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop;
+
+	begin_slow(&loop, 1000);
+	filelock_set_log(NULL, NULL, FILELOCK_LOG_WARNING);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	after(&loop, 1 * SECONDS);
+	ck_assert_uint_eq(stats_of(&loop).slow, 1);
+	ck_assert_uint_eq(logged.count, 0);
+	filelock_close(holder);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_wait_that_is_short_is_not_told)
+{
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop;
+
+	begin_slow(&loop, 1000);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	after(&loop, 999 * MILLISECONDS);
+	filelock_close(holder);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	after(&loop, 10 * SECONDS);
+	ck_assert_uint_eq(logged.count, 0);
+	ck_assert_uint_eq(stats_of(&loop).slow, 0);
+	filelock_close(asked.lock);
+	ck_assert_int_eq(evfilelock_set_slow_wait(NULL, 1), -EINVAL);
+	loop_free(&loop);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "async stats", test_new_context_has_counted_nothing,
+	        test_older_programs_get_what_they_know, test_newer_programs_get_zero_for_the_rest,
+	        test_stats_without_a_size_are_refused, test_stats_of_the_parents_context_are_refused,
+	        test_each_answer_is_counted_by_its_result, test_refused_request_is_not_counted,
+	        test_hold_is_counted_until_its_last_level_is_released,
+	        test_release_on_another_thread_is_counted, test_lengths_of_the_queues_are_told,
+	        test_hand_over_is_counted_and_is_no_attempt, test_grant_by_an_event_is_no_rescue,
+	        test_grant_that_a_poll_found_is_a_rescue, test_grant_without_a_wait_is_no_rescue,
+	        test_waits_are_counted_by_powers_of_two, test_slow_wait_is_told_once,
+	        test_slow_wait_is_told_with_path_time_and_holder,
+	        test_slow_wait_for_a_hold_of_the_same_context_is_told,
+	        test_slow_waits_of_one_queue_are_not_told_faster_than_that,
+	        test_slow_wait_set_later_counts_for_those_that_wait,
+	        test_slow_wait_that_nobody_logs_is_counted, test_wait_that_is_short_is_not_told));
+}
