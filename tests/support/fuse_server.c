@@ -2,7 +2,7 @@
  * The server's loop: one thread reads requests and does what is quick; a request that is delayed or
  * may block (a lock that is waited for) gets a thread of its own, so that none delays another.
  *
- * While the mount is stuck nothing is read. The caller of a request that was not read can be killed,
+ * While the mount is stuck nothing is read. The caller of a request not read yet can be killed,
  * as on a dead NFS mount; one that was read keeps its caller until it is answered.
  */
 #include "fuse_server.h"
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -160,10 +161,22 @@ static struct job *next_job(struct fuse *fuse)
 	return job;
 }
 
+/* As many descriptors as can be: of files that any number of processes have open. */
+static void raise_limit(void)
+{
+	struct rlimit limit = { 1 << 20, 1 << 20 };
+
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 void fuse_serve(struct fuse *fuse)
 {
 	struct job *job;
 
+	raise_limit();
 	umask(0); /* the kernel has seen to the caller's */
 	if (fuse_node_root(fuse->backing) < 0) {
 		perror(fuse->backing);

@@ -43,7 +43,7 @@ void fuse_serve(struct fuse *fuse);
 int fuse_do(struct job *job);
 
 /*
- * Nodes: an inode that the kernel knows of is an O_PATH descriptor here, found by device and number,
+ * Nodes: an inode that the kernel knows is an O_PATH descriptor here, found by device and number,
  * so that two links are one node.
  */
 int fuse_node_root(const char *backing);
