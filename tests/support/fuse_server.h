@@ -12,7 +12,7 @@
 
 #include "fuse.h"
 
-#define FUSE_SERVER_DATA 65536u /* bytes of a file in one request or answer */
+#define FUSE_SERVER_DATA 32768u /* bytes of a file in one request or answer */
 
 /* One request and its answer. */
 struct job {

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -226,6 +227,34 @@ bool test_is_without_shared(void)
 		return false;
 	test_skip("soft locks are exclusive only");
 	return true;
+}
+
+bool test_locks_are_listed(void)
+{
+	char line[256], inode[32], pid[32];
+	bool found = false;
+	struct stat st;
+	FILE *locks;
+	int fd;
+
+	if (test_kind() != FILELOCK_NATIVE)
+		return true;
+	fd = open(test_path("listed"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert(fd >= 0 && fstat(fd, &st) == 0);
+	(void)flock(fd, LOCK_EX | LOCK_NB); /* where it does not work it is not listed either */
+	(void)snprintf(inode, sizeof(inode), ":%ju ", (uintmax_t)st.st_ino);
+	(void)snprintf(pid, sizeof(pid), " %ld ", (long)getpid());
+	locks = fopen("/proc/locks", "re");
+	while (locks && !found && fgets(line, sizeof(line), locks))
+		found = strstr(line, " FLOCK ") && strstr(line, inode) &&
+		        strstr(line, pid);
+	if (locks)
+		fclose(locks);
+	close(fd);
+	unlink(test_path("listed"));
+	if (!found)
+		test_skip("the locks of this file system are not in /proc/locks");
+	return found;
 }
 
 int test_try_open(const char *path, const struct filelock_options *options,

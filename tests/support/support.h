@@ -77,6 +77,9 @@ enum filelock_kind test_kind(void);
 bool test_is_not_native(void);
 /* The same for what takes a lock shared. */
 bool test_is_without_shared(void);
+/* For what needs a holder's name: whether the locks of this kind in the test's folder are in
+   /proc/locks. They are not where the file system keeps them to itself. */
+bool test_locks_are_listed(void);
 int test_try_open(const char *path, const struct filelock_options *options,
                   struct filelock **ret_lock);
 
