@@ -5,17 +5,29 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "fuse.h"
 #include "support.h"
+
+/* The server has a descriptor for each name that the kernel knows, and for each that is open. */
+static void leave_some_to_the_server(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max = limit.rlim_max / 4;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 static int run(char **command)
 {
 	pid_t pid = fork();
 
 	if (pid == 0) {
+		leave_some_to_the_server();
 		(void)execvp(command[0], command);
 		perror(command[0]);
 		_exit(127);

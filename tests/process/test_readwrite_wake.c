@@ -89,6 +89,8 @@ static int run_sql(void *arg)
 
 	if (!db && sqlite3_open(path, &db) != SQLITE_OK)
 		return 1;
+	/* a commit may meet the SHARED of a writer that tries for RESERVED just then */
+	sqlite3_busy_timeout(db, (int)(TEST_PATIENCE / MILLISECONDS));
 	return sqlite3_exec(db, arg, NULL, NULL, NULL) == SQLITE_OK ? 0 : 1;
 }
 
