@@ -1,0 +1,203 @@
+/* Whether an owner lives, where the system does not tell: then it does. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "life.h"
+#include "softly.h"
+#include "support.h"
+#include "sys.h"
+
+static unsigned long file_system;
+
+static int say_file_system(const char *path, struct statfs *ret)
+{
+	(void)path;
+	memset(ret, 0, sizeof(*ret));
+	ret->f_type = (__fsword_t)file_system;
+	return 0;
+}
+
+/* A marker that is open for writing, and another descriptor of it. */
+static int open_written(int *ret_writer)
+{
+	const char *path = test_path("marker");
+	int fd;
+
+	test_write_file(path, "1\nhost\n");
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	*ret_writer = open(path, O_WRONLY | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_ge(*ret_writer, 0);
+	return fd;
+}
+
+START_TEST(test_a_lease_tells_only_on_file_systems_of_this_kernel)
+{
+	static const unsigned long far[] = { NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC, CIFS_SUPER_MAGIC,
+		                             SMB2_SUPER_MAGIC, AFS_FS_MAGIC,    CEPH_SUPER_MAGIC,
+		                             V9FS_MAGIC };
+	const char *path = test_path("marker");
+	int writer;
+	int fd = open_written(&writer);
+
+	ck_assert_int_eq(life_is_written(fd, path), 1);
+	sys.statfs = say_file_system;
+	for (size_t i = 0; i < sizeof(far) / sizeof(far[0]); i++) {
+		file_system = far[i];
+		ck_assert_int_eq(life_is_written(fd, path), -ENOTSUP);
+	}
+	sys.statfs = statfs;
+	fault_set(FAULT_statfs, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(life_is_written(fd, path), 1);
+	close(writer);
+	ck_assert_int_eq(life_is_written(fd, path), 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_a_lease_that_cannot_be_asked_for_tells_nothing)
+{
+	int writer;
+	int fd = open_written(&writer);
+
+	fault_set(FAULT_fcntl_setsig, 1, FAULT_ONCE, EINVAL);
+	ck_assert_int_eq(life_is_written(fd, test_path("marker")), -ENOTSUP);
+	fault_set(FAULT_fcntl_setlease, 1, FAULT_ONCE, EACCES);
+	ck_assert_int_eq(life_is_written(fd, test_path("marker")), -ENOTSUP);
+	close(writer);
+	close(fd);
+}
+END_TEST
+
+/* A record of this host and pid, with a token that no process has. */
+static struct marker record_of(pid_t pid)
+{
+	struct marker record = { .type = MARKER_RECORD, .pid = pid, .token = "1" };
+
+	strcpy(record.host, own_host());
+	return record;
+}
+
+static pid_t stopped_child(void)
+{
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	return pid;
+}
+
+START_TEST(test_another_token_proves_death_only_if_proc_can_be_read)
+{
+	static const struct {
+		enum fault_call call;
+		unsigned nth;
+	} silences[] = {
+		{ FAULT_readlink, 1 }, /* /proc/self */
+		{ FAULT_open, 1 },     /* stat */
+		{ FAULT_open, 2 },     /* boot_id */
+		{ FAULT_read, 1 },
+		{ FAULT_gethostname, 1 },
+	};
+	pid_t pid = stopped_child();
+	struct marker record = record_of(pid);
+
+	ck_assert(life_is_over(&record));
+	for (size_t i = 0; i < sizeof(silences) / sizeof(silences[0]); i++) {
+		fault_set(silences[i].call, silences[i].nth, FAULT_FOR_GOOD, EACCES);
+		ck_assert_msg(!life_is_over(&record), "silence %zu", i);
+		ck_assert_uint_gt(fault_hits(silences[i].call), 0);
+		fault_clear();
+	}
+	fault_set(FAULT_kill, 1, FAULT_ONCE, EPERM);
+	ck_assert(!life_is_over(&record));
+	record.token[0] = '\0';
+	ck_assert(!life_is_over(&record));
+	strcpy(record.host, "elsewhere");
+	strcpy(record.token, "1");
+	ck_assert(!life_is_over(&record));
+	kill(pid, SIGKILL);
+	(void)test_reap(pid);
+}
+END_TEST
+
+START_TEST(test_a_record_is_ours_by_pid_host_and_token)
+{
+	struct marker record = record_of(getpid());
+
+	ck_assert(!life_is_ours(&record));
+	record.token[0] = '\0';
+	ck_assert(life_is_ours(&record));
+	record.pid++;
+	ck_assert(!life_is_ours(&record));
+	record.pid--;
+	strcpy(record.host, "elsewhere");
+	ck_assert(!life_is_ours(&record));
+}
+END_TEST
+
+START_TEST(test_without_proc_any_token_of_our_pid_is_ours)
+{
+	struct marker record = record_of(getpid());
+
+	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, ENOENT);
+	ck_assert(life_is_ours(&record));
+}
+END_TEST
+
+START_TEST(test_a_record_is_described_as_far_as_it_is_known)
+{
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	struct marker record = record_of(getpid());
+
+	life_describe(&record, &owner);
+	ck_assert_int_eq(owner.pid, getpid());
+	ck_assert_str_eq(owner.start_token, "1");
+	ck_assert_int_eq(owner.start_time, 0); /* it is another process's */
+	strcpy(record.token, own_token());
+	life_describe(&record, &owner);
+	ck_assert_int_gt(owner.start_time, 0);
+	ck_assert(owner.ours);
+	owner = (struct filelock_owner)FILELOCK_OWNER_INIT;
+	memset(record.token, '9', 200);
+	record.token[200] = '\0';
+	life_describe(&record, &owner);
+	ck_assert_str_eq(owner.start_token, ""); /* no token is so long */
+}
+END_TEST
+
+START_TEST(test_a_record_is_written_without_what_cannot_be_read)
+{
+	char bytes[MARKER_SIZE];
+	struct marker marker;
+	int size;
+
+	fault_set(FAULT_gethostname, 1, FAULT_ONCE, ENAMETOOLONG);
+	ck_assert_int_eq(life_write_record(bytes, false), -ENAMETOOLONG);
+	fault_set(FAULT_open, 2, FAULT_ONCE, ENOENT); /* boot_id */
+	size = life_write_record(bytes, false);
+	ck_assert_int_gt(size, 0);
+	marker_parse(bytes, (size_t)size, &marker);
+	ck_assert_int_eq(marker.type, MARKER_RECORD);
+	ck_assert_str_eq(marker.token, "");
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE("life", test_a_lease_tells_only_on_file_systems_of_this_kernel,
+	                          test_a_lease_that_cannot_be_asked_for_tells_nothing,
+	                          test_another_token_proves_death_only_if_proc_can_be_read,
+	                          test_a_record_is_ours_by_pid_host_and_token,
+	                          test_without_proc_any_token_of_our_pid_is_ours,
+	                          test_a_record_is_described_as_far_as_it_is_known,
+	                          test_a_record_is_written_without_what_cannot_be_read));
+}

@@ -1,0 +1,354 @@
+/* Making markers: each way, what leads from one to the next, and that a failure leaves nothing. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "publish.h"
+#include "softly.h"
+#include "support.h"
+#include "sys.h"
+
+static const int no_links[] = { EPERM, EOPNOTSUPP, ENOSYS, EMLINK, EXDEV };
+static const int no_tmpfile[] = { EOPNOTSUPP, EISDIR, EINVAL, ENOSYS };
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static struct filelock *lock;
+
+/* What a draft is before its first use, in this way. */
+static struct draft draft_of(enum publish_way way)
+{
+	if (!lock)
+		ck_assert_int_eq(filelock_open(test_path("lock"), FILELOCK_SOFT, NULL, &lock), 0);
+	return (struct draft){ .fd = -1, .way = (unsigned char)way };
+}
+
+/* Names in the test's folder. */
+static unsigned count_files(void)
+{
+	DIR *folder = opendir(test_folder());
+	const struct dirent *entry;
+	unsigned count = 0;
+
+	ck_assert_ptr_nonnull(folder);
+	while ((entry = readdir(folder)))
+		count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+	closedir(folder);
+	return count;
+}
+
+/* The marker stands there, complete and alone; and is taken away again. */
+static void check_published(struct draft *draft)
+{
+	struct marker marker;
+
+	ck_assert_int_ge(draft->fd, 0);
+	ck_assert(read_marker(test_path("lock"), &marker));
+	ck_assert_int_eq(marker.type, MARKER_RECORD);
+	ck_assert_int_eq(marker.pid, getpid());
+	ck_assert_uint_eq(count_files(), 1);
+	ck_assert_int_eq(unlink(test_path("lock")), 0);
+	draft_drop(draft);
+}
+
+static void check_fails(enum publish_way way, int error)
+{
+	struct draft draft = draft_of(way);
+	unsigned before = test_descriptors();
+
+	ck_assert_int_eq(publish(lock, &draft), error);
+	ck_assert_int_eq(draft.fd, -1);
+	ck_assert_uint_eq(test_descriptors(), before);
+	ck_assert_uint_eq(count_files(), 0);
+	fault_clear();
+}
+
+START_TEST(test_each_way_publishes_a_complete_marker)
+{
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_IN_PLACE; way++) {
+		struct draft draft = draft_of((enum publish_way)way);
+
+		ck_assert_int_eq(publish(lock, &draft), 0);
+		ck_assert_int_eq(draft.way, way);
+		check_published(&draft);
+	}
+}
+END_TEST
+
+START_TEST(test_what_stands_there_is_left_alone_in_each_way)
+{
+	char content[16];
+
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_IN_PLACE; way++) {
+		struct draft draft = draft_of((enum publish_way)way);
+
+		test_write_file(test_path("lock"), "another's");
+		ck_assert_int_eq(publish(lock, &draft), -EEXIST);
+		test_read_file(test_path("lock"), content, sizeof(content));
+		ck_assert_str_eq(content, "another's");
+		ck_assert_uint_eq(count_files(), 1);
+		draft_drop(&draft);
+	}
+}
+END_TEST
+
+static int tmpfile_error;
+
+static int open_without_tmpfile(const char *path, int flags, mode_t mode)
+{
+	if ((flags & O_TMPFILE) != O_TMPFILE)
+		return open(path, flags, mode);
+	errno = tmpfile_error;
+	return -1;
+}
+
+START_TEST(test_without_unnamed_files_a_private_name_serves)
+{
+	sys.open = open_without_tmpfile;
+	for (size_t i = 0; i < COUNT(no_tmpfile); i++) {
+		struct draft draft = draft_of(PUBLISH_TMPFILE);
+
+		tmpfile_error = no_tmpfile[i];
+		ck_assert_int_eq(publish(lock, &draft), 0);
+		ck_assert_int_eq(draft.way, PUBLISH_NAME);
+		check_published(&draft);
+	}
+	tmpfile_error = EIO;
+	check_fails(PUBLISH_TMPFILE, -EIO);
+}
+END_TEST
+
+START_TEST(test_without_links_the_marker_is_made_in_place)
+{
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++)
+		for (size_t i = 0; i < COUNT(no_links); i++) {
+			struct draft draft = draft_of((enum publish_way)way);
+
+			fault_set(FAULT_linkat, 1, FAULT_FOR_GOOD, no_links[i]);
+			ck_assert_int_eq(publish(lock, &draft), 0);
+			ck_assert_int_eq(draft.way, PUBLISH_IN_PLACE);
+			fault_clear();
+			check_published(&draft);
+		}
+}
+END_TEST
+
+START_TEST(test_without_proc_a_private_name_serves)
+{
+	struct draft draft = draft_of(PUBLISH_TMPFILE);
+
+	fault_set(FAULT_linkat, 1, FAULT_ONCE, ENOENT);
+	fault_set(FAULT_lstat, 1, FAULT_ONCE, ENOENT);
+	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_int_eq(draft.way, PUBLISH_NAME);
+	check_published(&draft);
+}
+END_TEST
+
+START_TEST(test_a_draft_whose_folder_was_replaced_is_made_again)
+{
+	struct draft draft = draft_of(PUBLISH_TMPFILE);
+
+	ck_assert_int_eq(publish_prepare(lock, &draft), 0);
+	ck_assert_int_ge(draft.fd, 0);
+	fault_set(FAULT_linkat, 1, FAULT_ONCE, EXDEV);
+	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_int_eq(draft.way, PUBLISH_TMPFILE);
+	check_published(&draft);
+}
+END_TEST
+
+static unsigned touched;
+
+static int count_futimens(int fd, const struct timespec times[2])
+{
+	(void)fd;
+	(void)times;
+	touched++;
+	return 0;
+}
+
+START_TEST(test_a_draft_that_has_waited_is_dated_anew)
+{
+	struct draft draft = draft_of(PUBLISH_TMPFILE);
+
+	sys.futimens = count_futimens;
+	clock_fake(SECONDS);
+	ck_assert_int_eq(publish_prepare(lock, &draft), 0);
+	ck_assert_int_eq(publish_prepare(lock, &draft), 0);
+	clock_advance(SECONDS);
+	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_uint_eq(touched, 1);
+	check_published(&draft);
+}
+END_TEST
+
+START_TEST(test_only_what_has_no_name_is_prepared)
+{
+	struct draft draft = draft_of(PUBLISH_NAME);
+
+	ck_assert_int_eq(publish_prepare(lock, &draft), 0);
+	ck_assert_int_eq(draft.fd, -1);
+	draft.way = PUBLISH_TMPFILE;
+	fault_set(FAULT_flock, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(publish_prepare(lock, &draft), -EIO);
+	ck_assert_int_eq(draft.fd, -1);
+}
+END_TEST
+
+START_TEST(test_a_failure_leaves_no_file_in_any_way)
+{
+	static const struct {
+		enum fault_call call;
+		int error;
+	} failures[] = {
+		{ FAULT_flock, EIO },       { FAULT_pwrite, ENOSPC }, { FAULT_fstat, EIO },
+		{ FAULT_gethostname, EIO }, { FAULT_open, EMFILE },
+	};
+
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_IN_PLACE; way++)
+		for (size_t i = 0; i < COUNT(failures); i++) {
+			fault_set(failures[i].call, 1, FAULT_ONCE, failures[i].error);
+			check_fails((enum publish_way)way, -failures[i].error);
+		}
+	fault_set(FAULT_linkat, 1, FAULT_ONCE, EIO);
+	check_fails(PUBLISH_TMPFILE, -EIO);
+	fault_set(FAULT_linkat, 1, FAULT_ONCE, EIO);
+	check_fails(PUBLISH_NAME, -EIO);
+}
+END_TEST
+
+START_TEST(test_half_a_marker_that_is_anothers_by_now_is_left)
+{
+	struct draft draft = draft_of(PUBLISH_IN_PLACE);
+
+	fault_set(FAULT_pwrite, 1, FAULT_ONCE, ENOSPC);
+	fault_set(FAULT_fstat, 1, FAULT_ONCE, EIO); /* it cannot be told */
+	ck_assert_int_eq(publish(lock, &draft), -ENOSPC);
+	ck_assert_uint_eq(count_files(), 1);
+	ck_assert_int_eq(unlink(test_path("lock")), 0);
+	fault_set(FAULT_pwrite, 1, FAULT_ONCE, ENOSPC);
+	fault_set(FAULT_lstat, 1, FAULT_ONCE, ENOENT); /* it names another one */
+	ck_assert_int_eq(publish(lock, &draft), -ENOSPC);
+	ck_assert_uint_eq(count_files(), 1);
+	ck_assert_int_eq(draft.fd, -1);
+}
+END_TEST
+
+static ssize_t short_random(void *buffer, size_t size, unsigned flags)
+{
+	(void)buffer;
+	(void)size;
+	(void)flags;
+	errno = 0;
+	return 1;
+}
+
+START_TEST(test_without_randomness_there_is_no_private_name)
+{
+	fault_set(FAULT_getrandom, 1, FAULT_ONCE, EAGAIN);
+	check_fails(PUBLISH_NAME, -EAGAIN);
+	sys.getrandom = short_random;
+	check_fails(PUBLISH_NAME, -EIO);
+}
+END_TEST
+
+START_TEST(test_a_private_name_that_cannot_be_removed_is_logged_and_no_failure)
+{
+	struct draft draft = draft_of(PUBLISH_NAME);
+
+	fault_set(FAULT_unlink, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_uint_eq(count_files(), 2);
+}
+END_TEST
+
+static unsigned long file_system;
+
+static int say_file_system(const char *path, struct statfs *ret)
+{
+	(void)path;
+	memset(ret, 0, sizeof(*ret));
+	ret->f_type = (__fsword_t)file_system;
+	return 0;
+}
+
+START_TEST(test_no_locks_to_be_had_is_an_error_on_local_file_systems_only)
+{
+	struct draft draft = draft_of(PUBLISH_TMPFILE);
+
+	sys.statfs = say_file_system;
+	file_system = EXT4_SUPER_MAGIC;
+	fault_set(FAULT_flock, 1, FAULT_ONCE, ENOLCK);
+	check_fails(PUBLISH_TMPFILE, -ENOLCK);
+	file_system = NFS_SUPER_MAGIC;
+	fault_set(FAULT_flock, 1, FAULT_ONCE, ENOLCK);
+	ck_assert_int_eq(publish(lock, &draft), 0);
+	check_published(&draft);
+	fault_set(FAULT_statfs, 1, FAULT_ONCE, EIO);
+	fault_set(FAULT_flock, 1, FAULT_ONCE, ENOLCK);
+	check_fails(PUBLISH_TMPFILE, -ENOLCK);
+}
+END_TEST
+
+START_TEST(test_a_marker_needs_no_flock_where_there_is_none_or_somebody_judges_it)
+{
+	static const int errors[] = { ENOSYS, EOPNOTSUPP, EWOULDBLOCK, EACCES };
+
+	for (size_t i = 0; i < COUNT(errors); i++) {
+		struct draft draft = draft_of(PUBLISH_IN_PLACE);
+
+		fault_set(FAULT_flock, 1, FAULT_ONCE, errors[i]);
+		ck_assert_int_eq(publish(lock, &draft), 0);
+		check_published(&draft);
+	}
+}
+END_TEST
+
+START_TEST(test_flock_is_probed_on_a_file_that_is_gone_afterwards)
+{
+	unsigned before = test_descriptors();
+	const char *path = test_path("lock");
+	int result = 1;
+
+	ck_assert_int_eq(publish_probe_flock(path, &result), 0);
+	ck_assert_int_eq(result, 0);
+	fault_set(FAULT_flock, 1, FAULT_ONCE, ENOSYS);
+	ck_assert_int_eq(publish_probe_flock(path, &result), 0);
+	ck_assert_int_eq(result, -ENOSYS);
+	fault_set(FAULT_open, 1, FAULT_ONCE, EOPNOTSUPP); /* then by a private name */
+	ck_assert_int_eq(publish_probe_flock(path, &result), 0);
+	ck_assert_int_eq(result, 0);
+	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, EOPNOTSUPP);
+	ck_assert_int_eq(publish_probe_flock(path, &result), -EOPNOTSUPP);
+	fault_set(FAULT_open, 1, FAULT_ONCE, EOPNOTSUPP);
+	fault_set(FAULT_getrandom, 1, FAULT_ONCE, ENOSYS);
+	ck_assert_int_eq(publish_probe_flock(path, &result), -ENOSYS);
+	fault_clear();
+	ck_assert_uint_eq(test_descriptors(), before);
+	ck_assert_uint_eq(count_files(), 0);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "publish", test_each_way_publishes_a_complete_marker,
+	        test_what_stands_there_is_left_alone_in_each_way,
+	        test_without_unnamed_files_a_private_name_serves,
+	        test_without_links_the_marker_is_made_in_place,
+	        test_without_proc_a_private_name_serves,
+	        test_a_draft_whose_folder_was_replaced_is_made_again,
+	        test_a_draft_that_has_waited_is_dated_anew, test_only_what_has_no_name_is_prepared,
+	        test_a_failure_leaves_no_file_in_any_way,
+	        test_half_a_marker_that_is_anothers_by_now_is_left,
+	        test_without_randomness_there_is_no_private_name,
+	        test_a_private_name_that_cannot_be_removed_is_logged_and_no_failure,
+	        test_no_locks_to_be_had_is_an_error_on_local_file_systems_only,
+	        test_a_marker_needs_no_flock_where_there_is_none_or_somebody_judges_it,
+	        test_flock_is_probed_on_a_file_that_is_gone_afterwards));
+}
