@@ -55,6 +55,7 @@ struct request {
 	struct evfilelock_request *handle;
 	struct filelock *lock;
 	struct slot *slot; /* NULL: closed meanwhile */
+	unsigned place;
 	unsigned context;
 	enum filelock_mode mode;
 	int64_t deadline;
@@ -124,8 +125,8 @@ static bool is_wanted_by_another(const struct slot *self)
 	for (unsigned i = 0; i < w.asked; i++) {
 		const struct request *request = &w.requests[i];
 
-		if (!request->answered && request->slot && request->slot != self &&
-		    request->slot->place == self->place)
+		/* a cancelled one makes way when the loop tells it */
+		if (!request->answered && request->slot != self && request->place == self->place)
 			return true;
 	}
 	return false;
@@ -233,8 +234,8 @@ static void ask(struct slot *slot, unsigned context, enum filelock_mode mode)
 
 	if (w.asked == MOST_REQUESTS || !w.contexts[context])
 		return;
-	*request = (struct request){ .lock = slot->lock, .slot = slot, .context = context,
-		                     .mode = mode, .deadline = INT64_MAX,
+	*request = (struct request){ .lock = slot->lock, .slot = slot, .place = slot->place,
+		                     .context = context, .mode = mode, .deadline = INT64_MAX,
 		                     .turn = w.depth > 0 && w.looping ? w.turn : 0 };
 	if (timeout >= 0)
 		request->deadline = played_now() + timeout * MILLISECONDS;
