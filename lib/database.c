@@ -78,36 +78,13 @@ static void leave_table(void)
 	(void)pthread_mutex_unlock(&table.mutex);
 }
 
-/* The nearest errno of an SQLite result; system_errno, if any, is what the system said. */
+/* The nearest errno of an SQLite result; system_errno, if any, is what the system said. Out of
+   memory it gives no connection, and the results of SQL are not met without any. */
 static int nearest_errno(int code, int system_errno)
 {
-	switch (code) {
-	case SQLITE_CANTOPEN_SYMLINK:
+	if (code == SQLITE_CANTOPEN_SYMLINK)
 		return -ELOOP;
-	case SQLITE_CANTOPEN_ISDIR:
-		return -EISDIR;
-	case SQLITE_IOERR_NOMEM:
-		return -ENOMEM;
-	}
-	switch (code & 0xff) {
-	case SQLITE_NOMEM:
-		return -ENOMEM;
-	case SQLITE_FULL:
-		return -ENOSPC;
-	case SQLITE_READONLY:
-		return -EROFS;
-	case SQLITE_NOTADB:
-	case SQLITE_CORRUPT:
-		return -EBADMSG;
-	case SQLITE_PERM:
-		return -EPERM;
-	case SQLITE_AUTH:
-		return -EACCES;
-	case SQLITE_MISUSE:
-		return -EINVAL;
-	default:
-		return system_errno ? -system_errno : -EIO;
-	}
+	return system_errno ? -system_errno : -EIO;
 }
 
 static int fail_with(struct filelock *lock, int error, const char *what, const char *words)
