@@ -220,6 +220,26 @@ test_timeline_refuses_what_is_no_trace() {
 	status_is 2 "$bin/timeline" 2>message
 }
 
+# Each thing that begins has its end; two of the six give up.
+test_traced_writes_a_trace_that_viewers_can_open() {
+	"$bin/traced" t.json 2>message >output
+	[ "$(grep -c 'not had in time' message)" = 2 ]
+	[ "$(head -n 1 t.json)" = '[' ]
+	[ "$(tail -n 1 t.json)" = ']' ]
+	[ "$(sed '1d;$d' t.json | grep -cvE '^\{.*\},?$')" = 0 ]
+	[ "$(grep -c '"name":"thread_name"' t.json)" = 2 ]
+	[ "$(grep -c '"ph":"b".*"cat":"waiting"' t.json)" = 6 ]
+	[ "$(grep -c '"ph":"e".*"cat":"waiting"' t.json)" = 6 ]
+	[ "$(grep -c '"ph":"b".*"cat":"held"' t.json)" = 4 ]
+	[ "$(grep -c '"ph":"e".*"cat":"held"' t.json)" = 4 ]
+	if command -v python3 >/dev/null; then python3 -m json.tool t.json >/dev/null; fi
+}
+
+test_traced_says_what_went_wrong() {
+	status_is 1 "$bin/traced" missing/t.json 2>message
+	grep -q missing/t.json message
+}
+
 test_usage_errors_are_told() {
 	for example in existing_app counter_server counter_load; do
 		status_is 2 "$bin/$example" 2>message
