@@ -33,13 +33,9 @@ void stats_tell(const struct evfilelock_request *request, enum evfilelock_trace_
 static unsigned bucket_of(int64_t wait)
 {
 	uint64_t us = wait > 0 ? (uint64_t)wait / 1000 : 0;
-	unsigned bucket = 0;
+	unsigned digits = us ? 64 - (unsigned)__builtin_clzll(us) : 0;
 
-	while (us > 0 && bucket < EVFILELOCK_WAIT_BUCKETS - 1) {
-		us >>= 1;
-		bucket++;
-	}
-	return bucket;
+	return digits < EVFILELOCK_WAIT_BUCKETS ? digits : EVFILELOCK_WAIT_BUCKETS - 1;
 }
 
 void stats_answered(const struct evfilelock_request *request, int result)
