@@ -222,6 +222,15 @@ static int publish_named(const struct filelock *lock, struct draft *draft)
 	return NEXT_WAY;
 }
 
+void publish_disown(int fd)
+{
+	static const char released[] = "released\n";
+	const size_t length = sizeof(released) - 1;
+
+	if (sys_write_start(fd, released, length) == 0)
+		(void)!sys.ftruncate(fd, (off_t)length);
+}
+
 static int publish_in_place(const struct filelock *lock, struct draft *draft)
 {
 	struct stat st;
@@ -234,9 +243,10 @@ static int publish_in_place(const struct filelock *lock, struct draft *draft)
 		r = write_record(lock, draft->fd);
 	if (r == 0)
 		return 0;
-	if (sys_fstat(draft->fd, &st) == 0 &&
-	    path_check(lock->path, st.st_dev, st.st_ino) == PATH_NAMES_OURS)
-		(void)sys_unlink(lock->path);
+	if (sys_fstat(draft->fd, &st) < 0 ||
+	    path_check(lock->path, st.st_dev, st.st_ino) != PATH_NAMES_OURS ||
+	    sys_unlink(lock->path) < 0)
+		publish_disown(draft->fd);
 	draft_drop(draft);
 	return r;
 }

@@ -34,6 +34,10 @@ int publish_prepare(const struct filelock *lock, struct draft *draft);
  */
 int publish(const struct filelock *lock, struct draft *draft);
 
+/* For a marker of ours that cannot be removed: it is no record any more, so that others take it
+   over when they have seen that for a while (malformed: filelock.h). */
+void publish_disown(int fd);
+
 void draft_drop(struct draft *draft);
 
 /* The flock of a holder: 0 and *ret_flocked; -EWOULDBLOCK: somebody else's; or an error. */

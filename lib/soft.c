@@ -54,6 +54,8 @@ static void soft_abandon(struct filelock *lock)
 	draft_drop(&s->draft);
 	/* a handle that goes while it holds, since it could not be unlocked */
 	leftover_remove(&s->leftover);
+	if (s->fd >= 0)
+		publish_disown(s->fd);
 	takeover_close(&s->fd);
 }
 

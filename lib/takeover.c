@@ -208,6 +208,14 @@ static bool is_unchanged(int fd, const struct content *judged)
 	       memcmp(now.bytes, judged->bytes, (size_t)now.size) == 0;
 }
 
+/* Half a record is worse than the old one, and so is ours where we do not hold. */
+static void put_back(int fd, const struct content *judged)
+{
+	if (sys_write_start(fd, judged->bytes, (size_t)judged->size) == 0 &&
+	    judged->size <= MARKER_SIZE)
+		(void)!sys.ftruncate(fd, judged->size);
+}
+
 /* Writes our record over what was judged. */
 static int overwrite(const struct filelock *lock, int fd, const struct content *judged)
 {
@@ -222,10 +230,6 @@ static int overwrite(const struct filelock *lock, int fd, const struct content *
 	r = sys_write_start(fd, record, (size_t)length);
 	if (r == 0 && judged->size > MARKER_SIZE)
 		r = sys.ftruncate(fd, length) < 0 ? -errno : 0;
-	/* half a record is worse than the old one */
-	if (r < 0 && sys_write_start(fd, judged->bytes, (size_t)judged->size) == 0 &&
-	    judged->size <= MARKER_SIZE)
-		(void)!sys.ftruncate(fd, judged->size);
 	return r;
 }
 
@@ -249,10 +253,13 @@ static int seize(struct filelock *lock, const struct content *judged)
 	if (!is_unchanged(s->fd, judged))
 		return RACED;
 	r = check_path(lock);
-	if (r == 0)
-		r = overwrite(lock, s->fd, judged);
+	if (r != 0)
+		return r;
+	r = overwrite(lock, s->fd, judged);
 	if (r == 0)
 		r = check_path(lock);
+	if (r != 0)
+		put_back(s->fd, judged);
 	return r;
 }
 
