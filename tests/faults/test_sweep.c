@@ -1,0 +1,258 @@
+/* Everything that can fail in a synchronous call does, at each point, once and for good. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "allocator.h"
+#include "softly.h"
+#include "sweep.h"
+#include "sys.h"
+
+#define NATIVE KIND(FILELOCK_NATIVE)
+#define SOFT KIND(FILELOCK_SOFT)
+#define READWRITE KIND(FILELOCK_READWRITE)
+#define PATIENCE_MS 100 /* of a clock that only passes in ppoll(2) */
+
+static enum filelock_kind kind; /* asking test_kind() is an assertion */
+
+/* --- what is played --- */
+
+static int acquire(struct stage *stage)
+{
+	return filelock_acquire(stage->lock, stage->mode, PATIENCE_MS);
+}
+
+static int release(struct stage *stage)
+{
+	return filelock_release(stage->lock);
+}
+
+static int close_it(struct stage *stage)
+{
+	filelock_close(stage->lock);
+	stage->lock = NULL;
+	return 0;
+}
+
+static int verify(struct stage *stage)
+{
+	return filelock_verify(stage->lock);
+}
+
+static int ask(struct stage *stage)
+{
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+
+	return filelock_holder(stage->lock, &owner);
+}
+
+static int break_it(struct stage *stage)
+{
+	return filelock_break(stage->lock);
+}
+
+static int open_it(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.singleton = true;
+	options.any_extension = kind == FILELOCK_READWRITE;
+	return filelock_open("lock", kind, &options, &stage->lock);
+}
+
+/* --- what is so before --- */
+
+static void somebody_holds(struct stage *stage)
+{
+	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
+}
+
+static void it_holds(struct stage *stage)
+{
+	ck_assert_int_eq(filelock_acquire(stage->lock, stage->mode, 0), 0);
+}
+
+/* The holder goes when the waiter is about to sleep. */
+static bool go_away(void *arg)
+{
+	struct stage *stage = arg;
+
+	fault_pause(true);
+	filelock_close(stage->other);
+	stage->other = NULL;
+	fault_pause(false);
+	return false;
+}
+
+static void open_with(struct stage *stage, const struct filelock_options *options)
+{
+	filelock_close(stage->lock);
+	stage->lock = sweep_open(options);
+}
+
+static void somebody_goes(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.should_cancel = go_away;
+	options.arg = stage;
+	open_with(stage, &options);
+	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
+}
+
+static void marker_is_dead(struct stage *stage)
+{
+	static pid_t dead;
+
+	(void)stage;
+	if (!dead)
+		dead = dead_pid();
+	put_record(sweep_path(), dead, NULL);
+}
+
+static int (*real_open)(const char *path, int flags, mode_t mode);
+static int (*real_linkat)(int from_fd, const char *from, int to_fd, const char *to, int flags);
+static int (*real_flock)(int fd, int operation);
+static bool without_tmpfile, without_links, without_flock;
+
+static int restricted_open(const char *path, int flags, mode_t mode)
+{
+	if (!without_tmpfile || (flags & O_TMPFILE) != O_TMPFILE)
+		return real_open(path, flags, mode);
+	errno = EOPNOTSUPP;
+	return -1;
+}
+
+static int restricted_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+	if (!without_links)
+		return real_linkat(from_fd, from, to_fd, to, flags);
+	errno = EPERM;
+	return -1;
+}
+
+static int restricted_flock(int fd, int operation)
+{
+	if (!without_flock)
+		return real_flock(fd, operation);
+	errno = ENOSYS;
+	return -1;
+}
+
+static void no_tmpfile(struct stage *stage)
+{
+	(void)stage;
+	without_tmpfile = true;
+}
+
+static void no_links(struct stage *stage)
+{
+	(void)stage;
+	without_links = true;
+}
+
+static void no_flock(struct stage *stage)
+{
+	(void)stage;
+	without_flock = true;
+}
+
+static void unrestricted(struct stage *stage)
+{
+	(void)stage;
+	without_tmpfile = without_links = without_flock = false;
+}
+
+static void removes_its_file(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.unlink_on_release = true;
+	open_with(stage, &options);
+	it_holds(stage);
+}
+
+static const struct scenario scenarios[] = {
+	{ "open", OPENING, 0, EVERY_KIND, .play = open_it },
+	{ "acquire a free lock", ACQUIRING, 0, EVERY_KIND, .shared = true, .play = acquire },
+	{ "acquire a free lock, first in the process", ACQUIRING, 0, EVERY_KIND, .shared = true,
+	  .cold = true, .play = acquire },
+	{ "acquire a free lock whose file is there", ACQUIRING, 0, NATIVE | READWRITE, .shared = true,
+	  .stays = true, .play = acquire },
+	{ "acquire without O_TMPFILE", ACQUIRING, 0, NATIVE | SOFT, .set = no_tmpfile,
+	  .play = acquire, .strike = unrestricted },
+	{ "acquire without links", ACQUIRING, 0, SOFT, .set = no_links, .play = acquire,
+	  .strike = unrestricted },
+	{ "fall back to a marker", ACQUIRING, 0, NATIVE, .falls_back = true, .set = no_flock, .play = acquire,
+	  .strike = unrestricted },
+	{ "take a dead marker over", TAKING, 0, SOFT, .set = marker_is_dead, .play = acquire },
+	{ "wait, then be granted", WAITING, 0, EVERY_KIND, .shared = true, .set = somebody_goes,
+	  .play = acquire },
+	{ "wait, then be granted, first in the process", WAITING, 0, EVERY_KIND, .shared = true,
+	  .cold = true, .set = somebody_goes, .play = acquire },
+	{ "wait in vain", WAITING, -ETIMEDOUT, EVERY_KIND, .shared = true,
+	  .set = somebody_holds, .play = acquire },
+	{ "release", RELEASING, 0, EVERY_KIND, .shared = true, .set = it_holds, .play = release },
+	{ "release and remove", REMOVING, 0, NATIVE, .shared = true,
+	  .set = removes_its_file, .play = release },
+	{ "close what is held", CLOSING, 0, EVERY_KIND, .shared = true, .set = it_holds,
+	  .play = close_it },
+	{ "verify", VERIFYING, 0, EVERY_KIND, .shared = true, .set = it_holds, .play = verify },
+	{ "ask for the holder", ASKING, 0, EVERY_KIND, .set = somebody_holds, .play = ask },
+	{ "break", BREAKING, 0, SOFT, .set = somebody_holds, .play = break_it },
+};
+#define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
+
+/* Those of this kind. */
+static struct {
+	const struct scenario *scenario;
+	enum filelock_mode mode;
+} runs[2 * SCENARIOS];
+static int runs_count;
+
+static void choose_runs(void)
+{
+	for (size_t i = 0; i < SCENARIOS; i++) {
+		if (!(scenarios[i].kinds & KIND(kind)))
+			continue;
+		runs[runs_count].scenario = &scenarios[i];
+		runs[runs_count++].mode = FILELOCK_EXCLUSIVE;
+		if (!scenarios[i].shared || kind == FILELOCK_SOFT)
+			continue;
+		runs[runs_count].scenario = &scenarios[i];
+		runs[runs_count++].mode = FILELOCK_SHARED;
+	}
+}
+
+START_TEST(test_each_fault_has_the_result_of_its_rule_and_leaves_nothing)
+{
+	real_open = sys.open;
+	real_linkat = sys.linkat;
+	real_flock = sys.flock;
+	sys.open = restricted_open;
+	sys.linkat = restricted_linkat;
+	sys.flock = restricted_flock;
+	sweep_stop_clock();
+	ck_assert_int_eq(chdir(test_folder()), 0);
+	sweep(runs[_i].scenario, runs[_i].mode);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("sweep");
+	TCase *tcase = tcase_create("sweep");
+	int status;
+
+	kind = sweep_begin();
+	choose_runs();
+	tcase_set_timeout(tcase, 300);
+	tcase_add_loop_test(tcase, test_each_fault_has_the_result_of_its_rule_and_leaves_nothing, 0,
+	                    runs_count);
+	suite_add_tcase(suite, tcase);
+	status = support_main(suite);
+	sweep_end("synchronous faults");
+	return status;
+}

@@ -1,0 +1,579 @@
+#include "sweep.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "failing.h"
+#include "rules.h"
+#include "sys.h"
+
+#define MOST_POINTS 500 /* of one call and one error */
+#define MOST_COMPLAINTS 20
+#define RECOVERY_MS 5000 /* a marker that could not be removed is malformed, for 2 s */
+
+/* What fails in a point. */
+struct point {
+	enum { BY_CALL, BY_MEMORY } door;
+	unsigned call;
+	int error;
+	unsigned nth;
+	enum fault_span span;
+};
+
+/* What is there when nothing is under way. */
+struct state {
+	unsigned descriptors, watches;
+	long blocks;
+	char files[512];
+};
+
+static struct tally {
+	unsigned long points, strikes;
+} *tally; /* shared */
+
+static const struct scenario *scenario;
+static struct point point;
+static struct state idle; /* as it has to be after each point */
+static int expected;      /* without a fault */
+static enum operation operation;
+static unsigned complaints;
+
+/* --- what to expect of the strikes --- */
+
+static struct {
+	unsigned count;
+	unsigned rows[256]; /* strikes of each row of the rules */
+	bool fatal, held, either, leaves;
+	int says;
+} struck;
+
+static bool begins_with(const char *text, const char *beginning)
+{
+	return strncmp(text, beginning, strlen(beginning)) == 0;
+}
+
+static enum about about_system(const char *name)
+{
+	char own[32];
+
+	/* as the descriptor of a file below /proc/self is called */
+	(void)snprintf(own, sizeof(own), "%ld/", (long)getpid());
+	if (begins_with(name, own) && !begins_with(name + strlen(own), "stat"))
+		return THE_SYSTEM;
+	return (*name >= '0' && *name <= '9') || begins_with(name, "stat") ||
+	                  begins_with(name, "self/ns") || begins_with(name, "sys/")
+	               ? A_PROCESS
+	               : THE_SYSTEM;
+}
+
+static enum about about_path(const char *path)
+{
+	const char *folder = test_folder();
+	const char *rest = path + strlen(folder);
+
+	if (strcmp(path, sweep_path()) == 0)
+		return access(path, F_OK) == 0 ? THE_LOCK : MISSING_LOCK;
+	if (begins_with(path, "/proc/"))
+		return about_system(path + strlen("/proc/"));
+	if (!begins_with(path, folder))
+		return ELSE;
+	if (begins_with(rest, "/#") || begins_with(rest, "/.filelock-"))
+		return A_DRAFT;
+	return *rest == '\0' || strcmp(rest, "/.") == 0 ? ITS_FOLDER : ELSE;
+}
+
+static enum about about(int fd, const char *path)
+{
+	char link[64], name[4096];
+	ssize_t n;
+
+	if (path)
+		return about_path(path);
+	if (fd < 0)
+		return ELSE;
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, name, sizeof(name) - 1);
+	if (n < 0)
+		return ELSE;
+	name[n] = '\0';
+	return about_path(name);
+}
+
+static bool fits(const struct rule *rule, enum fault_call call, enum about what)
+{
+	bool listed = rule->errors[0] == 0;
+
+	for (size_t i = 0; i < 12 && rule->errors[i]; i++)
+		listed = listed || rule->errors[i] == point.error;
+	return listed && rule->call == call && (rule->kinds & KIND(test_kind())) &&
+	       (rule->operations & ON(operation)) &&
+	       (rule->about == ANYTHING || rule->about == what);
+}
+
+static enum outcome judge_strike(enum fault_call call, enum about what)
+{
+	for (size_t i = 0; i < rules_count; i++) {
+		if (!fits(&rules[i], call, what))
+			continue;
+		if (++struck.rows[i] > rules[i].spare)
+			return FAILS;
+		if (rules[i].outcome == SAYS)
+			struck.says = rules[i].result;
+		return rules[i].outcome;
+	}
+	return FAILS;
+}
+
+static void note_strike(enum fault_call call, int fd, const char *path)
+{
+	enum about what = about(fd, path);
+	enum outcome outcome = judge_strike(call, what);
+
+	struck.count++;
+	struck.fatal = struck.fatal || outcome == FAILS;
+	struck.held = struck.held || outcome == HELD || outcome == EITHER;
+	struck.either = struck.either || outcome == EITHER;
+	struck.leaves = struck.leaves || outcome == LEAVES;
+}
+
+/* --- complaints --- */
+
+static const char *door_name(void)
+{
+	return point.door == BY_CALL     ? fault_name((enum fault_call)point.call)
+	                                 : "an allocation";
+}
+
+static void complain(const char *what, long is, long should)
+{
+	fprintf(stderr, "%s: %s %u of errno %d %s, %u strikes: %s: %ld, not %ld\n",
+	        scenario->name, door_name(), point.nth, point.error,
+	        point.span == FAULT_ONCE ? "once" : "for good", struck.count, what, is, should);
+	complaints++;
+	ck_assert_uint_lt(complaints, MOST_COMPLAINTS);
+}
+
+static void demand(const char *what, long is, long should)
+{
+	if (is != should)
+		complain(what, is, should);
+}
+
+/* --- the stage --- */
+
+const char *sweep_path(void)
+{
+	static char path[512];
+
+	if (!path[0])
+		(void)snprintf(path, sizeof(path), "%s/lock", test_folder());
+	return path;
+}
+
+struct filelock *sweep_open(const struct filelock_options *options)
+{
+	struct filelock_options any = FILELOCK_OPTIONS_INIT;
+
+	if (options)
+		any = *options;
+	any.no_fallback = !scenario->falls_back;
+	return test_open(sweep_path(), &any);
+}
+
+struct filelock *sweep_hold(enum filelock_mode mode)
+{
+	struct filelock *lock = sweep_open(NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, mode, FILELOCK_NO_WAIT), 0);
+	return lock;
+}
+
+static int64_t standing;
+
+static int64_t standing_now(void)
+{
+	return standing;
+}
+
+static int pass_time(const struct timespec *time)
+{
+	standing += time->tv_sec * SECONDS + time->tv_nsec;
+	return 0;
+}
+
+static int poll_instantly(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                          const sigset_t *mask)
+{
+	int r = poll(fds, n, 0);
+
+	(void)mask;
+	return r == 0 ? pass_time(timeout) : r;
+}
+
+static int sleep_instantly(const struct timespec *time, struct timespec *ret_rest)
+{
+	(void)ret_rest;
+	return pass_time(time);
+}
+
+void sweep_stop_clock(void)
+{
+	standing = 1000 * SECONDS;
+	sys.now = standing_now;
+	sys.ppoll = poll_instantly;
+	sys.nanosleep = sleep_instantly;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void list_files(char *ret, size_t size)
+{
+	struct dirent **entries;
+	int n = scandir(test_folder(), &entries, NULL, by_name);
+	size_t length = 0;
+
+	ck_assert_int_ge(n, 2);
+	ret[0] = '\0';
+	for (int i = 0; i < n; i++) {
+		if (entries[i]->d_name[0] != '.' || entries[i]->d_name[1] == 'f')
+			length += (size_t)snprintf(ret + length, size - length, "%s ",
+			                           entries[i]->d_name);
+		free(entries[i]);
+	}
+	free(entries);
+}
+
+static struct state look_around(void)
+{
+	struct state state = { test_descriptors(), test_watches(), memory_live(), "" };
+
+	list_files(state.files, sizeof(state.files));
+	return state;
+}
+
+/* Record locks, which are the process's and not a handle's; its other locks would go by its close. */
+static bool has_record_locks(void)
+{
+	struct flock all = { .l_type = F_WRLCK };
+	int fd = open(sweep_path(), O_RDWR | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return false;
+	r = fcntl(fd, F_OFD_GETLK, &all);
+	close(fd);
+	return r < 0 || all.l_type != F_UNLCK;
+}
+
+static void remove_private_names(void)
+{
+	DIR *folder = opendir(test_folder());
+	struct dirent *entry;
+
+	ck_assert_ptr_nonnull(folder);
+	while ((entry = readdir(folder)))
+		if (begins_with(entry->d_name, ".filelock-"))
+			(void)unlink(test_path(entry->d_name));
+	closedir(folder);
+}
+
+static void clear_folder(void)
+{
+	(void)unlink(sweep_path());
+	if (scenario->stays)
+		test_write_file(sweep_path(), "");
+}
+
+/* --- one play --- */
+
+static void check_usable(const struct filelock_options *options)
+{
+	struct filelock *fresh = sweep_open(options);
+
+	demand("another handle's acquisition",
+	       filelock_acquire(fresh, FILELOCK_EXCLUSIVE, RECOVERY_MS), 0);
+	filelock_close(fresh);
+}
+
+static void end_play(struct stage *stage)
+{
+	if (stage->other)
+		filelock_close(stage->other);
+	stage->other = NULL;
+	if (!stage->lock) {
+		check_usable(NULL);
+		return;
+	}
+	if (filelock_is_held(stage->lock))
+		demand("the release", filelock_release_all(stage->lock), 0);
+	demand("the same handle's acquisition",
+	       filelock_acquire(stage->lock, stage->mode, RECOVERY_MS), 0);
+	demand("its release", filelock_release(stage->lock), 0);
+	check_usable(&(struct filelock_options){ .size = sizeof(struct filelock_options) });
+	filelock_close(stage->lock);
+	check_usable(NULL);
+	demand("record locks", has_record_locks(), 0);
+}
+
+static void arm(void)
+{
+	memset(&struck, 0, sizeof(struck));
+	fault_clear();
+	fault_set_witness(note_strike);
+	if (point.nth && point.door == BY_CALL)
+		fault_set((enum fault_call)point.call, point.nth, point.span, point.error);
+	if (point.nth && point.door == BY_MEMORY)
+		memory_fail(point.nth, point.span);
+}
+
+static void disarm(void)
+{
+	if (point.door == BY_MEMORY)
+		struck.count = memory_hits();
+	memory_fail(0, FAULT_ONCE);
+	fault_clear();
+}
+
+static int wanted(void)
+{
+	if (point.nth == 0)
+		return expected;
+	if (struck.fatal)
+		return -point.error;
+	return struck.says ? struck.says : expected;
+}
+
+static void judge(int r)
+{
+	bool late = r == -ETIMEDOUT && struck.held && !struck.fatal;
+
+	if (point.door == BY_MEMORY && struck.count && r == -ENOMEM)
+		return;
+	if (struck.either && r == -(point.error == FAULT_ZERO ? ENOSPC : point.error))
+		return;
+	if (!(late && point.span == FAULT_FOR_GOOD))
+		demand("the result", r, wanted());
+}
+
+/* Plays the scenario with the fault of `point`, or without any. */
+static int play(enum filelock_mode mode)
+{
+	struct stage stage = { .mode = mode };
+	int r;
+
+	clear_folder();
+	if (scenario->operation != OPENING)
+		stage.lock = sweep_open(NULL);
+	if (scenario->set)
+		scenario->set(&stage);
+	arm();
+	r = scenario->play(&stage);
+	disarm();
+	judge(r);
+	if (scenario->strike)
+		scenario->strike(&stage);
+	if (struck.leaves)
+		remove_private_names();
+	end_play(&stage);
+	return r;
+}
+
+static void play_well(enum filelock_mode mode)
+{
+	struct point tried = point;
+
+	point.nth = 0;
+	(void)play(mode);
+	point = tried;
+}
+
+static void check_state(void)
+{
+	struct state now = look_around();
+
+	/* fewer: what cannot be read any more is not made use of again */
+	if (now.descriptors > idle.descriptors)
+		complain("descriptors", now.descriptors, idle.descriptors);
+	demand("watches", now.watches, idle.watches);
+	demand("blocks of memory", now.blocks, idle.blocks);
+	if (strcmp(now.files, idle.files) != 0) {
+		fprintf(stderr, "files: %s, not %s\n", now.files, idle.files);
+		complain("files", 1, 0);
+	}
+}
+
+/* What a process makes once and keeps: what a wait sleeps on, the words of its record, … */
+static void warm_up(void)
+{
+	struct filelock *lock = sweep_open(NULL);
+	struct filelock *holder = sweep_hold(FILELOCK_EXCLUSIVE);
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 100), -ETIMEDOUT);
+	/* what replaces the watch of a marker is kept, too */
+	fault_set(FAULT_inotify_add_watch, 1, FAULT_FOR_GOOD, ENOSPC);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 100), -ETIMEDOUT);
+	fault_clear();
+	filelock_close(holder);
+	filelock_close(lock);
+}
+
+/* Whether it struck. */
+static bool play_point(enum filelock_mode mode)
+{
+	unsigned strikes;
+
+	(void)play(mode);
+	strikes = struck.count;
+	tally->strikes += strikes;
+	if (scenario->cold) {
+		play_well(mode);
+		warm_up();
+	}
+	check_state();
+	return strikes > 0;
+}
+
+/* Whether it struck; in a process of its own. */
+static bool play_cold(enum filelock_mode mode)
+{
+	pid_t pid = fork();
+	int status;
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		complaints = 0;
+		status = play_point(mode);
+		_exit(status | (complaints > 0) << 1);
+	}
+	status = test_reap(pid);
+	complaints += status > 1;
+	ck_assert_int_lt(status, 4);
+	return status & 1;
+}
+
+static void sweep_one(enum filelock_mode mode)
+{
+	bool hit = true;
+
+	for (point.nth = 1; hit; point.nth++) {
+		ck_assert_uint_lt(point.nth, MOST_POINTS);
+		hit = scenario->cold ? play_cold(mode) : play_point(mode);
+		tally->points += hit;
+	}
+}
+
+/* What no system says again and again. */
+static bool passes(int error)
+{
+	return error == EINTR || error == EAGAIN || error == FAULT_SHORT;
+}
+
+/* Of many points only some are tried where all is slow: FILELOCK_TEST_SCALE. */
+static bool is_chosen(void)
+{
+	static unsigned turn;
+	unsigned scale = test_rounds(100);
+
+	return scale >= 100 || turn++ % (100 / scale) == 0;
+}
+
+static void sweep_calls(enum filelock_mode mode)
+{
+	for (size_t i = 0; i < fault_errors_count; i++) {
+		for (size_t e = 0; e < 20 && fault_errors[i].errors[e]; e++) {
+			int error = fault_errors[i].errors[e];
+
+			point = (struct point){ BY_CALL, fault_errors[i].call, error, 0, 0 };
+			if (is_chosen())
+				sweep_one(mode);
+			point.span = FAULT_FOR_GOOD;
+			point.nth = 0;
+			if (!passes(error) && is_chosen())
+				sweep_one(mode);
+		}
+	}
+}
+
+static void sweep_memory(enum filelock_mode mode)
+{
+	for (int span = FAULT_ONCE; span <= FAULT_FOR_GOOD; span++) {
+		point = (struct point){ BY_MEMORY, 0, ENOMEM, 0, (enum fault_span)span };
+		sweep_one(mode);
+	}
+}
+
+/* How it goes without a fault; a cold scenario leaves this process as it is. */
+static void learn(enum filelock_mode mode)
+{
+	struct { struct state idle; int expected; } *learnt = test_shared(sizeof(*learnt));
+	pid_t pid = scenario->cold ? fork() : 0;
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		if (!scenario->cold)
+			warm_up();
+		expected = scenario->expected;
+		learnt->expected = play(mode);
+		expected = learnt->expected;
+		(void)play(mode);
+		if (scenario->cold)
+			warm_up();
+		learnt->idle = look_around();
+		if (scenario->cold)
+			_exit(complaints > 0);
+	} else {
+		ck_assert_int_eq(test_reap(pid), 0);
+	}
+	expected = learnt->expected;
+	idle = learnt->idle;
+	ck_assert_int_eq(munmap(learnt, sizeof(*learnt)), 0);
+}
+
+void sweep(const struct scenario *played, enum filelock_mode mode)
+{
+	unsigned long before = tally->points;
+
+	scenario = played;
+	operation = played->operation == ACQUIRING && mode == FILELOCK_SHARED ? SHARING
+	                                                                      : played->operation;
+	point = (struct point){ 0 };
+	memory_prepare();
+	learn(mode);
+	sweep_calls(mode);
+	sweep_memory(mode);
+	fprintf(stderr, "%s, %s: %lu points\n", scenario->name,
+	        mode == FILELOCK_SHARED ? "shared" : "exclusive", tally->points - before);
+	ck_assert_uint_eq(complaints, 0);
+}
+
+/* Nothing may be asserted outside of a test: so neither test_shared nor test_kind. */
+enum filelock_kind sweep_begin(void)
+{
+	const char *kind = getenv("FILELOCK_TEST_KIND");
+
+
+	tally = mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+	             0);
+	if (tally == MAP_FAILED)
+		abort();
+	if (!kind || strcmp(kind, "native") == 0)
+		return FILELOCK_NATIVE;
+	return strcmp(kind, "soft") == 0 ? FILELOCK_SOFT : FILELOCK_READWRITE;
+}
+
+void sweep_end(const char *name)
+{
+	printf("%s: %lu points tried, %lu strikes\n", name, tally->points, tally->strikes);
+}
