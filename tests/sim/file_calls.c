@@ -193,6 +193,7 @@ int call_lstat(const char *path, struct stat *ret)
 	if (call_refused("lstat", true))
 		return -1;
 	node = strcmp(path, "/proc/self/fd") == 0 ? 0 : file_resolve(path);
+	kernel_process()->looked = true;
 	return (int)call_done(tell_stat(node, ret), "lstat(%s)%s", path,
 	                 node >= 0 && !kernel.nodes[node].directory ? " of a file" : "");
 }

@@ -212,6 +212,7 @@ ssize_t file_write(struct description *d, const char *bytes, size_t size, size_t
 		return -ENOSPC;
 	if (size > SIM_CONTENT - at)
 		size = SIM_CONTENT - at;
+	kernel_process()->looked = false;
 	memcpy(node->bytes + at, bytes, size);
 	if (node->size < at + size)
 		node->size = at + size;
@@ -282,6 +283,7 @@ int file_link(const char *from, const char *to, int flags)
 	if (r < 0)
 		return r;
 	kernel.nodes[node].changed = kernel.now;
+	kernel_process()->looked = true;
 	notify(node, NULL, IN_ATTRIB);
 	notify_directory(to, IN_CREATE);
 	return 0;

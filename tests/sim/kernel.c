@@ -229,6 +229,11 @@ void sim_start(unsigned process)
 		p->descriptions[i] = -1;
 }
 
+void sim_set_apart(void)
+{
+	kernel.apart = true;
+}
+
 void sim_switch(unsigned process)
 {
 	kernel.current = process;

@@ -104,6 +104,7 @@ struct process {
 	enum sim_life life;
 	int descriptions[SIM_DESCRIPTORS]; /* -1: not open */
 	uint64_t history;
+	bool looked; /* see sim_has_looked */
 	bool asleep;
 	struct pollfd *fds; /* asleep: what it waits for */
 	nfds_t fd_count;
@@ -112,6 +113,7 @@ struct process {
 
 struct kernel {
 	int64_t now;
+	bool apart; /* see sim_set_apart */
 	unsigned current;
 	struct node nodes[SIM_NODES];
 	struct entry entries[ENTRIES];

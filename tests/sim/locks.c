@@ -43,6 +43,7 @@ int lock_flock(struct description *d, int operation)
 	if (conflicts(d, type))
 		return -EWOULDBLOCK; /* also without LOCK_NB: nobody here waits in flock(2) */
 	d->flock = type;
+	kernel_process()->looked = false;
 	return 0;
 }
 
@@ -56,8 +57,8 @@ int lock_lease(struct description *d, int type)
 		d->lease = d->lease_breaking = false;
 		return 0;
 	}
-	if (type != F_RDLCK)
-		return -EINVAL;
+	if (type != F_RDLCK || kernel.apart)
+		return kernel.apart ? -EACCES : -EINVAL;
 	for (int i = 0; i < DESCRIPTIONS; i++) {
 		const struct description *other = &kernel.descriptions[i];
 
@@ -122,6 +123,8 @@ static int set_records(struct node *node, const struct flock *lock)
 		if (lock->l_type != F_UNLCK && covers(lock, unit) &&
 		    find_conflict(node, lock, unit) >= 0)
 			return -EAGAIN;
+	if (lock->l_type != F_UNLCK)
+		kernel_process()->looked = false;
 	for (int unit = 0; unit < RECORD_UNITS; unit++)
 		if (covers(lock, unit))
 			node->records[kernel.current][unit] =

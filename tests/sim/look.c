@@ -55,6 +55,11 @@ bool sim_writes(const char *path, unsigned process)
 	return false;
 }
 
+bool sim_has_looked(unsigned process)
+{
+	return kernel.processes[process].looked;
+}
+
 unsigned sim_open_count(unsigned process)
 {
 	unsigned count = 0;
@@ -169,6 +174,7 @@ static void mix_process(uint64_t *hash, const struct process *process)
 	int64_t until = process->asleep ? process->until : 0;
 
 	MIX(hash, process->life);
+	MIX(hash, process->looked);
 	MIX(hash, process->descriptions);
 	MIX(hash, process->history);
 	MIX(hash, until);

@@ -43,6 +43,8 @@ void enter(enum filelock_mode mode)
 	o.inside[self] = true;
 	o.mode[self] = mode;
 	o.entries++;
+	if (!(o.scenario->strangers & 1u << self) && !sim_has_looked(self))
+		execution_fail("a holder that did not look at the path when it had the lock");
 	for (unsigned p = 0; p < SIM_PROCESSES; p++) {
 		if (p == self || !o.inside[p] || is_compatible(p, self))
 			continue;

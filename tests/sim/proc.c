@@ -13,7 +13,7 @@ int proc_find(long pid)
 {
 	long i = pid - SIM_PID(0);
 
-	if (i < 0 || i >= SIM_PROCESSES)
+	if (i < 0 || i >= SIM_PROCESSES || (kernel.apart && i != kernel.current))
 		return -1;
 	if (kernel.processes[i].life == SIM_UNBORN || kernel.processes[i].life == SIM_GONE)
 		return -1;

@@ -47,6 +47,20 @@ static void *allocate(size_t size)
 	return p;
 }
 
+/* memcpy(3) of variables and what lies between them, where sanitizers have their red zones. */
+__attribute__((no_sanitize("address"))) static void copy_raw(void *to, const void *from,
+                                                             size_t size)
+{
+	volatile char *target = to;
+	const volatile char *source = from;
+	size_t words = size / sizeof(uint64_t);
+
+	for (size_t i = 0; i < words; i++)
+		((volatile uint64_t *)target)[i] = ((const volatile uint64_t *)source)[i];
+	for (size_t i = words * sizeof(uint64_t); i < size; i++)
+		target[i] = source[i];
+}
+
 static size_t data_size(unsigned i)
 {
 	return (size_t)(copies[i].end - copies[i].begin);
@@ -85,7 +99,7 @@ static void prepare_copy(unsigned i)
 	processes[i].heap_used = lib->heap_used();
 	processes[i].saved_data = allocate(data_size(i));
 	processes[i].saved_heap = allocate(processes[i].heap_used);
-	memcpy(processes[i].saved_data, copies[i].begin, data_size(i));
+	copy_raw(processes[i].saved_data, copies[i].begin, data_size(i));
 	memcpy(processes[i].saved_heap, processes[i].heap, processes[i].heap_used);
 }
 
@@ -99,7 +113,7 @@ void processes_prepare(void)
 
 static void restore_copy(unsigned i)
 {
-	memcpy(copies[i].begin, processes[i].saved_data, data_size(i));
+	copy_raw(copies[i].begin, processes[i].saved_data, data_size(i));
 	memcpy(processes[i].heap, processes[i].saved_heap, processes[i].heap_used);
 }
 

@@ -44,6 +44,7 @@ static const struct scenario scenarios[] = {
 	{ .name = "a_crash_of_three", .sleeps_ms = 100, .mains = { exclusive, shared, exclusive }, .crashes = 1,
 	  .preempt_few = true, .preemptions = 2 },
 	{ .name = "stranger_that_closes", .sleeps_ms = 100, .mains = { exclusive, exclusive, stranger },
+	  .strangers = 1 << 2,
 	  .preempt_few = true, .preemptions = 3 },
 	{ .name = "unlink_on_release", .mains = { unlinking, unlinking } },
 	{ .name = "unlink_on_release_of_three", .mains = { unlinking, unlinking, unlinking },

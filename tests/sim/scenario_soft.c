@@ -22,6 +22,18 @@ static void dead_marker(void)
 	make_lock_file("1999\n" SIM_HOST "\n");
 }
 
+/* Only the flock tells who lives. */
+static void apart(void)
+{
+	sim_set_apart();
+}
+
+static void dead_marker_apart(void)
+{
+	dead_marker();
+	sim_set_apart();
+}
+
 /* A contender has its pid by now. */
 static void recycled_marker(void)
 {
@@ -109,14 +121,20 @@ static const struct scenario scenarios[] = {
 	  .before = dead_marker, .after = no_marker, FEW(2) },
 	{ .name = "stale_and_a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive }, .before = dead_marker,
 	  .crashes = 1, FEW(2) },
+	{ .name = "apart", .mains = { exclusive, exclusive }, .before = apart,
+	  .after = no_marker },
+	{ .name = "apart_and_a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive },
+	  .before = apart, .crashes = 1, FEW(3) },
+	{ .name = "apart_and_stale", .mains = { exclusive, exclusive },
+	  .before = dead_marker_apart, .after = no_marker, FEW(4) },
 	{ .name = "recycled_pid", .mains = { exclusive, exclusive }, .before = recycled_marker,
 	  .after = no_marker, FEW(4) },
 	{ .name = "malformed", .sleeps_ms = 4000, .mains = { polling, polling }, .before = malformed_marker,
 	  .after = no_marker, FEW(2) },
 	{ .name = "with_a_classic", .mains = { exclusive, exclusive, classic },
-	  .after = no_marker, .by_existence = true, FEW(3) },
+	  .after = no_marker, .by_existence = true, .strangers = 1 << 2, FEW(3) },
 	{ .name = "stale_with_a_classic", .mains = { exclusive, exclusive, classic },
-	  .before = dead_marker, .after = no_marker, .by_existence = true, FEW(3) },
+	  .before = dead_marker, .after = no_marker, .by_existence = true, .strangers = 1 << 2, FEW(3) },
 	{ .name = "removed_by_another", .mains = { exclusive, exclusive, remove_file },
 	  .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "stale_and_removed", .mains = { exclusive, exclusive, remove_file },

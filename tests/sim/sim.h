@@ -65,6 +65,9 @@ void sim_reset(void);
 enum sim_life { SIM_UNBORN, SIM_ALIVE, SIM_DYING, SIM_ZOMBIE, SIM_GONE };
 
 void sim_start(unsigned process);
+/* Until the next reset, each process knows its own pid only, as in PID namespaces of their own, and
+   leases are refused, as for another user's files. */
+void sim_set_apart(void);
 /* The calls to come are this process's. */
 void sim_switch(unsigned process);
 unsigned sim_current(void);
@@ -94,6 +97,8 @@ bool sim_exists(const char *path);
 bool sim_holds(const char *path, unsigned process);
 /* Whether it has that file open for writing. */
 bool sim_writes(const char *path, unsigned process);
+/* Whether it has looked what a path names, or named a file, since it last took a lock or wrote. */
+bool sim_has_looked(unsigned process);
 unsigned sim_open_count(unsigned process);  /* its descriptors */
 unsigned sim_watch_count(unsigned process); /* its inotify watches */
 unsigned sim_file_count(void);              /* files but directories, nameless ones too */
