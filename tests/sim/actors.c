@@ -49,7 +49,8 @@ void act(const struct library *lib, const struct actor *actor)
 		if (!actor->close_holding)
 			CLAIM_EQUAL(lib->release(lock), 0);
 	}
-	lib->close(lock);
+	if (!actor->stays_open)
+		lib->close(lock);
 }
 
 void remove_file(const struct library *lib, unsigned self)

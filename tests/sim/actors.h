@@ -15,6 +15,7 @@ struct actor {
 	bool unlink_on_release;
 	unsigned poll_interval_ms; /* 0: never, in effect */
 	bool close_holding;     /* without a release at the end */
+	bool stays_open;        /* goes on to do something else, and keeps its handle */
 };
 void act(const struct library *lib, const struct actor *actor);
 

@@ -60,6 +60,11 @@ bool sim_has_looked(unsigned process)
 	return kernel.processes[process].looked;
 }
 
+void sim_look_away(void)
+{
+	kernel_process()->looked = false;
+}
+
 unsigned sim_open_count(unsigned process)
 {
 	unsigned count = 0;

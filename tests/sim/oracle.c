@@ -36,6 +36,11 @@ static bool holds(unsigned process)
 	       (o.scenario->by_existence && sim_writes(LOCK_PATH, process));
 }
 
+static bool is_stranger(unsigned process)
+{
+	return o.scenario->strangers & 1u << process;
+}
+
 void enter(enum filelock_mode mode)
 {
 	unsigned self = sim_current();
@@ -43,7 +48,7 @@ void enter(enum filelock_mode mode)
 	o.inside[self] = true;
 	o.mode[self] = mode;
 	o.entries++;
-	if (!(o.scenario->strangers & 1u << self) && !sim_has_looked(self))
+	if (!is_stranger(self) && !sim_has_looked(self))
 		execution_fail("a holder that did not look at the path when it had the lock");
 	for (unsigned p = 0; p < SIM_PROCESSES; p++) {
 		if (p == self || !o.inside[p] || is_compatible(p, self))
@@ -58,6 +63,16 @@ void enter(enum filelock_mode mode)
 void leave(void)
 {
 	o.inside[sim_current()] = false;
+	sim_look_away();
+}
+
+void oracle_call(const char *call)
+{
+	unsigned self = sim_current();
+
+	/* it may have become another's while we held the lock */
+	if (strcmp(call, "unlink") == 0 && !is_stranger(self) && !sim_has_looked(self))
+		execution_fail("a file is removed without a look whose it is");
 }
 
 bool anybody_died(void)
@@ -108,7 +123,7 @@ static const char *find_leftover(void)
 	unsigned files = sim_exists(LOCK_PATH);
 
 	for (unsigned p = 0; p < SIM_PROCESSES; p++) {
-		if (sim_life(p) == SIM_ALIVE && sim_open_count(p) > SLEEPER)
+		if (sim_life(p) == SIM_ALIVE && sim_open_count(p) > SLEEPER + o.scenario->stay)
 			return "a descriptor was left";
 		if (sim_life(p) == SIM_ALIVE && sim_watch_count(p) > 0)
 			return "a watch was left";

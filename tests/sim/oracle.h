@@ -9,6 +9,8 @@
 void oracle_begin(const struct scenario *scenario);
 /* Between two calls. Fails the execution. */
 void oracle_check(void);
+/* Before a call of the current process. */
+void oracle_call(const char *call);
 void oracle_died(unsigned process);
 /* When all is over: what is wrong, if anything. */
 void oracle_end(char *ret_failure, size_t size);

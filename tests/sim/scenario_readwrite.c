@@ -10,6 +10,8 @@ ACTOR(writer, READWRITE)
 ACTOR(writer_twice, READWRITE, .twice = true)
 ACTOR(reader, READWRITE, .mode = FILELOCK_SHARED)
 ACTOR(reader_twice, READWRITE, .mode = FILELOCK_SHARED, .twice = true)
+ACTOR(writer_that_stays, READWRITE, .stays_open = true)
+ACTOR(reader_that_stays, READWRITE, .mode = FILELOCK_SHARED, .stays_open = true)
 ACTOR(closing, READWRITE, .close_holding = true)
 ACTOR(hurried_writer, READWRITE, .timeout_ms = 100)
 ACTOR(hurried_reader, READWRITE, .timeout_ms = 100, .mode = FILELOCK_SHARED)
@@ -32,6 +34,11 @@ static const struct scenario scenarios[] = {
 	  .before = empty_database, FEW(3) },
 	{ .name = "two_writers_and_a_reader", .sleeps_ms = 50, .mains = { writer, writer, reader },
 	  .before = empty_database, FEW(2) },
+	/* their connections rest: no close tells of a release, only the stir does */
+	{ .name = "writer_that_stays", .mains = { writer_that_stays, reader },
+	  .before = empty_database, .stay = 1 },
+	{ .name = "reader_that_stays", .mains = { reader_that_stays, writer },
+	  .before = empty_database, .stay = 1 },
 	{ .name = "closed_while_held", .sleeps_ms = 50, .mains = { closing, writer }, .before = empty_database },
 	{ .name = "a_crash_of_writers", .sleeps_ms = 50, .mains = { writer, writer }, .before = empty_database,
 	  .crashes = 1, FEW(3) },
@@ -40,6 +47,7 @@ static const struct scenario scenarios[] = {
 	{ .name = "a_crash_of_three", .sleeps_ms = 50, .mains = { reader, writer, reader },
 	  .before = empty_database, .crashes = 1, FEW(1) },
 	{ .name = "removed_by_another", .sleeps_ms = 50, .mains = { writer, writer, remove_file },
+	  .strangers = 1 << 2,
 	  .before = empty_database, .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "renamed_by_another", .mains = { reader, writer, rename_file },
 	  .before = empty_database, .meddled = true, .files_stay = true, FEW(3) },

@@ -243,11 +243,11 @@ void processes_ended(unsigned process)
 
 static int before_call(const char *call, bool noticed)
 {
-	(void)call;
 	if (!noticed)
 		return 0;
 	sim_learn("", 1);
 	schedule();
+	oracle_call(call);
 	return 0;
 }
 

@@ -99,6 +99,8 @@ bool sim_holds(const char *path, unsigned process);
 bool sim_writes(const char *path, unsigned process);
 /* Whether it has looked what a path names, or named a file, since it last took a lock or wrote. */
 bool sim_has_looked(unsigned process);
+/* And since this, of the current process. */
+void sim_look_away(void);
 unsigned sim_open_count(unsigned process);  /* its descriptors */
 unsigned sim_watch_count(unsigned process); /* its inotify watches */
 unsigned sim_file_count(void);              /* files but directories, nameless ones too */
