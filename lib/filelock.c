@@ -134,7 +134,7 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 	lock->options = *options;
 	atomic_init(&lock->references, 1);
 	atomic_init(&lock->wake_fd, -1);
-	r = kind->open ? kind->open(lock) : 0;
+	r = kind->open(lock);
 	if (r == 0)
 		r = registry_add(lock);
 	if (r < 0) {

@@ -25,7 +25,7 @@ struct kind {
 
 	bool nests_in_thread; /* an exclusive hold nests only in the thread that took it */
 
-	/* Checks the options and sets the state up; touches no file. May be NULL. */
+	/* Checks the options and sets the state up; touches no file. */
 	int (*open)(struct filelock *lock);
 	/* The handle goes, unlocked: frees what an abandoned one still has. May be NULL. */
 	void (*close)(struct filelock *lock);

@@ -204,7 +204,7 @@ void registry_remove(struct filelock *lock)
 int registry_change_kind(struct filelock *lock, const struct kind *kind)
 {
 	void *state = sys.calloc(1, kind->state_size);
-	int r = 0;
+	int r;
 
 	if (!state)
 		return -ENOMEM;
@@ -214,8 +214,7 @@ int registry_change_kind(struct filelock *lock, const struct kind *kind)
 		free(lock->state);
 	lock->state = state;
 	lock->kind = kind;
-	if (kind->open)
-		r = kind->open(lock);
+	r = kind->open(lock);
 	leave();
 	return r;
 }

@@ -109,24 +109,31 @@ static const struct {
 	{ "on_wait", { .on_wait = tell_nobody } },
 	{ "on_wait_ms", { .on_wait_ms = 7 } },
 	{ "arg", { .arg = (void *)&differing } },
+	{ "lifetime_ms", { .lifetime_ms = 7 } },
+	{ "two_line_marker", { .two_line_marker = true } },
+	{ "no_fallback", { .no_fallback = true } },
+	{ "keep_on_exit", { .keep_on_exit = true } },
+	{ "any_extension", { .any_extension = true } },
 };
 enum { DIFFERING = sizeof(differing) / sizeof(differing[0]) };
 
 START_TEST(test_options_must_agree_and_the_one_that_does_not_is_named)
 {
 	struct filelock_options options = singleton(), other = differing[_i].options;
-	struct filelock *lock = test_open(test_path("lock"), &options), *refused = NULL;
+	const char *path = test_path("lock");
+	struct filelock *lock, *refused = NULL;
 
 	other.size = sizeof(other);
 	other.singleton = true;
-	ck_assert_int_eq(filelock_open(test_path("lock"), FILELOCK_NATIVE, &other, &refused),
-	                 -EINVAL);
+	/* the kind that takes every option */
+	ck_assert_int_eq(filelock_open(path, FILELOCK_SOFT, &options, &lock), 0);
+	ck_assert_int_eq(filelock_open(path, FILELOCK_SOFT, &other, &refused), -EINVAL);
 	ck_assert_ptr_null(refused);
 	ck_assert_msg(strstr(filelock_last_error(NULL), differing[_i].name) != NULL, "%s",
 	              filelock_last_error(NULL));
 	/* the refused one took back its open: the next close is the last */
 	filelock_close(lock);
-	lock = test_open(test_path("lock"), &other);
+	ck_assert_int_eq(filelock_open(path, FILELOCK_SOFT, &other, &lock), 0);
 	filelock_close(lock);
 }
 END_TEST
