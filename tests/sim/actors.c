@@ -36,6 +36,15 @@ static bool acquire(const struct library *lib, struct filelock *lock, const stru
 	return false;
 }
 
+static void stay_inside(unsigned ms)
+{
+	struct timespec time = { ms / 1000, ms % 1000 * MILLISECOND };
+
+	pause_here("inside");
+	if (ms)
+		(void)sim_calls.nanosleep(&time, NULL);
+}
+
 void act(const struct library *lib, const struct actor *actor)
 {
 	struct filelock *lock = open_lock(lib, actor);
@@ -44,7 +53,7 @@ void act(const struct library *lib, const struct actor *actor)
 		if (!acquire(lib, lock, actor))
 			continue;
 		enter(actor->mode);
-		pause_here("inside");
+		stay_inside(actor->holds_ms);
 		leave();
 		if (!actor->close_holding)
 			CLAIM_EQUAL(lib->release(lock), 0);

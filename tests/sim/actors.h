@@ -14,6 +14,7 @@ struct actor {
 	bool twice;
 	bool unlink_on_release;
 	unsigned poll_interval_ms; /* 0: never, in effect */
+	unsigned holds_ms;      /* so long each time, asleep */
 	bool close_holding;     /* without a release at the end */
 	bool stays_open;        /* goes on to do something else, and keeps its handle */
 };

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#define HEAPS ((uintptr_t)0x200000000000)
+#define HEAP_DISTANCE ((uintptr_t)0x100000000)
 enum { STACK = 256 * 1024, HEAP = 4 * 1024 * 1024 };
 
 #define DECLARE(n)                                \
@@ -36,15 +38,23 @@ static struct {
 static ucontext_t outside;
 static bool inside;
 
-static void *allocate(size_t size)
+/* At that address, if it is free: the library mixes those of handles into its polls, and an
+   execution is to be the same in the next program. */
+static void *allocate_at(uintptr_t address, size_t size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap((void *)address, size, PROT_READ | PROT_WRITE,
+	               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED) {
 		perror("mmap");
 		exit(1);
 	}
 	return p;
+}
+
+static void *allocate(size_t size)
+{
+	return allocate_at(0, size);
 }
 
 /* memcpy(3) of variables and what lies between them, where sanitizers have their red zones. */
@@ -90,7 +100,7 @@ static void prepare_copy(unsigned i)
 {
 	const struct library *lib = copies[i].library;
 
-	processes[i].heap = allocate(HEAP);
+	processes[i].heap = allocate_at(HEAPS + i * HEAP_DISTANCE, HEAP);
 	lib->prepare(i, processes[i].heap, HEAP);
 	sim_reset();
 	sim_start(i);

@@ -14,6 +14,7 @@ ACTOR(shared, NATIVE, .mode = FILELOCK_SHARED)
 ACTOR(closing, NATIVE, .close_holding = true)
 ACTOR(unlinking, NATIVE, .unlink_on_release = true)
 ACTOR(shared_unlinking, NATIVE, .mode = FILELOCK_SHARED, .unlink_on_release = true)
+ACTOR(slow, NATIVE, .holds_ms = 10000)
 ACTOR(hurried, NATIVE, .timeout_ms = 100)
 
 /* flock(1): opens read-only, looks at no path, is closed with the lock held. */
@@ -31,40 +32,48 @@ static void stranger(const struct library *lib, unsigned self)
 	(void)sim_calls.close(fd);
 }
 
+#define FEW(n) .preempt_few = true, .preemptions = (n)
+
 static const struct scenario scenarios[] = {
 	{ .name = "two_exclusive", .mains = { exclusive, exclusive } },
-	{ .name = "two_exclusive_twice", .sleeps_ms = 1, .mains = { exclusive_twice, exclusive_twice } },
+	{ .name = "two_exclusive_twice", .mains = { exclusive_twice, exclusive_twice },
+	  .sleeps_ms = 1 },
 	{ .name = "reader_and_writer", .mains = { shared, exclusive } },
 	{ .name = "two_readers_and_a_writer", .mains = { shared, shared, exclusive },
-	  .preempt_few = true, .preemptions = 3 },
+	  FEW(3) },
 	{ .name = "three_exclusive", .mains = { exclusive, exclusive, exclusive },
-	  .preempt_few = true, .preemptions = 3 },
+	  FEW(3) },
 	{ .name = "closed_while_held", .mains = { closing, exclusive } },
-	{ .name = "a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive }, .crashes = 1 },
-	{ .name = "a_crash_of_three", .sleeps_ms = 100, .mains = { exclusive, shared, exclusive }, .crashes = 1,
-	  .preempt_few = true, .preemptions = 2 },
-	{ .name = "stranger_that_closes", .sleeps_ms = 100, .mains = { exclusive, exclusive, stranger },
-	  .strangers = 1 << 2,
-	  .preempt_few = true, .preemptions = 3 },
+	{ .name = "a_crash", .mains = { exclusive, exclusive }, .sleeps_ms = 100,
+	  .crashes = 1 },
+	{ .name = "a_crash_of_three", .mains = { exclusive, shared, exclusive },
+	  .sleeps_ms = 100, .crashes = 1, FEW(2) },
+	{ .name = "stranger_that_closes", .mains = { exclusive, exclusive, stranger },
+	  .sleeps_ms = 100, .strangers = 1 << 2, FEW(3) },
+	/* when its back-off has grown long, an event must be worth more than one attempt */
+	{ .name = "a_crash_after_a_while", .mains = { slow, exclusive },
+	  .sleeps_ms = 10500, .crashes = 1 },
 	{ .name = "unlink_on_release", .mains = { unlinking, unlinking } },
-	{ .name = "unlink_on_release_of_three", .mains = { unlinking, unlinking, unlinking },
-	  .preempt_few = true, .preemptions = 3 },
+	{ .name = "unlink_on_release_of_three",
+	  .mains = { unlinking, unlinking, unlinking }, FEW(3) },
 	{ .name = "unlink_by_the_last_reader",
-	  .mains = { shared_unlinking, shared_unlinking, unlinking },
-	  .preempt_few = true, .preemptions = 3 },
-	{ .name = "unlink_and_a_crash", .sleeps_ms = 100, .mains = { unlinking, unlinking }, .crashes = 1 },
+	  .mains = { shared_unlinking, shared_unlinking, unlinking }, FEW(3) },
+	{ .name = "unlink_and_a_crash", .mains = { unlinking, unlinking },
+	  .sleeps_ms = 100, .crashes = 1 },
 	{ .name = "unlinked_by_another", .mains = { exclusive, exclusive, remove_file },
-	  .strangers = 1 << 2,
-	  .meddled = true, .files_stay = true },
+	  .strangers = 1 << 2, .meddled = true, .files_stay = true },
 	{ .name = "renamed_by_another", .mains = { exclusive, exclusive, rename_file },
 	  .meddled = true, .files_stay = true },
-	{ .name = "replaced_by_another", .mains = { exclusive, exclusive, replace_file },
-	  .meddled = true, .files_stay = true },
-	{ .name = "replaced_under_a_remover", .mains = { unlinking, unlinking, replace_file },
-	  .meddled = true, .files_stay = true, .preempt_few = true, .preemptions = 3 },
-	{ .name = "hurried_while_others_stall", .mains = { hurried, exclusive }, .stalls = 2 },
-	{ .name = "hurried_and_a_crash", .sleeps_ms = 200, .mains = { hurried, exclusive }, .crashes = 1,
-	  .stalls = 1 },
+	{ .name = "replaced_by_another",
+	  .mains = { exclusive, exclusive, replace_file }, .meddled = true,
+	  .files_stay = true },
+	{ .name = "replaced_under_a_remover",
+	  .mains = { unlinking, unlinking, replace_file }, .meddled = true,
+	  .files_stay = true, FEW(3) },
+	{ .name = "hurried_while_others_stall", .mains = { hurried, exclusive },
+	  .stalls = 2 },
+	{ .name = "hurried_and_a_crash", .mains = { hurried, exclusive },
+	  .sleeps_ms = 200, .crashes = 1, .stalls = 1 },
 };
 
 int main(int argc, char **argv)

@@ -13,6 +13,7 @@
 ACTOR(exclusive, SOFT)
 ACTOR(exclusive_twice, SOFT, .twice = true)
 ACTOR(closing, SOFT, .close_holding = true)
+ACTOR(slow, SOFT, .holds_ms = 10000)
 ACTOR(hurried, SOFT, .timeout_ms = 100)
 ACTOR(polling, SOFT, .poll_interval_ms = 500)
 
@@ -79,8 +80,8 @@ static void breaking(const struct library *lib, unsigned self)
 }
 
 /*
- * Python's SoftFileLock, one attempt: O_EXCL, the record, no flock; closed before it is removed, and
- * removed only if it is its own.
+ * Python's SoftFileLock, one attempt: O_EXCL, the record, no flock; closed before it is removed,
+ * and removed only if it is its own.
  */
 static void classic(const struct library *lib, unsigned self)
 {
@@ -106,51 +107,55 @@ static void classic(const struct library *lib, unsigned self)
 
 static const struct scenario scenarios[] = {
 	{ .name = "two", .mains = { exclusive, exclusive }, .after = no_marker },
-	{ .name = "two_twice", .sleeps_ms = 1, .mains = { exclusive_twice, exclusive_twice },
-	  .after = no_marker, FEW(3) },
-	{ .name = "three", .mains = { exclusive, exclusive, exclusive }, .after = no_marker,
-	  FEW(2) },
-	{ .name = "closed_while_held", .mains = { closing, exclusive }, .after = no_marker },
+	{ .name = "two_twice", .mains = { exclusive_twice, exclusive_twice },
+	  .sleeps_ms = 1, .after = no_marker, FEW(3) },
+	{ .name = "three", .mains = { exclusive, exclusive, exclusive },
+	  .after = no_marker, FEW(2) },
+	{ .name = "closed_while_held", .mains = { closing, exclusive },
+	  .after = no_marker },
 	{ .name = "left_by_exit", .mains = { exiting, exclusive }, .after = no_marker },
-	{ .name = "a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive }, .crashes = 1, FEW(3) },
-	{ .name = "a_crash_of_three", .sleeps_ms = 100, .mains = { exclusive, exclusive, exclusive },
-	  .crashes = 1, FEW(1) },
+	{ .name = "a_crash", .mains = { exclusive, exclusive }, .sleeps_ms = 100,
+	  .crashes = 1, FEW(3) },
+	{ .name = "a_crash_of_three", .mains = { exclusive, exclusive, exclusive },
+	  .sleeps_ms = 100, .crashes = 1, FEW(1) },
+	{ .name = "a_crash_after_a_while", .mains = { slow, exclusive },
+	  .sleeps_ms = 10500, .crashes = 1, FEW(2) },
 	{ .name = "stale", .mains = { exclusive, exclusive }, .before = dead_marker,
 	  .after = no_marker, FEW(4) },
 	{ .name = "stale_of_three", .mains = { exclusive, exclusive, exclusive },
 	  .before = dead_marker, .after = no_marker, FEW(2) },
-	{ .name = "stale_and_a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive }, .before = dead_marker,
-	  .crashes = 1, FEW(2) },
+	{ .name = "stale_and_a_crash", .mains = { exclusive, exclusive },
+	  .sleeps_ms = 100, .before = dead_marker, .crashes = 1, FEW(2) },
 	{ .name = "apart", .mains = { exclusive, exclusive }, .before = apart,
 	  .after = no_marker },
-	{ .name = "apart_and_a_crash", .sleeps_ms = 100, .mains = { exclusive, exclusive },
-	  .before = apart, .crashes = 1, FEW(3) },
+	{ .name = "apart_and_a_crash", .mains = { exclusive, exclusive },
+	  .sleeps_ms = 100, .before = apart, .crashes = 1, FEW(3) },
 	{ .name = "apart_and_stale", .mains = { exclusive, exclusive },
 	  .before = dead_marker_apart, .after = no_marker, FEW(4) },
-	{ .name = "recycled_pid", .mains = { exclusive, exclusive }, .before = recycled_marker,
-	  .after = no_marker, FEW(4) },
-	{ .name = "malformed", .sleeps_ms = 4000, .mains = { polling, polling }, .before = malformed_marker,
-	  .after = no_marker, FEW(2) },
+	{ .name = "recycled_pid", .mains = { exclusive, exclusive },
+	  .before = recycled_marker, .after = no_marker, FEW(4) },
+	{ .name = "malformed", .mains = { polling, polling }, .sleeps_ms = 4000,
+	  .before = malformed_marker, .after = no_marker, FEW(2) },
 	{ .name = "with_a_classic", .mains = { exclusive, exclusive, classic },
 	  .after = no_marker, .by_existence = true, .strangers = 1 << 2, FEW(3) },
 	{ .name = "stale_with_a_classic", .mains = { exclusive, exclusive, classic },
-	  .before = dead_marker, .after = no_marker, .by_existence = true, .strangers = 1 << 2, FEW(3) },
+	  .before = dead_marker, .after = no_marker, .by_existence = true,
+	  .strangers = 1 << 2, FEW(3) },
 	{ .name = "removed_by_another", .mains = { exclusive, exclusive, remove_file },
-	  .strangers = 1 << 2,
-	  .meddled = true, .files_stay = true, FEW(3) },
+	  .strangers = 1 << 2, .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "stale_and_removed", .mains = { exclusive, exclusive, remove_file },
-	  .strangers = 1 << 2,
-	  .before = dead_marker, .meddled = true, .files_stay = true, FEW(3) },
+	  .strangers = 1 << 2, .before = dead_marker, .meddled = true,
+	  .files_stay = true, FEW(3) },
 	{ .name = "renamed_by_another", .mains = { exclusive, exclusive, rename_file },
 	  .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "stale_and_renamed", .mains = { exclusive, exclusive, rename_file },
 	  .before = dead_marker, .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "broken_by_force", .mains = { exclusive, exclusive, breaking },
 	  .meddled = true, .files_stay = true, FEW(3) },
-	{ .name = "hurried_while_others_stall", .mains = { hurried, exclusive }, .stalls = 1,
-	  .after = no_marker, FEW(3) },
-	{ .name = "hurried_and_a_crash", .sleeps_ms = 200, .mains = { hurried, exclusive }, .crashes = 1,
-	  .stalls = 1, FEW(2) },
+	{ .name = "hurried_while_others_stall", .mains = { hurried, exclusive },
+	  .stalls = 1, .after = no_marker, FEW(3) },
+	{ .name = "hurried_and_a_crash", .mains = { hurried, exclusive },
+	  .sleeps_ms = 200, .crashes = 1, .stalls = 1, FEW(2) },
 };
 
 int main(int argc, char **argv)
