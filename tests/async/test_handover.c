@@ -106,6 +106,32 @@ START_TEST(test_hold_that_has_lasted_is_not_passed_on)
 }
 END_TEST
 
+/* It would work beside the readers that are left. */
+START_TEST(test_shared_hold_is_not_passed_on_to_an_exclusive_request)
+{
+	if (test_is_without_shared())
+		return;
+	struct loop loop = patient_loop();
+	struct asked readers[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
+	struct asked writer = { .lock = open_patient("a") };
+
+	loop_ask(&loop, &readers[0], FILELOCK_SHARED, -1);
+	loop_ask(&loop, &readers[1], FILELOCK_SHARED, -1);
+	loop_ask(&loop, &writer, EXCLUSIVE, -1);
+	loop_until(&loop, &loop_answers, 2);
+	ck_assert_int_eq(filelock_release(readers[0].lock), 0);
+	ck_assert(!filelock_is_held(writer.lock));
+	loop_for(&loop, 20);
+	ck_assert_uint_eq(writer.calls, 0);
+	ck_assert_int_eq(filelock_release(readers[1].lock), 0);
+	ck_assert_int_eq(loop_answer(&loop, &writer), 0);
+	filelock_close(readers[0].lock);
+	filelock_close(readers[1].lock);
+	filelock_close(writer.lock);
+	loop_free(&loop);
+}
+END_TEST
+
 START_TEST(test_waiting_behind_its_own_context_makes_no_attempt)
 {
 	struct asked asked[MANY] = { 0 };
@@ -440,6 +466,7 @@ int main(void)
 	        test_hold_serves_at_most_the_number_that_was_set,
 	        test_most_one_takes_the_lock_for_each_request,
 	        test_hold_that_has_lasted_is_not_passed_on,
+	        test_shared_hold_is_not_passed_on_to_an_exclusive_request,
 	        test_waiting_behind_its_own_context_makes_no_attempt,
 	        test_deadline_ends_a_wait_behind_its_own_context,
 	        test_one_attempt_behind_its_own_context_times_out,
