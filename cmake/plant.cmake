@@ -8,9 +8,11 @@ if(FILELOCK_PLANT)
 	file(REMOVE_RECURSE ${fresh})
 	file(COPY lib async DESTINATION ${fresh})
 	if(NOT FILELOCK_PLANT STREQUAL "none")
+		# no fuzz: it would plant the bug where it does nothing
 		find_program(PATCH patch REQUIRED)
 		execute_process(
-			COMMAND ${PATCH} --strip=1 --batch --no-backup-if-mismatch --directory=${fresh}
+			COMMAND ${PATCH} --strip=1 --fuzz=0 --batch --no-backup-if-mismatch
+				--directory=${fresh}
 				--input=${PROJECT_SOURCE_DIR}/tests/planted/${FILELOCK_PLANT}.patch
 			COMMAND_ERROR_IS_FATAL ANY)
 	endif()

@@ -113,6 +113,7 @@ START_TEST(test_release_stirs_the_waiter_and_its_next_step_holds)
 	struct filelock *waiter;
 
 	set_up();
+	clock_fake(filelock_now()); /* no attempt is due by itself */
 	waiter = start_waiting(test_path("lock"));
 	ck_assert(!is_readable());
 	ck_assert_int_eq(filelock_release(holder), 0);
