@@ -92,6 +92,20 @@ static struct slot *any_slot(void)
 	return &arena->slots[dice_below(&dice, arena->slot_count)];
 }
 
+/* Every second time one that is inside a lock just now, if there is one. */
+static struct slot *victim(void)
+{
+	struct place *place = &arena->places[dice_below(&dice, arena->place_count)];
+	uint32_t inside = atomic_load(&place->inside);
+
+	if (inside == 0 || dice_one_in(&dice, 2))
+		return any_slot();
+	for (unsigned i = 0; i < arena->slot_count; i++)
+		if (arena->slots[i].life == inside / NUMBERS)
+			return &arena->slots[i];
+	return any_slot();
+}
+
 static void stop(struct slot *slot)
 {
 	if (slot->stopped_until || slot->pid <= 0)
@@ -138,7 +152,7 @@ static void strike(double share)
 	const struct scenario *s = &arena->scenario;
 
 	for (int i = 0; i < KILLS_A_TICK; i++) {
-		struct slot *slot = any_slot();
+		struct slot *slot = victim();
 
 		if ((double)supervisor_kills < share * (double)s->kills && !slot->elder)
 			kill_and_replace(slot);

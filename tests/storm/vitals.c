@@ -42,13 +42,35 @@ struct vitals vitals_take(void)
 	return vitals;
 }
 
+/* What the descriptors are, in one line. */
+static void describe(char *text, size_t size)
+{
+	size_t used = 0;
+
+	for (int fd = 0; fd < 256; fd++) {
+		char link[32], target[128];
+		ssize_t length;
+
+		(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		length = readlink(link, target, sizeof(target));
+		if (length <= 0 || used + (size_t)length + 2 > size)
+			continue;
+		(void)snprintf(text + used, size - used, " %.*s", (int)length, target);
+		used += (size_t)length + 1;
+	}
+}
+
 void vitals_compare(struct vitals before, struct vitals after)
 {
-	if (after.descriptors != before.descriptors || after.watches != before.watches)
-		trouble_note(TROUBLE_LEAK, "pid %d: %u descriptors and %u watches, %u and %u at first",
+	char open[300] = "";
+
+	if (after.descriptors != before.descriptors || after.watches != before.watches) {
+		describe(open, sizeof(open));
+		trouble_note(TROUBLE_LEAK, "pid %d: %u descriptors and %u watches, %u and %u before:%s",
 		             (int)getpid(), after.descriptors, after.watches, before.descriptors,
-		             before.watches);
+		             before.watches, open);
+	}
 	if (after.memory > before.memory + GROWTH)
-		trouble_note(TROUBLE_LEAK, "pid %d: %zu bytes allocated, %zu at first",
+		trouble_note(TROUBLE_LEAK, "pid %d: %zu bytes allocated, %zu before",
 		             (int)getpid(), after.memory, before.memory);
 }
