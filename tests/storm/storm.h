@@ -277,6 +277,7 @@ void worker_leave(struct worker *worker, struct handle *handle);
 /* What a process has open and allocated; a difference is trouble. */
 struct vitals {
 	unsigned descriptors, watches;
+	unsigned polls; /* epoll instances, not among the descriptors */
 	size_t memory;
 };
 struct vitals vitals_take(void);

@@ -25,6 +25,19 @@ static unsigned count_watches(const char *descriptor)
 	return count;
 }
 
+static bool is_poll(const char *descriptor)
+{
+	char path[64], target[64];
+	ssize_t length;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%.16s", descriptor);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return false;
+	target[length] = '\0';
+	return strcmp(target, "anon_inode:[eventpoll]") == 0;
+}
+
 struct vitals vitals_take(void)
 {
 	struct vitals vitals = { .memory = mallinfo2().uordblks };
@@ -34,7 +47,10 @@ struct vitals vitals_take(void)
 	while (folder && (entry = readdir(folder))) {
 		if (entry->d_name[0] == '.' || atoi(entry->d_name) == dirfd(folder))
 			continue;
-		vitals.descriptors++;
+		if (is_poll(entry->d_name))
+			vitals.polls++;
+		else
+			vitals.descriptors++;
 		vitals.watches += count_watches(entry->d_name);
 	}
 	if (folder)
@@ -64,7 +80,9 @@ void vitals_compare(struct vitals before, struct vitals after)
 {
 	char open[300] = "";
 
-	if (after.descriptors != before.descriptors || after.watches != before.watches) {
+	/* waits of a thread make an epoll instance when one first needs a pidfd, and keep it */
+	if (after.descriptors != before.descriptors || after.watches != before.watches ||
+	    after.polls > 1) {
 		describe(open, sizeof(open));
 		trouble_note(TROUBLE_LEAK, "pid %d: %u descriptors and %u watches, %u and %u before:%s",
 		             (int)getpid(), after.descriptors, after.watches, before.descriptors,
