@@ -84,7 +84,9 @@ static inline void scene_run(struct scene *scene)
 	if (pending > 0) {
 		end = test_now() + 3 * MILLISECONDS;
 		while (test_now() < end) {
-			(void)event_base_loop(scene->loop.base, EVLOOP_NONBLOCK);
+			/* ONCE: NONBLOCK alone ends only when nothing is active, which what is
+			   readable and cannot be read always is */
+			(void)event_base_loop(scene->loop.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 			test_nap();
 		}
 		while (filelock_release(scene->holder) < 0)
