@@ -186,6 +186,19 @@ int call_fstat(int fd, struct stat *ret)
 	return (int)call_done(tell_stat(d ? d->node : -EBADF, ret), "fstat(%d)", fd);
 }
 
+static bool has_open(int node)
+{
+	const struct process *process = kernel_process();
+
+	for (int i = 0; i < SIM_DESCRIPTORS; i++) {
+		int at = process->descriptions[i];
+
+		if (at >= 0 && kernel.descriptions[at].node == node)
+			return true;
+	}
+	return false;
+}
+
 int call_lstat(const char *path, struct stat *ret)
 {
 	int node;
@@ -193,7 +206,8 @@ int call_lstat(const char *path, struct stat *ret)
 	if (call_refused("lstat", true))
 		return -1;
 	node = strcmp(path, "/proc/self/fd") == 0 ? 0 : file_resolve(path);
-	kernel_process()->looked = true;
+	if (node >= 0)
+		kernel_process()->looked = has_open(node);
 	return (int)call_done(tell_stat(node, ret), "lstat(%s)%s", path,
 	                 node >= 0 && !kernel.nodes[node].directory ? " of a file" : "");
 }

@@ -72,7 +72,7 @@ void oracle_call(const char *call)
 
 	/* it may have become another's while we held the lock */
 	if (strcmp(call, "unlink") == 0 && !is_stranger(self) && !sim_has_looked(self))
-		execution_fail("a file is removed without a look whose it is");
+		execution_fail("a file is removed that was not found to be its own");
 }
 
 bool anybody_died(void)

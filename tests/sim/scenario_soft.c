@@ -151,6 +151,7 @@ static const struct scenario scenarios[] = {
 	{ .name = "stale_and_renamed", .mains = { exclusive, exclusive, rename_file },
 	  .before = dead_marker, .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "broken_by_force", .mains = { exclusive, exclusive, breaking },
+	  .strangers = 1 << 2,
 	  .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "hurried_while_others_stall", .mains = { hurried, exclusive },
 	  .stalls = 1, .after = no_marker, FEW(3) },

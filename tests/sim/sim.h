@@ -97,7 +97,8 @@ bool sim_exists(const char *path);
 bool sim_holds(const char *path, unsigned process);
 /* Whether it has that file open for writing. */
 bool sim_writes(const char *path, unsigned process);
-/* Whether it has looked what a path names, or named a file, since it last took a lock or wrote. */
+/* Whether the last file that it found at a path, since it last took a lock or wrote, was one that it
+   has open or has named. */
 bool sim_has_looked(unsigned process);
 /* And since this, of the current process. */
 void sim_look_away(void);
