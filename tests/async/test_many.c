@@ -3,6 +3,10 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #include "set.h"
 #include "sys.h"
 
@@ -642,6 +646,16 @@ START_TEST(test_waiting_set_keeps_what_it_has_from_others)
 }
 END_TEST
 
+/* Where AddressSanitizer can say so: a child that ends by _exit is not looked at otherwise. */
+static bool leaks(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	return __lsan_do_recoverable_leak_check() != 0;
+#else
+	return false;
+#endif
+}
+
 static int free_in_child(void *arg)
 {
 	struct stage *stage = arg;
@@ -656,7 +670,9 @@ static int free_in_child(void *arg)
 	if (stage->waits_for > 0)
 		set_close(&stage->asked);
 	event_base_free(stage->loop.base);
-	return (int)stage->asked.calls;
+	stage->asked.many = NULL; /* what only these know is lost */
+	memset(stage->asked.locks, 0, sizeof(stage->asked.locks));
+	return leaks() ? 100 : (int)stage->asked.calls;
 }
 
 START_TEST(test_forked_child_is_told_nothing_and_takes_nothing_back)
