@@ -159,7 +159,7 @@ static int hold(struct filelock *lock)
 	lock->kind->unwatch(lock);
 	lock->mode = (enum filelock_mode)a->mode;
 	lock->manners.contended = a->contended;
-	lock->rescued = a->contended && a->slept && !a->told;
+	lock->rescued = a->slept && !a->told;
 	registry_add_held(lock, lock->kind->identity(lock));
 	return FILELOCK_STEP_HELD;
 }

@@ -44,7 +44,7 @@ struct acquisition {
 	bool stirred;   /* something happened since the last step */
 	bool hastened;  /* the next step attempts, whatever `next` says */
 	bool told;      /* stirred since the last poll */
-	bool slept;     /* the last attempt was not to be followed by another at once */
+	bool slept;     /* the last attempt found it held, and was to be followed by a sleep */
 	bool woken;     /* the attempt to come is the first after a stir */
 	bool polite;    /* lets others go first */
 	bool counted;   /* by its watcher, among those that wait */

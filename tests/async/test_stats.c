@@ -146,6 +146,7 @@ START_TEST(test_hold_is_counted_until_its_last_level_is_released)
 
 	ck_assert_int_eq(loop_acquire(&loop, asked.lock, EXCLUSIVE, -1), 0);
 	ck_assert_uint_eq(stats_of(&loop).held, 1);
+	ck_assert_uint_eq(stats_of(&loop).queues, 0);
 	ck_assert_int_eq(loop_acquire(&loop, asked.lock, EXCLUSIVE, -1), 0);
 	ck_assert_uint_eq(stats_of(&loop).held, 1);
 	ck_assert_uint_eq(stats_of(&loop).granted, 2);
@@ -303,6 +304,28 @@ START_TEST(test_grant_without_a_wait_is_no_rescue)
 	loop = loop_new();
 	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
 	ck_assert_uint_eq(stats_of(&loop).attempts, 1);
+	ck_assert_uint_eq(stats_of(&loop).rescues, 0);
+	filelock_close(lock);
+	loop_free(&loop);
+}
+END_TEST
+
+static void close_holder(void *arg)
+{
+	filelock_close(arg);
+}
+
+/* The attempt that follows at once upon a new watch finds it. */
+START_TEST(test_grant_that_the_watch_was_too_late_for_is_no_rescue)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct filelock *lock = open_patient("a");
+
+	fault_before(FAULT_inotify_add_watch, 1, close_holder, holder);
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_inotify_add_watch), 1);
+	ck_assert_uint_eq(stats_of(&loop).attempts, 2);
 	ck_assert_uint_eq(stats_of(&loop).rescues, 0);
 	filelock_close(lock);
 	loop_free(&loop);
@@ -558,6 +581,7 @@ int main(void)
 	        test_release_on_another_thread_is_counted, test_lengths_of_the_queues_are_told,
 	        test_hand_over_is_counted_and_is_no_attempt, test_grant_by_an_event_is_no_rescue,
 	        test_grant_that_a_poll_found_is_a_rescue, test_grant_without_a_wait_is_no_rescue,
+	        test_grant_that_the_watch_was_too_late_for_is_no_rescue,
 	        test_waits_are_counted_by_powers_of_two, test_slow_wait_is_told_once,
 	        test_slow_wait_is_told_with_path_time_and_holder,
 	        test_slow_wait_for_a_hold_of_the_same_context_is_told,
