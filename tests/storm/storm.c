@@ -6,6 +6,7 @@
  *              tools that make processes slow to start as well as to run)
  * --long       five times the counts, and many rounds
  * --limit N    seconds that a round may take (300, or more as --scale says)
+ * --keep       keep the folder and its log in any case
  * --plot FILE  a chart of the waiting times, SVG
  *
  * TMPDIR       where the lock files are; otherwise in memory, in /dev/shm, if there is one
@@ -33,7 +34,7 @@ static const struct {
 } scenarios[] = {
 	{ { "native", { 8, 0, 0 }, .sync = 6, .event = 2, .grants = 2000000, .kills = 3000,
 	    .stops = 300 }, 10 },
-	{ { "soft", { 0, 6, 0 }, .sync = 5, .event = 2, .grants = 100000, .kills = 500,
+	{ { "soft", { 0, 6, 0 }, .sync = 5, .event = 2, .grants = 100000, .kills = 2000,
 	    .stops = 100 }, 20 },
 	{ { "readwrite", { 0, 0, 6 }, .sync = 5, .event = 2, .grants = 200000, .kills = 500,
 	    .stops = 100 }, 10 },
@@ -48,7 +49,7 @@ static struct {
 	uint64_t seed;
 	unsigned long scale;
 	int64_t limit;
-	bool is_long;
+	bool is_long, keep;
 	const char *plot;
 } options;
 
@@ -154,7 +155,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 
 static void free_arena(void)
 {
-	if (atomic_load(&arena->trouble_count) == 0)
+	if (atomic_load(&arena->trouble_count) == 0 && !options.keep)
 		(void)nftw(arena->folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 	(void)munmap(arena->entries, arena->entry_capacity * sizeof(*arena->entries));
 	(void)munmap(arena->lives, arena->life_capacity * sizeof(*arena->lives));
@@ -170,7 +171,7 @@ static void run_round(const struct scenario *scenario, uint64_t seed, struct tot
 	arena->took = now() - arena->began;
 	afterwards_check();
 	report_add(totals);
-	if (totals->troubles)
+	if (totals->troubles || options.keep)
 		report_troubles();
 	free_arena();
 }
@@ -204,7 +205,7 @@ static bool is_built(const struct scenario *scenario)
 static _Noreturn void usage(void)
 {
 	(void)fputs("usage: storm [--seed N] [--scale PERCENT] [--long] [--limit SECONDS] "
-	            "[--plot FILE] native|soft|readwrite|wakeups|mixed|all...\n",
+	            "[--keep] [--plot FILE] native|soft|readwrite|wakeups|mixed|all...\n",
 	            stderr);
 	exit(2);
 }
@@ -222,6 +223,7 @@ static void parse_options(int argc, char **argv)
 	static const struct option known[] = {
 		{ "seed", required_argument, NULL, 's' },  { "scale", required_argument, NULL, 'c' },
 		{ "long", no_argument, NULL, 'l' },        { "limit", required_argument, NULL, 't' },
+		{ "keep", no_argument, NULL, 'k' },
 		{ "plot", required_argument, NULL, 'p' },  { NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -240,6 +242,9 @@ static void parse_options(int argc, char **argv)
 		case 'l':
 			options.is_long = true;
 			options.scale = 500;
+			break;
+		case 'k':
+			options.keep = true;
 			break;
 		case 't':
 			options.limit = strtol(optarg, NULL, 10) * SECOND;

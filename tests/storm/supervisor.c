@@ -17,7 +17,7 @@
 #define TICK (MILLISECOND / 2)
 #define KILLS_A_TICK 3
 /* for the end of processes that were told to end */
-#define PATIENCE (60 * SECOND)
+#define PATIENCE (30 * SECOND)
 #define PATIENCE_IN_TROUBLE (2 * SECOND)
 
 unsigned long supervisor_kills, supervisor_stops;
