@@ -1,4 +1,5 @@
 /* Holders and waiters are killed, or stopped for a while, before each of their system calls. */
+#include <errno.h>
 #include <unistd.h>
 
 #include "kill.h"
@@ -33,12 +34,26 @@ static int share_and_release(struct victim *victim)
 	return 0;
 }
 
+/* Two faults at once: it has no inotify, each call is interrupted once, and then it is killed. */
+static int hold_in_trouble(struct victim *victim)
+{
+	static const enum fault_call calls[] = { FAULT_open, FAULT_flock, FAULT_fstat, FAULT_lstat,
+		                                 FAULT_pread, FAULT_pwrite, FAULT_ppoll };
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		fault_set(calls[i], 1, FAULT_ONCE, EINTR);
+	fault_set(FAULT_inotify_init1, 1, FAULT_FOR_GOOD, EMFILE);
+	return hold_and_release(victim);
+}
+
 static const struct victim victims[] = {
 	{ .run = hold_and_release },
 	{ .run = hold_and_release, .waits = true },
 	{ .run = share_and_release },
 	{ .run = share_and_release, .waits = true },
 	{ .run = hold_and_release, .inherits = true },
+	{ .run = hold_in_trouble, .deaf = true },
+	{ .run = hold_in_trouble, .deaf = true, .inherits = true },
 };
 
 static bool is_impossible(const struct victim *victim)

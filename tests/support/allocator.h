@@ -1,8 +1,8 @@
 /*
  * allocator.h - the allocator of a program that includes this, in one file: it stands before the C
- * library's for every object of the program, so it makes our allocations fail as well as libevent's
- * and SQLite's, and counts what is not freed. Beside a sanitizer, which has one of its own, it fails
- * through the doors that each library has, and counts nothing.
+ * library's for every object of the program, so it makes our allocations fail as well as
+ * libevent's and SQLite's, and counts what is not freed. Beside a sanitizer, which has one of its
+ * own, it fails through the doors that each library has, and counts nothing.
  *
  * (In a library of the tests it would become every program's.)
  */
@@ -25,11 +25,18 @@ static struct {
 	enum fault_span span;
 	unsigned hits;
 	long live;
+	bool paused;
 } memory;
+
+void memory_pause(bool pause)
+{
+	memory.paused = pause;
+}
 
 void memory_fail(unsigned nth, enum fault_span span)
 {
 	memory.count = memory.hits = 0;
+	memory.paused = false;
 	memory.span = span;
 	memory.nth = nth;
 }
@@ -41,7 +48,7 @@ unsigned memory_hits(void)
 
 static bool strikes(void)
 {
-	if (memory.nth == 0 || ++memory.count < memory.nth ||
+	if (memory.nth == 0 || memory.paused || ++memory.count < memory.nth ||
 	    (memory.count > memory.nth && memory.span == FAULT_ONCE))
 		return false;
 	memory.hits++;

@@ -1,6 +1,6 @@
 /*
- * failing.h - the Nth allocation fails, ours or another library's; and what is never freed is counted.
- * allocator.h does it. For programs of one thread, since it counts without a lock.
+ * failing.h - the Nth allocation fails, ours or another library's; and what is never freed is
+ * counted. allocator.h does it. For programs of one thread, since it counts without a lock.
  */
 #ifndef FILELOCK_TESTS_FAILING_H
 #define FILELOCK_TESTS_FAILING_H
@@ -21,6 +21,8 @@ void memory_prepare(void);
 /* The nth allocation from now on fails; 0: none does. */
 void memory_fail(unsigned nth, enum fault_span span);
 unsigned memory_hits(void);
+/* Allocations meanwhile are neither counted nor made to fail. memory_fail ends it. */
+void memory_pause(bool pause);
 /* Blocks that are allocated now; always 0 beside a sanitizer, which looks for leaks itself. */
 long memory_live(void);
 

@@ -28,7 +28,7 @@ struct filelock *kill_open(const struct victim *stopped)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 
-	options.poll_interval_ms = 60000;
+	options.poll_interval_ms = stopped->deaf ? 5 : 60000;
 	return test_open(stopped->path, &options);
 }
 

@@ -11,7 +11,8 @@
 /* Shared with the victim. */
 struct victim {
 	int (*run)(struct victim *victim); /* in the victim: its exit status */
-	bool waits;   /* somebody holds the lock until the victim sleeps */
+	bool waits;    /* somebody holds the lock until the victim sleeps */
+	bool deaf;     /* has no inotify, so it polls often */
 	bool inherits; /* soft: a dead process's marker is there */
 	_Atomic bool inside;
 	_Atomic bool asked; /* the other process waits */
@@ -28,7 +29,7 @@ void kill_stall(const struct victim *victim);
 void kill_begin(void);
 void kill_end(const char *name);
 
-/* A handle whose polls come once a minute. */
+/* A handle whose polls come once a minute, if it is not deaf. */
 struct filelock *kill_open(const struct victim *victim);
 
 #endif

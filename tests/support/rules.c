@@ -19,7 +19,8 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_flock, { EINTR, ENOLCK, EWOULDBLOCK, EIO, ENOSYS, EOPNOTSUPP, EBADF, ESTALE,
 	                 ENOMEM, EACCES } },
 	{ FAULT_fstat, { EIO, ENOMEM, EOVERFLOW, EINTR, ESTALE } },
-	/* Here and of unlink, not ENOENT: files that go are removed, not said to be gone (process/test_replaced.c) */
+	/* Here and of unlink, not ENOENT: files that go are removed, not said to be gone:
+	   process/test_replaced.c */
 	{ FAULT_lstat, { EACCES, EIO, ELOOP, ENOMEM, EOVERFLOW, EINTR, ESTALE } },
 	{ FAULT_statfs, { EACCES, EIO, ENOSYS, ENOMEM, ESTALE } },
 	{ FAULT_unlink, { EACCES, EBUSY, EIO, ENOMEM, EPERM, EROFS, ESTALE } },
@@ -77,7 +78,8 @@ const struct rule rules[] = {
 	/* A wait without events polls. */
 #define POLLS(call) { EVERY_KIND, LOCKING, call, ANYTHING, { 0 }, ANY_TIME, FINE, 0 }
 	POLLS(FAULT_inotify_init1), POLLS(FAULT_inotify_add_watch), POLLS(FAULT_inotify_rm_watch),
-	POLLS(FAULT_eventfd), POLLS(FAULT_ppoll),
+	POLLS(FAULT_eventfd), POLLS(FAULT_ppoll), POLLS(FAULT_timerfd_create),
+	POLLS(FAULT_timerfd_settime),
 	{ EVERY_KIND, LOCKING, FAULT_read, ELSE, { 0 }, ANY_TIME, FINE, 0 },
 	{ EVERY_KIND, LOCKING, FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 

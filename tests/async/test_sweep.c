@@ -1,0 +1,194 @@
+/* Everything that can fail while a loop gets a lock does, at each point, once and for good. */
+#include "allocator.h"
+#include "loop.h"
+#include "softly.h"
+#include "sweep.h"
+#include "sys.h"
+
+#define NATIVE KIND(FILELOCK_NATIVE)
+#define SOFT KIND(FILELOCK_SOFT)
+#define TWICE 1000 /* no result: called back twice, or never */
+
+static struct event_base *base;
+static struct event *leaving; /* of whoever holds the lock */
+static bool cancels;
+static int timeout_ms;
+
+struct answer {
+	unsigned calls;
+	int result;
+};
+
+static void note(struct filelock *lock, int result, void *arg)
+{
+	struct answer *answer = arg;
+
+	(void)lock;
+	answer->calls++;
+	answer->result = result;
+}
+
+static void leave(evutil_socket_t fd, short what, void *arg)
+{
+	struct stage *stage = arg;
+
+	(void)fd;
+	(void)what;
+	fault_pause(true);
+	memory_pause(true);
+	filelock_close(stage->other);
+	stage->other = NULL;
+	memory_pause(false);
+	fault_pause(false);
+}
+
+static void turn_until_told(const struct answer *answer)
+{
+	int64_t end = test_now() + 20 * SECONDS;
+
+	while (answer->calls == 0 && test_now() < end)
+		(void)event_base_loop(base, EVLOOP_ONCE);
+	(void)event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+static int ask(struct stage *stage)
+{
+	struct timeval timeout = { 0, timeout_ms * 1000 };
+	struct answer answer = { 0 };
+	struct evfilelock_request *request;
+	struct evfilelock *ev = evfilelock_new(base);
+	int r;
+
+	if (!ev)
+		return -errno;
+	request = evfilelock_acquire(ev, stage->lock, stage->mode, timeout_ms ? &timeout : NULL,
+	                             note, &answer);
+	r = request ? 0 : -errno;
+	if (request && cancels) {
+		(void)event_base_loop(base, EVLOOP_NONBLOCK);
+		if (answer.calls == 0)
+			evfilelock_cancel(request);
+	}
+	if (request)
+		turn_until_told(&answer);
+	evfilelock_free(ev);
+	if (answer.calls != (request ? 1 : 0))
+		return TWICE;
+	return request ? answer.result : r;
+}
+
+/* --- what is so before --- */
+
+/* Losing every event shall cost little. */
+static void poll_often(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.poll_interval_ms = 1;
+	filelock_close(stage->lock);
+	stage->lock = sweep_open(&options);
+	cancels = false;
+	timeout_ms = 0;
+}
+
+static void somebody_leaves(struct stage *stage)
+{
+	static const struct timeval soon = { 0, 1000 };
+
+	poll_often(stage);
+	timeout_ms = 300;
+	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
+	ck_assert_int_eq(event_assign(leaving, base, -1, 0, leave, stage), 0);
+	ck_assert_int_eq(event_add(leaving, &soon), 0);
+}
+
+static void somebody_stays(struct stage *stage)
+{
+	poll_often(stage);
+	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
+	timeout_ms = 3;
+}
+
+static void it_is_cancelled(struct stage *stage)
+{
+	poll_often(stage);
+	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
+	cancels = true;
+}
+
+static void marker_is_dead(struct stage *stage)
+{
+	static pid_t dead;
+
+	poll_often(stage);
+	if (!dead)
+		dead = dead_pid();
+	put_record(sweep_path(), dead, NULL);
+	timeout_ms = 20; /* one that cannot be taken over is held */
+}
+
+static void nothing_is_added(struct stage *stage)
+{
+	(void)stage;
+	(void)event_del(leaving);
+	ck_assert_int_eq(event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED |
+	                                                         EVENT_BASE_COUNT_ACTIVE |
+	                                                         EVENT_BASE_COUNT_VIRTUAL),
+	                 0);
+}
+
+static void it_is_patient(struct stage *stage)
+{
+	poll_often(stage);
+	timeout_ms = 20;
+}
+
+static const struct scenario scenarios[] = {
+	{ "ask for a free lock", ACQUIRING, 0, EVERY_KIND, .shared = true, .set = it_is_patient,
+	  .play = ask, .strike = nothing_is_added },
+	{ "take a dead marker over", TAKING, 0, SOFT, .set = marker_is_dead, .play = ask,
+	  .strike = nothing_is_added },
+	{ "wait, then be granted", WAITING, 0, EVERY_KIND, .shared = true, .set = somebody_leaves,
+	  .play = ask, .strike = nothing_is_added },
+	{ "wait in vain", WAITING, -ETIMEDOUT, EVERY_KIND, .shared = true, .set = somebody_stays,
+	  .play = ask, .strike = nothing_is_added },
+	{ "be cancelled", WAITING, -ECANCELED, EVERY_KIND, .shared = true, .set = it_is_cancelled,
+	  .play = ask, .strike = nothing_is_added },
+};
+#define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
+
+START_TEST(test_each_fault_has_the_result_of_its_rule_and_leaves_nothing)
+{
+	const struct scenario *scenario = &scenarios[_i / 2];
+	enum filelock_mode mode = _i % 2 ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE;
+
+	if (!(scenario->kinds & KIND(test_kind())) ||
+	    (_i % 2 && (!scenario->shared || test_kind() == FILELOCK_SOFT)))
+		return;
+#ifdef ALLOCATOR_IS_SANITIZERS
+	event_set_mem_functions(memory_malloc, memory_realloc, free);
+#endif
+	base = event_base_new();
+	leaving = event_new(base, -1, 0, leave, NULL);
+	ck_assert_ptr_nonnull(leaving);
+	sweep(scenario, mode);
+	event_free(leaving);
+	event_base_free(base);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("async sweep");
+	TCase *tcase = tcase_create("async sweep");
+	int status;
+
+	tcase_set_timeout(tcase, 300);
+	tcase_add_loop_test(tcase, test_each_fault_has_the_result_of_its_rule_and_leaves_nothing, 0,
+	                    2 * (int)SCENARIOS);
+	suite_add_tcase(suite, tcase);
+	(void)sweep_begin();
+	status = support_main(suite);
+	sweep_end("asynchronous faults");
+	return status;
+}
