@@ -106,18 +106,9 @@ static void native_abandon(struct filelock *lock)
 /* ENOENT although the parents were made: a race that FUSE and NFS show, or the error itself. */
 static int judge_missing(const struct filelock *lock)
 {
-	const char *name = strrchr(lock->path, '/');
-	char *parent = sys_format("%.*s/.", (int)(name - lock->path), lock->path);
-	int fd;
+	int r = path_check_parent(lock->path);
 
-	if (!parent)
-		return -ENOMEM;
-	fd = sys_open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-	free(parent);
-	if (fd < 0)
-		return fd;
-	(void)sys_close(fd);
-	return -EWOULDBLOCK;
+	return r < 0 ? r : -EWOULDBLOCK;
 }
 
 /* The descriptor, or an error; -EWOULDBLOCK is contention. */

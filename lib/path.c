@@ -96,8 +96,6 @@ int path_canonical(const char *path, char **ret_path)
 	char *canonical;
 	int r;
 
-	if ((size_t)(name - path) >= sizeof(directory))
-		return -ENAMETOOLONG;
 	memcpy(directory, path, (size_t)(name - path));
 	directory[name - path] = '\0';
 	r = resolve_existing(directory, resolved);
@@ -122,42 +120,38 @@ int path_check(const char *path, dev_t dev, ino_t ino)
 	return st.st_dev == dev && st.st_ino == ino ? PATH_NAMES_OURS : PATH_NAMES_ANOTHER;
 }
 
-int path_parent(const char *path, char *ret_parent, size_t size)
+void path_parent(const char *path, char ret_parent[PATH_MAX])
 {
 	size_t length = (size_t)(strrchr(path, '/') - path);
 
 	if (length == 0)
 		length = 1; /* the root itself */
-	if (length >= size)
-		return -ENAMETOOLONG;
 	memcpy(ret_parent, path, length);
 	ret_parent[length] = '\0';
-	return 0;
 }
 
 int path_check_parent(const char *path)
 {
 	char parent[PATH_MAX];
-	int r = path_parent(path, parent, sizeof(parent));
+	int fd;
 
-	if (r == 0)
-		r = sys_open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-	if (r < 0)
-		return r;
-	(void)sys_close(r);
+	path_parent(path, parent);
+	fd = sys_open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	(void)sys_close(fd);
 	return 0;
 }
 
 int path_make_parents(const char *path)
 {
-	char directory[PATH_MAX];
-	size_t length = strlen(path);
+	char directory[PATH_MAX + 1];
+	size_t length = (size_t)(strrchr(path, '/') - path) + 1;
 	int first = 0;
 	int r = 0;
 
-	if (length >= sizeof(directory))
-		return -ENAMETOOLONG;
-	memcpy(directory, path, length + 1);
+	memcpy(directory, path, length);
+	directory[length] = '\0';
 	for (char *slash = strchr(directory + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		r = sys.mkdir(directory, 0777) < 0 && errno != EEXIST ? -errno : 0;

@@ -1,10 +1,10 @@
 /*
- * path.h - paths of lock files.
+ * path.h - paths of lock files. That of a handle is absolute, and its directory shorter than PATH_MAX.
  */
 #ifndef FILELOCK_PATH_H
 #define FILELOCK_PATH_H
 
-#include <stddef.h>
+#include <limits.h>
 #include <sys/types.h>
 
 /* The absolute form of a path, by text alone: nothing is resolved. Owned by the caller. */
@@ -20,8 +20,8 @@ enum path_names { PATH_NAMES_OURS = 0, PATH_NAMES_ANOTHER };
 /* Whether the path names this file: an enum path_names, or an error of lstat(2). */
 int path_check(const char *path, dev_t dev, ino_t ino);
 
-/* The directory of an absolute path, as text. */
-int path_parent(const char *path, char *ret_parent, size_t size);
+/* The directory of a handle's path, as text. */
+void path_parent(const char *path, char ret_parent[PATH_MAX]);
 /* 0 if the directory of path exists, else what opening it says. */
 int path_check_parent(const char *path);
 

@@ -112,10 +112,10 @@ static bool is_without_tmpfile(int error)
 static int make_unnamed(const struct filelock *lock, struct draft *draft)
 {
 	char parent[PATH_MAX];
-	int r = path_parent(lock->path, parent, sizeof(parent));
+	int r;
 
-	if (r == 0)
-		r = create(lock, draft, parent, O_TMPFILE);
+	path_parent(lock->path, parent);
+	r = create(lock, draft, parent, O_TMPFILE);
 	if (r < 0)
 		return r;
 	r = fill(lock, draft);
@@ -175,13 +175,13 @@ static char *private_name(const char *path, int *ret_error)
 	unsigned char bytes[16];
 	char parent[PATH_MAX], hex[33];
 	char *name;
-	int r = path_parent(path, parent, sizeof(parent));
 
-	if (r == 0 && sys.getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
-		r = errno ? -errno : -EIO;
-	*ret_error = r;
-	if (r < 0)
+	errno = EIO; /* of a short read */
+	if (sys.getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes)) {
+		*ret_error = -errno;
 		return NULL;
+	}
+	path_parent(path, parent);
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		(void)snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
 	name = sys_format("%s/.filelock-%s.tmp", parent, hex);
@@ -280,9 +280,10 @@ int publish(const struct filelock *lock, struct draft *draft)
 static int make_probe(const char *path, char **ret_name)
 {
 	char parent[PATH_MAX];
-	int r = path_parent(path, parent, sizeof(parent));
-	int fd = r < 0 ? r : sys_open(parent, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int fd, r;
 
+	path_parent(path, parent);
+	fd = sys_open(parent, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	*ret_name = NULL;
 	if (!is_without_tmpfile(fd))
 		return fd;

@@ -132,9 +132,7 @@ static int watch_directory(struct filelock *lock, struct filelock_watcher *watch
 
 	if (watch_is_subscribed(&s->in_directory))
 		return 0;
-	r = path_parent(lock->path, parent, sizeof(parent));
-	if (r < 0)
-		return r;
+	path_parent(lock->path, parent);
 	r = watch_subscribe(watcher, &s->in_directory, lock, parent, IN_DELETE | IN_MOVED_FROM,
 	                    strrchr(lock->path, '/') + 1);
 	return r < 0 ? r : 1;
