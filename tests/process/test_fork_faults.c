@@ -63,7 +63,7 @@ START_TEST(test_child_of_a_bare_clone_that_exits_removes_no_marker)
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0)
 		exit(0);
-	(void)test_reap(pid);
+	ck_assert_int_eq(test_reap(pid), 0);
 	ck_assert(exists(test_path("lock")));
 	ck_assert_int_eq(filelock_verify(lock), 0);
 	filelock_close(lock);
