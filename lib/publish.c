@@ -189,13 +189,25 @@ static char *private_name(const char *path, int *ret_error)
 	return name;
 }
 
+/* A network's server may have made the link that it refuses: the first answer got lost, and the
+   call was sent again. link(2), under NFS. */
+static int link_name(const struct filelock *lock, const struct draft *draft, const char *name)
+{
+	int r = sys_link(name, lock->path, 0);
+
+	if (r == -EEXIST && path_check(lock->path, draft->identity.dev, draft->identity.ino) ==
+	                            PATH_NAMES_OURS)
+		return 0;
+	return r;
+}
+
 static int fill_and_link(const struct filelock *lock, struct draft *draft, const char *name)
 {
 	int r = fill(lock, draft);
 	int removed;
 
 	if (r == 0)
-		r = sys_link(name, lock->path, 0);
+		r = link_name(lock, draft, name);
 	removed = sys_unlink(name);
 	if (removed < 0)
 		log_write(FILELOCK_LOG_ERROR, "cannot remove %s: %s", name,

@@ -25,6 +25,7 @@ struct fuse {
 	_Atomic unsigned delay_ms;            /* from each request to its answer */
 	_Atomic bool stuck;                   /* no answer while it is true: a dead mount */
 	_Atomic int refused[FUSE_OPCODES];    /* by opcode: the errno instead; 0: none */
+	_Atomic int lost[FUSE_OPCODES];       /* by opcode: done, but answered by this errno */
 
 	_Atomic unsigned asked[FUSE_OPCODES]; /* by opcode: requests that came */
 	_Atomic unsigned under_way;           /* that came and are not answered */

@@ -43,9 +43,10 @@ static void do_job(struct job *job)
 {
 	unsigned opcode = job->request.in.opcode;
 	int refused = opcode < FUSE_OPCODES ? job->fuse->refused[opcode] : 0;
+	int lost = opcode < FUSE_OPCODES ? job->fuse->lost[opcode] : 0;
 	int r = refused ? -refused : fuse_do(job);
 
-	answer(job, r);
+	answer(job, r == 0 && lost ? -lost : r);
 }
 
 static void unlist(struct job *job)
