@@ -17,6 +17,15 @@ static struct evfilelock_stats stats_of(const struct loop *loop)
 	return stats;
 }
 
+/* Turns the loop until one attempt more was made. */
+static void await_attempt(const struct loop *loop)
+{
+	uint64_t before = stats_of(loop).attempts;
+
+	while (stats_of(loop).attempts == before)
+		ck_assert_int_eq(event_base_loop(loop->base, EVLOOP_ONCE), 0);
+}
+
 START_TEST(test_new_context_has_counted_nothing)
 {
 	struct evfilelock_stats nothing = EVFILELOCK_STATS_INIT;
@@ -252,9 +261,9 @@ START_TEST(test_grant_by_an_event_is_no_rescue)
 	struct evfilelock_stats stats;
 	uint64_t attempts;
 
-	clock_fake(1000 * SECONDS);
+	clock_stop();
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
-	loop_for(&loop, 5);
+	await_attempt(&loop);
 	attempts = stats_of(&loop).attempts;
 	ck_assert_uint_gt(attempts, 0);
 	filelock_close(holder);
@@ -282,7 +291,7 @@ START_TEST(test_grant_that_a_poll_found_is_a_rescue)
 	fault_set(FAULT_inotify_init1, 1, FAULT_FOR_GOOD, EMFILE);
 	loop = loop_new();
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
-	loop_for(&loop, 10);
+	await_attempt(&loop);
 	ck_assert_uint_eq(stats_of(&loop).rescues, 0);
 	filelock_close(holder);
 	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
@@ -339,7 +348,7 @@ static void wait_for(struct loop *loop, int64_t time)
 	struct asked asked = { .lock = open_patient("a") };
 
 	loop_ask(loop, &asked, EXCLUSIVE, -1);
-	loop_for(loop, 2);
+	await_attempt(loop);
 	clock_advance(time);
 	filelock_close(holder);
 	ck_assert_int_eq(loop_answer(loop, &asked), 0);
@@ -360,7 +369,7 @@ START_TEST(test_waits_are_counted_by_powers_of_two)
 	struct loop loop = loop_new();
 	struct evfilelock_stats stats;
 
-	clock_fake(1000 * SECONDS);
+	clock_stop();
 	for (size_t i = 0; i < sizeof(waits) / sizeof(*waits); i++) {
 		wait_for(&loop, waits[i].wait);
 		expected[waits[i].bucket]++;
@@ -390,7 +399,7 @@ static void begin_slow(struct loop *loop, unsigned ms)
 	logged.count = 0;
 	filelock_set_log(note_warning, NULL, FILELOCK_LOG_WARNING);
 	*loop = loop_new();
-	clock_fake(1000 * SECONDS);
+	clock_stop();
 	ck_assert_int_eq(evfilelock_set_slow_wait(loop->ev, ms), 0);
 }
 
@@ -475,8 +484,9 @@ START_TEST(test_slow_wait_for_a_hold_of_the_same_context_is_told)
 	after(&loop, 1 * SECONDS);
 	ck_assert_uint_eq(logged.count, 1);
 	filelock_close(holder);
-	clock_advance(1 * SECONDS); /* it lets others go first for a moment */
-	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	after(&loop, 1 * SECONDS); /* it lets others go first for a moment */
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
 	filelock_close(asked.lock);
 	loop_free(&loop);
 }
@@ -522,8 +532,7 @@ START_TEST(test_slow_wait_set_later_counts_for_those_that_wait)
 	after(&loop, 5 * SECONDS);
 	ck_assert_uint_eq(logged.count, 0);
 	ck_assert_int_eq(evfilelock_set_slow_wait(loop.ev, 1000), 0);
-	loop_for(&loop, 5);
-	ck_assert_uint_eq(logged.count, 1);
+	loop_until(&loop, &logged.count, 1);
 	filelock_close(holder);
 	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
 	filelock_close(asked.lock);
