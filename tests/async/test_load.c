@@ -225,8 +225,9 @@ START_TEST(test_default_poll_is_armed_once_a_queue)
 	fault_watch();
 	begin = test_now();
 	be_busy(&loop, 300);
+	/* a poll may come an eighth of its 50 ms early */
 	ck_assert_uint_le(fault_calls(FAULT_flock),
-	                  (test_now() - begin) / (50 * MILLISECONDS) + 1);
+	                  (test_now() - begin) / (43 * MILLISECONDS) + 1);
 	evfilelock_free(loop.ev);
 	check_and_close(100, -ECANCELED);
 	filelock_close(holder);
