@@ -248,7 +248,7 @@ int main(void)
 
 	kind = sweep_begin();
 	choose_runs();
-	tcase_set_timeout(tcase, 300);
+	tcase_set_timeout(tcase, 600);
 	tcase_add_loop_test(tcase, test_each_fault_has_the_result_of_its_rule_and_leaves_nothing, 0,
 	                    runs_count);
 	suite_add_tcase(suite, tcase);

@@ -479,11 +479,27 @@ static bool play_cold(enum filelock_mode mode)
 	return status & 1;
 }
 
+/* Of many points only some are tried where all is slow: FILELOCK_TEST_SCALE. */
+static unsigned stride(void)
+{
+	unsigned scale = test_rounds(100);
+
+	return scale >= 100 ? 1 : 100 / scale;
+}
+
+static bool is_chosen(void)
+{
+	static unsigned turn;
+
+	return turn++ % stride() == 0;
+}
+
 static void sweep_one(enum filelock_mode mode)
 {
+	unsigned step = point.door == BY_MEMORY ? stride() : 1;
 	bool hit = true;
 
-	for (point.nth = 1; hit; point.nth++) {
+	for (point.nth = 1; hit; point.nth += step) {
 		ck_assert_uint_lt(point.nth, MOST_POINTS);
 		hit = scenario->cold ? play_cold(mode) : play_point(mode);
 		tally->points += hit;
@@ -494,15 +510,6 @@ static void sweep_one(enum filelock_mode mode)
 static bool passes(int error)
 {
 	return error == EINTR || error == EAGAIN || error == FAULT_SHORT;
-}
-
-/* Of many points only some are tried where all is slow: FILELOCK_TEST_SCALE. */
-static bool is_chosen(void)
-{
-	static unsigned turn;
-	unsigned scale = test_rounds(100);
-
-	return scale >= 100 || turn++ % (100 / scale) == 0;
 }
 
 static void sweep_calls(enum filelock_mode mode)

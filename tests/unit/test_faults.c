@@ -1,4 +1,4 @@
-/* Each system call fails in turn: the exact error, once; nothing leaks; the lock works again. */
+/* Single calls fail, and what is special then; tests/faults/test_sweep.c has all the others. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,84 +23,6 @@ static bool is_free(void)
 	filelock_close(other);
 	return r == 0;
 }
-
-/* What an acquisition of a missing lock file does, each call with errors it may give. */
-static const struct {
-	enum fault_call call;
-	int error;
-} fatal[] = {
-	{ FAULT_open, EMFILE },   { FAULT_open, ENFILE },  { FAULT_open, ENOMEM },
-	{ FAULT_open, ENOSPC },   { FAULT_open, EDQUOT },  { FAULT_open, EROFS },
-	{ FAULT_open, EIO },      { FAULT_open, ESTALE },  { FAULT_open, ENOSYS },
-	{ FAULT_open, ETXTBSY },  { FAULT_open, EOVERFLOW }, { FAULT_fstat, EIO },
-	{ FAULT_fstat, ENOMEM },  { FAULT_flock, ENOLCK }, { FAULT_flock, ENOMEM },
-	{ FAULT_flock, EIO },     { FAULT_flock, EBADF },  { FAULT_flock, ESTALE },
-	{ FAULT_lstat, EIO },     { FAULT_lstat, EACCES }, { FAULT_lstat, ENOMEM },
-};
-enum { FATAL = sizeof(fatal) / sizeof(fatal[0]) };
-
-/* At once, though the caller would wait for ever. */
-START_TEST(test_failing_call_is_its_error_and_leaks_nothing)
-{
-	unsigned descriptors;
-
-	lock = test_open(test_path("lock"), NULL);
-	descriptors = test_descriptors();
-	fault_set(fatal[_i].call, 1, FAULT_FOR_GOOD, fatal[_i].error);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -fatal[_i].error);
-	ck_assert(!filelock_is_held(lock));
-	ck_assert_ptr_nonnull(
-	        strstr(filelock_last_error(lock), filelock_strerror(-fatal[_i].error)));
-	ck_assert_uint_eq(test_descriptors(), descriptors);
-	fault_clear();
-	ck_assert(is_free());
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
-	filelock_close(lock);
-}
-END_TEST
-
-START_TEST(test_failing_call_of_a_waiter_is_its_error_and_leaks_nothing)
-{
-	struct filelock *holder = test_open(test_path("lock"), NULL);
-	unsigned descriptors;
-
-	lock = test_open(test_path("lock"), NULL);
-	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
-	fault_watch();
-	do
-		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 1), -ETIMEDOUT);
-	while (fault_calls(FAULT_inotify_add_watch) == 0);
-	descriptors = test_descriptors();
-	/* the third attempt's: a waiter has its descriptor and its watch by then */
-	fault_set(FAULT_flock, 3, FAULT_FOR_GOOD, ENOLCK);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 20000), -ENOLCK);
-	ck_assert_uint_eq(test_descriptors(), descriptors);
-	ck_assert_uint_eq(test_watches(), 0);
-	fault_clear();
-	filelock_release(holder);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
-	filelock_close(lock);
-	filelock_close(holder);
-}
-END_TEST
-
-/* Interrupted calls are repeated wherever they stand. */
-START_TEST(test_interrupted_calls_surface_nowhere)
-{
-	static const enum fault_call calls[] = { FAULT_open, FAULT_flock, FAULT_fstat, FAULT_lstat };
-
-	lock = test_open(test_path("lock"), NULL);
-	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-		fault_set(calls[i], 1, FAULT_ONCE, EINTR);
-		ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
-		ck_assert_uint_eq(fault_hits(calls[i]), 1);
-		fault_set(FAULT_flock, 1, FAULT_ONCE, EINTR);
-		ck_assert_int_eq(filelock_release(lock), 0);
-		fault_clear();
-	}
-	filelock_close(lock);
-}
-END_TEST
 
 START_TEST(test_interrupted_close_is_not_repeated)
 {
@@ -277,32 +199,6 @@ START_TEST(test_failing_mkdir_is_its_error)
 }
 END_TEST
 
-/* Memory fails at each allocation of an acquisition that waits: it waits, or says so. */
-START_TEST(test_failing_allocation_leaks_nothing)
-{
-	struct filelock *holder = test_open(test_path("lock"), NULL);
-	unsigned hits, nth = 0;
-
-	lock = test_open(test_path("lock"), NULL);
-	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
-	do {
-		int r;
-
-		fault_set(FAULT_calloc, ++nth, FAULT_ONCE, ENOMEM);
-		r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, 1);
-		hits = fault_hits(FAULT_calloc);
-		ck_assert_msg(r == -ETIMEDOUT || (hits && r == -ENOMEM), "%d", r);
-		ck_assert_uint_eq(test_watches(), 0);
-		ck_assert_uint_gt(strlen(filelock_last_error(lock)), 0);
-	} while (hits > 0);
-	fault_clear();
-	filelock_release(holder);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
-	filelock_close(lock);
-	filelock_close(holder);
-}
-END_TEST
-
 START_TEST(test_last_error_without_memory_is_a_sentence_still)
 {
 	lock = test_open(test_folder(), NULL);
@@ -316,9 +212,8 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = SUITE(
-	        "faults", test_failing_call_of_a_waiter_is_its_error_and_leaks_nothing,
-	        test_interrupted_calls_surface_nowhere, test_interrupted_close_is_not_repeated,
+	return support_main(SUITE(
+	        "faults", test_interrupted_close_is_not_repeated,
 	        test_failing_close_after_unlock_is_released_and_not_closed_twice,
 	        test_failing_unlock_leaves_the_lock_held_and_the_call_retryable,
 	        test_failing_unlock_of_release_all_keeps_every_level,
@@ -328,11 +223,6 @@ int main(void)
 	        test_eacces_from_flock_is_contention,
 	        test_enoent_under_an_existing_parent_is_tried_again,
 	        test_parent_removed_just_before_the_open_is_made_again,
-	        test_failing_mkdir_is_its_error, test_failing_allocation_leaks_nothing,
-	        test_last_error_without_memory_is_a_sentence_still);
-	TCase *each = tcase_create("each call");
-
-	tcase_add_loop_test(each, test_failing_call_is_its_error_and_leaks_nothing, 0, FATAL);
-	suite_add_tcase(suite, each);
-	return support_main(suite);
+	        test_failing_mkdir_is_its_error,
+	        test_last_error_without_memory_is_a_sentence_still));
 }
