@@ -234,13 +234,19 @@ static int publish_named(const struct filelock *lock, struct draft *draft)
 	return NEXT_WAY;
 }
 
-void publish_disown(int fd)
+int publish_disown(int fd)
 {
-	static const char released[] = "released\n";
-	const size_t length = sizeof(released) - 1;
+	char record[MARKER_SIZE];
+	int length = life_write_nobody(record);
+	struct stat st;
+	off_t size = sys_fstat(fd, &st) < 0 ? MARKER_SIZE : st.st_size;
 
-	if (sys_write_start(fd, released, length) == 0)
-		(void)!sys.ftruncate(fd, (off_t)length);
+	if (length < 0)
+		return length;
+	/* in one write, with nothing of the old one behind it */
+	for (; length < size && length < MARKER_SIZE; length++)
+		record[length] = '\n';
+	return sys_write_start(fd, record, (size_t)length);
 }
 
 static int publish_in_place(const struct filelock *lock, struct draft *draft)
@@ -258,7 +264,7 @@ static int publish_in_place(const struct filelock *lock, struct draft *draft)
 	if (sys_fstat(draft->fd, &st) < 0 ||
 	    path_check(lock->path, st.st_dev, st.st_ino) != PATH_NAMES_OURS ||
 	    sys_unlink(lock->path) < 0)
-		publish_disown(draft->fd);
+		(void)publish_disown(draft->fd);
 	draft_drop(draft);
 	return r;
 }

@@ -34,9 +34,9 @@ int publish_prepare(const struct filelock *lock, struct draft *draft);
  */
 int publish(const struct filelock *lock, struct draft *draft);
 
-/* For a marker of ours that cannot be removed: it is no record any more, so that others take it
-   over when they have seen that for a while (malformed: filelock.h). */
-void publish_disown(int fd);
+/* For a marker of ours that cannot be removed: it gets the record of a process that there cannot
+   be, so that whoever comes next takes it over. */
+int publish_disown(int fd);
 
 void draft_drop(struct draft *draft);
 

@@ -11,8 +11,8 @@
  * Judging and taking over are in takeover.c.
  *
  * Release: unlink, then unlock, then close; only the file that is ours. One that was taken over may be
- * another user's, in a directory where nobody else may remove it (sticky, as /tmp): it gets the
- * record of a dead process, and whoever comes next takes it over again.
+ * another user's, in a directory where nobody else may remove it (sticky, as /tmp): it is disowned
+ * (publish.h), and whoever comes next takes it over again.
  */
 #include "soft.h"
 
@@ -55,7 +55,7 @@ static void soft_abandon(struct filelock *lock)
 	/* a handle that goes while it holds, since it could not be unlocked */
 	leftover_remove(&s->leftover);
 	if (s->fd >= 0)
-		publish_disown(s->fd);
+		(void)publish_disown(s->fd);
 	takeover_close(&s->fd);
 }
 
@@ -203,21 +203,6 @@ static int soft_verify(const struct filelock *lock)
 	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
 }
 
-/* As long as it was: the rest is newlines. */
-static int disown(const struct soft *s)
-{
-	char record[MARKER_SIZE];
-	int length = life_write_nobody(record);
-	struct stat st;
-	int r = sys_fstat(s->fd, &st);
-
-	if (length < 0 || r < 0)
-		return length < 0 ? length : r;
-	for (; length < st.st_size && length < MARKER_SIZE; length++)
-		record[length] = '\n';
-	return sys_write_start(s->fd, record, (size_t)length);
-}
-
 /* Removes the marker, if it is ours still. */
 static int remove_marker(struct filelock *lock)
 {
@@ -230,7 +215,7 @@ static int remove_marker(struct filelock *lock)
 	if (r == PATH_NAMES_OURS)
 		r = sys_unlink(lock->path);
 	if (s->taken && (r == -EPERM || r == -EACCES))
-		r = disown(s);
+		r = publish_disown(s->fd);
 	leftover_end_removal();
 	if (r < 0 && listed)
 		leftover_add(&s->leftover, lock->path, s->identity);

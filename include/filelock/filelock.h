@@ -52,8 +52,9 @@
  *     over could not tell each other. filelock_break removes such a marker.
  *   - Other content that is no record: held until it was seen unchanged for 2 s, and for as
  *     long as the file has another name (a hard link).
- * A marker that was taken over from another user, who alone may remove it (in a sticky directory),
- * is left at the release with the record of a dead process, for whoever comes next.
+ * A marker that cannot be removed is left with the record of a process that there cannot be, for
+ * whoever comes next: at the release, one that was taken over from another user, who alone may
+ * remove it (in a sticky directory); at filelock_close, any.
  * What we cannot promise is what Python does: its own contenders still judge by the record
  * alone, so they may break a live lock of ours across PID and time namespaces, and one of them
  * that is delayed between judging and breaking may remove the marker of the next holder.

@@ -233,6 +233,19 @@ START_TEST(test_failed_removal_leaves_the_lock_held_and_the_call_retryable)
 }
 END_TEST
 
+START_TEST(test_close_leaves_no_holder_though_the_marker_cannot_be_removed)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	fault_set(FAULT_unlink, 1, FAULT_FOR_GOOD, EACCES);
+	filelock_close(lock);
+	fault_clear();
+	ck_assert(exists(test_path("lock")));
+	ck_assert_int_eq(try_once(test_path("lock")), 0);
+}
+END_TEST
+
 START_TEST(test_failed_unlock_or_close_after_the_removal_is_released)
 {
 	unsigned descriptors = test_descriptors();
@@ -628,6 +641,7 @@ int main(void)
 	        test_death_of_one_that_took_over_wakes_a_waiter,
 	        test_one_watch_serves_a_folder_and_other_names_in_it_stir_nobody,
 	        test_failed_removal_leaves_the_lock_held_and_the_call_retryable,
+	        test_close_leaves_no_holder_though_the_marker_cannot_be_removed,
 	        test_failed_unlock_or_close_after_the_removal_is_released,
 	        test_holder_is_the_record, test_break_removes_anybodys_marker_but_ones_own,
 	        test_lifetime_ends_a_hold_by_its_age_alone,

@@ -18,7 +18,7 @@
 
 #define MOST_POINTS 500 /* of one call and one error */
 #define MOST_COMPLAINTS 20
-#define RECOVERY_MS 5000 /* a marker that could not be removed is malformed, for 2 s */
+#define RECOVERY_MS 5000 /* half a record is malformed, for 2 s */
 
 /* What fails in a point. */
 struct point {
