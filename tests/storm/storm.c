@@ -34,7 +34,7 @@ static const struct {
 } scenarios[] = {
 	{ { "native", { 8, 0, 0 }, .sync = 6, .event = 2, .grants = 2000000, .kills = 3000,
 	    .stops = 300 }, 10 },
-	{ { "soft", { 0, 6, 0 }, .sync = 5, .event = 2, .grants = 100000, .kills = 2000,
+	{ { "soft", { 0, 6, 0 }, .sync = 5, .event = 2, .grants = 100000, .kills = 1000,
 	    .stops = 100 }, 20 },
 	{ { "readwrite", { 0, 0, 6 }, .sync = 5, .event = 2, .grants = 200000, .kills = 500,
 	    .stops = 100 }, 10 },
@@ -140,7 +140,9 @@ static void make_arena(const struct scenario *scenario, uint64_t seed)
 	arena->life_count = 1; /* the `who` of life 0 would be nobody */
 	arena->life_capacity = (unsigned)arena->scenario.kills + arena->slot_count + 16;
 	arena->lives = share(arena->life_capacity * sizeof(*arena->lives));
-	arena->entry_capacity = 2 * arena->scenario.grants + 10 * arena->scenario.wakes + 100000;
+	/* pages that are not reached cost nothing */
+	arena->entry_capacity = 2 * arena->scenario.grants + 10 * arena->scenario.wakes +
+	                        1000 * arena->scenario.kills + 100000;
 	arena->entries = share(arena->entry_capacity * sizeof(*arena->entries));
 }
 
