@@ -340,14 +340,25 @@ static void run(const uint8_t *data, size_t size)
 	check_folder();
 }
 
-/* One synchronous wait: what it waits by, the process keeps for good. */
+/* A synchronous wait for a file, and one for a process: what they wait by, this one keeps for good. */
 static void warm_up(void)
 {
 	static const uint8_t wait[] = { 0, 0, 0, 0, 1, 0, 2, 0, 3, 1, 5 };
+	char record[300] = "1\n";
+	struct filelock *lock;
 
 	played_install();
 	fault_watch();
 	run(wait, sizeof(wait));
+	played_begin();
+	CHECK(gethostname(record + 2, sizeof(record) - 4) == 0);
+	strcat(record, "\n");
+	fuzz_write(fuzz_path("soft"), record, strlen(record));
+	CHECK(filelock_open(fuzz_path("soft"), FILELOCK_SOFT, NULL, &lock) == 0);
+	CHECK(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 5) == -ETIMEDOUT);
+	filelock_close(lock);
+	CHECK(unlink(fuzz_path("soft")) == 0);
+	played_end();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
