@@ -59,6 +59,7 @@ struct queue {
 	struct queue *previous_keeper, *next_keeper;
 	struct alarm poll;  /* when to step the first one next */
 	int64_t refused_at; /* when the last attempt found the lock held */
+	unsigned char refused_mode; /* enum filelock_mode: what it asked for */
 	int64_t slow_at;    /* when a slow wait was last told */
 	uint32_t rested;    /* the pass in which it has nothing more to do */
 	bool ready;         /* in ev's list of queues to serve */

@@ -109,6 +109,24 @@ static bool take_prompt(struct evfilelock *ev)
 	return true;
 }
 
+static void note_refusal(struct queue *queue, const struct evfilelock_request *request)
+{
+	queue->refused_at = queue->ev->now;
+	queue->refused_mode = request->mode;
+}
+
+/* Whether an attempt at its deadline, or later, was refused to it as well. */
+static bool was_refused(const struct evfilelock_request *request)
+{
+	const struct queue *queue = request->queue;
+
+	if (request->deadline.at > queue->refused_at)
+		return false;
+	/* a refused writer proves nothing to a reader that is the first by now */
+	return request != queue->requests.first || request->mode == FILELOCK_EXCLUSIVE ||
+	       queue->refused_mode == FILELOCK_SHARED;
+}
+
 /* Serves the first request; false if the queue has to wait. */
 static bool serve_first(struct queue *queue)
 {
@@ -124,17 +142,17 @@ static bool serve_first(struct queue *queue)
 	}
 	if (queue_waits_for_itself(queue)) {
 		if (request->deadline.at <= ev->now)
-			queue->refused_at = ev->now;
+			note_refusal(queue, request);
 		else if (queue_sleep(queue))
 			return false;
 	}
-	if (request->deadline.at <= queue->refused_at) {
+	if (was_refused(request)) {
 		r = filelock_give_up(request->lock, -ETIMEDOUT);
 	} else {
 		keepers_admit(queue);
 		r = filelock_step(request->lock, ev->now, &until);
 		if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
-			queue->refused_at = ev->now;
+			note_refusal(queue, request);
 		if (r == FILELOCK_STEP_WAIT)
 			keepers_add(queue);
 		stats_attempted(request, r);
@@ -191,8 +209,7 @@ static bool take_alarm(struct evfilelock *ev)
 	request = hash_entry(alarm, struct evfilelock_request, deadline);
 	if (!request->queue || request->queue->requests.first->born == ev->pass)
 		return false;
-	if (alarm->at <= request->queue->refused_at ||
-	    queue_waits_for_itself(request->queue)) {
+	if (was_refused(request) || queue_waits_for_itself(request->queue)) {
 		queue_leave(request);
 		request_complete(request, filelock_give_up(request->lock, -ETIMEDOUT));
 		return true;
