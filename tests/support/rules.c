@@ -27,7 +27,7 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_linkat, { EACCES, EDQUOT, EEXIST, EIO, EMLINK, ENOENT, ENOMEM, ENOSPC, EPERM, EROFS,
 	                  EXDEV, ENOSYS, EOPNOTSUPP, ESTALE } },
 	{ FAULT_mkdir, { EACCES, EDQUOT, EIO, EMLINK, ENOMEM, ENOSPC, ENOTDIR, EPERM, EROFS } },
-	{ FAULT_mknod, { EACCES, EDQUOT, EEXIST, EIO, ENOENT, ENOMEM, ENOSPC, EPERM, EROFS } },
+	{ FAULT_mknod, { EACCES, EDQUOT, EIO, ENOENT, ENOMEM, ENOSPC, EPERM, EROFS } },
 	{ FAULT_utimensat, { EACCES, EPERM, EROFS, ENOENT, EIO, ESTALE } },
 	{ FAULT_readlink, { EACCES, EIO, ENOENT, ENOMEM } },
 	{ FAULT_realpath, { EACCES, EIO, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM } },
@@ -166,9 +166,8 @@ const struct rule rules[] = {
 	POLLS(FAULT_pidfd_open), POLLS(FAULT_epoll_create1), POLLS(FAULT_epoll_ctl),
 	POLLS(FAULT_epoll_wait),
 
-	/* Read/write. Made by somebody else in between; setting its times is a hint. */
+	/* Read/write. Setting its times is a hint. */
 	{ READWRITE, LOCKING, FAULT_realpath, ANYTHING, { ENOENT }, ANY_TIME, HELD, 0 },
-	{ READWRITE, LOCKING, FAULT_mknod, ANYTHING, { EEXIST }, ANY_TIME, HELD, 0 },
 	{ READWRITE, LOCKING, FAULT_mknod, ANYTHING, { ENOENT }, 1, FINE, 0 },
 	{ READWRITE, EVERY_OPERATION, FAULT_utimensat, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 };
