@@ -87,7 +87,9 @@ static void set_fault(void)
 	   pool gives it up for the inputs to come, too */
 	if (call == FAULT_nanosleep || (call == FAULT_read && error != EINTR && error != EAGAIN))
 		return;
-	if (error == EINTR)
+	/* a file that is open and whose path is never there is tried again at once, for ever: time
+	   would have to pass meanwhile */
+	if (error == EINTR || call == FAULT_lstat)
 		span = FAULT_ONCE;
 	w.faulty = true;
 	fault_set(call, nth, span, error);
