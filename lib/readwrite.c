@@ -48,6 +48,7 @@ struct readwrite {
 	struct database *database; /* may go when at rest */
 	bool lent;                 /* to an acquisition or a hold: not at rest */
 	unsigned refusals;         /* of EXCLUSIVE, in a row */
+	bool vanished;             /* the file was gone when it was to be watched */
 	bool doubted;              /* a new connection could only read: perhaps a race */
 	struct identity identity;  /* of the database met last */
 	struct subscription subscription;
@@ -291,8 +292,13 @@ static int readwrite_watch(struct filelock *lock, struct filelock_watcher *watch
 	   looks whether the path still names it */
 	r = watch_subscribe(watcher, &rw->subscription, lock, lock->path,
 	                    WATCHED | IN_DONT_FOLLOW, NULL);
-	if (r == -ENOENT) /* it was removed since the attempt: the next one finds another */
+	/* it was removed since the attempt, and the next one finds another; but only once in a row,
+	   or attempts would follow each other without a sleep */
+	if (r == -ENOENT && !rw->vanished) {
+		rw->vanished = true;
 		return 1;
+	}
+	rw->vanished = false;
 	return r < 0 ? r : 1;
 }
 
