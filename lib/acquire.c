@@ -109,7 +109,7 @@ void acquire_stir(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	a->stirred = true;
+	atomic_store_explicit(&a->stirred, true, memory_order_relaxed);
 	if (a->driver && a->driver->stirred)
 		a->driver->stirred(lock, a->arg);
 }
@@ -125,8 +125,8 @@ static void end(struct acquisition *a)
 
 static int fail(struct filelock *lock, int error)
 {
-	end(&lock->acquisition);
 	lock->kind->abandon(lock);
+	end(&lock->acquisition);
 	return error;
 }
 
@@ -148,15 +148,17 @@ static int hold(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	end(a);
 	lock->rescued = false;
 	if (a->passed || lock->depth > 0) {
+		end(a);
 		lock->depth += !a->passed;
 		a->passed = false;
 		return FILELOCK_STEP_HELD;
 	}
 	lock->depth = 1;
+	/* first: from then on no other thread stirs it */
 	lock->kind->unwatch(lock);
+	end(a);
 	lock->mode = (enum filelock_mode)a->mode;
 	lock->manners.contended = a->contended;
 	lock->rescued = a->slept && !a->told;
@@ -337,7 +339,7 @@ static void take_stir(struct acquisition *a, int64_t now)
 {
 	bool waiting_politely = a->polite && a->woken;
 
-	a->stirred = false;
+	atomic_store_explicit(&a->stirred, false, memory_order_relaxed);
 	a->woken = a->told = true;
 	expect_release(a, QUICK_ATTEMPTS);
 	if (!waiting_politely)
@@ -382,9 +384,8 @@ static bool are_alike(const struct filelock *a, const struct filelock *b)
 	const struct filelock_options *p = &a->options;
 	const struct filelock_options *q = &b->options;
 
-	return a->kind == b->kind && a->borrowed == b->borrowed &&
-	       filelock_compare(a, b) == 0 && !p->lifetime_ms && !q->lifetime_ms &&
-	       p->file_mode == q->file_mode && p->unlink_on_release == q->unlink_on_release &&
+	return a->borrowed == b->borrowed && filelock_compare(a, b) == 0 &&
+	       p->lifetime_ms == q->lifetime_ms && p->file_mode == q->file_mode && p->unlink_on_release == q->unlink_on_release &&
 	       p->two_line_marker == q->two_line_marker && p->no_fallback == q->no_fallback &&
 	       p->keep_on_exit == q->keep_on_exit;
 }
@@ -395,6 +396,9 @@ FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to)
 
 	if (from->depth != 1 || !a->pending || to->depth > 0 || from->mode != a->mode ||
 	    !are_alike(from, to))
+		return false;
+	/* where flock(2) does not work the one has found out before the other */
+	if (from->kind != to->kind && registry_change_kind(to, from->kind) < 0)
 		return false;
 	to->kind->abandon(to);
 	from->kind->pass(from, to);
@@ -422,7 +426,7 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 		return hold(lock);
 	if (!a->started)
 		start(lock, now);
-	if (a->stirred)
+	if (atomic_load_explicit(&a->stirred, memory_order_relaxed))
 		take_stir(a, now);
 	if (now < a->next && now < a->deadline && !a->hastened)
 		return wait_until(lock, a->next, ret_until);

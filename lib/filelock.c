@@ -244,6 +244,17 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
 	return make_handle(kind_find(FILELOCK_NATIVE), name, fd, &checked, ret_lock);
 }
 
+FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock)
+{
+	struct filelock_options options = lock->options;
+	char *path = sys_strdup(lock->path);
+
+	if (!path)
+		return -ENOMEM;
+	options.singleton = false;
+	return make_handle(lock->asked, path, lock->borrowed, &options, ret_lock);
+}
+
 FILELOCK_API void filelock_ref(struct filelock *lock)
 {
 	atomic_fetch_add_explicit(&lock->references, 1, memory_order_relaxed);
@@ -312,7 +323,9 @@ FILELOCK_API int filelock_release_all(struct filelock *lock)
 
 	if (r < 0)
 		return r;
-	if (!lock->heir || !lock->heir->take(lock, lock->heir_arg)) {
+	/* the age of a marker is that of its first hold */
+	if (!lock->heir || lock->options.lifetime_ms ||
+	    !lock->heir->take(lock, lock->heir_arg)) {
 		r = lock->kind->release(lock);
 		if (r < 0)
 			return r;

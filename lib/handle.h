@@ -41,7 +41,7 @@ struct acquisition {
 	bool started;   /* the first step was made */
 	bool blocking;  /* the thread sleeps meanwhile, so it can wait for itself */
 	bool contended; /* an attempt found it held */
-	bool stirred;   /* something happened since the last step */
+	atomic_bool stirred; /* something happened since the last step */
 	bool hastened;  /* the next step attempts, whatever `next` says */
 	bool told;      /* stirred since the last poll */
 	bool slept;     /* the last attempt found it held, and was to be followed by a sleep */

@@ -64,6 +64,25 @@ static void leave(void)
 /* Forks write, opens read; a fork that waits comes before opens that are yet to begin. */
 #define OPENING_INITIALIZER PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 static pthread_rwlock_t opening = OPENING_INITIALIZER;
+static bool no_opens; /* during a fork: it has kept them out */
+
+/*
+ * An open(2) that takes this long is stuck in the kernel, perhaps on a mount that is dead, and
+ * the fork goes on: a descriptor is entered in the table when the call ends, so the child gets
+ * none of it, unless it ends at this very moment.
+ */
+#define STUCK_NS 20000000
+
+static bool keep_opens_out(void)
+{
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until); /* as pthread_rwlock_timedwrlock(3) has it */
+	until.tv_nsec += STUCK_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	return pthread_rwlock_timedwrlock(&opening, &until) == 0;
+}
 
 void registry_hold_forks(void)
 {
@@ -77,9 +96,12 @@ void registry_let_forks(void)
 
 static void before_fork(void)
 {
+	bool held;
+
 	database_before_fork();
-	(void)pthread_rwlock_wrlock(&opening);
+	held = keep_opens_out();
 	enter();
+	no_opens = held;
 	wait_before_fork();
 	leftover_before_fork();
 	log_before_fork();
@@ -87,12 +109,16 @@ static void before_fork(void)
 
 static void after_fork_parent(void)
 {
+	bool held;
+
 	atomic_fetch_add(&registry.forks, 1);
 	log_after_fork();
 	leftover_after_fork(false);
 	wait_after_fork_parent();
+	held = no_opens;
 	leave();
-	(void)pthread_rwlock_unlock(&opening);
+	if (held)
+		(void)pthread_rwlock_unlock(&opening);
 	database_after_fork();
 }
 

@@ -19,6 +19,11 @@
  * epoll(7) instance takes the place of the inotify descriptor, which it contains; most
  * watchers never need one, and their wake-ups shall not pay for it.
  *
+ * Threads. The loop that dispatches and the threads that step acquisitions meet at the mutex, which
+ * is held across no system call that could wait for a disk: not across inotify_add_watch(2), which
+ * looks a path up. While such calls are under way no watch is removed, since one of them
+ * may just have been given its number.
+ *
  * While events are being told, a subscriber may unsubscribe itself or anybody, or subscribe: so
  * all that an event concerns are gathered in one list first, and leave it as they go.
  */
@@ -26,6 +31,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -47,6 +53,7 @@ struct watch {
 };
 
 struct filelock_watcher {
+	pthread_mutex_t mutex;
 	struct registry_fd fd;    /* of inotify */
 	struct registry_fd epoll; /* -1: no process was watched yet */
 	struct registry_fd timer;
@@ -56,6 +63,7 @@ struct filelock_watcher {
 	struct hash subscriptions;
 	size_t waiters; /* that watch a file */
 	size_t waiting; /* with a watch or without */
+	unsigned adding; /* inotify_add_watch(2) calls under way */
 	unsigned generation;
 	bool broken; /* a descriptor cannot be read */
 };
@@ -72,6 +80,19 @@ static struct watch *find_watch(const struct filelock_watcher *watcher, int wd)
 	return node ? hash_entry(node, struct watch, node) : NULL;
 }
 
+/* In a forked child, which has no other thread, it may be taken for ever. */
+static void enter(struct filelock_watcher *watcher)
+{
+	if (!filelock_watcher_is_foreign(watcher))
+		(void)pthread_mutex_lock(&watcher->mutex);
+}
+
+static void leave(struct filelock_watcher *watcher)
+{
+	if (!filelock_watcher_is_foreign(watcher))
+		(void)pthread_mutex_unlock(&watcher->mutex);
+}
+
 FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 {
 	struct filelock_watcher *watcher;
@@ -82,6 +103,11 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	watcher = sys.calloc(1, sizeof(*watcher));
 	if (!watcher)
 		return -ENOMEM;
+	r = -pthread_mutex_init(&watcher->mutex, NULL);
+	if (r < 0) {
+		free(watcher);
+		return r;
+	}
 	watcher->fd.fd = -1;
 	watcher->epoll.fd = -1;
 	watcher->timer.fd = -1;
@@ -95,6 +121,8 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 {
 	if (!watcher)
 		return;
+	if (!filelock_watcher_is_foreign(watcher))
+		(void)pthread_mutex_destroy(&watcher->mutex);
 	registry_close_fd(&watcher->epoll);
 	registry_close_fd(&watcher->fd);
 	registry_close_fd(&watcher->timer);
@@ -115,9 +143,14 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 	free(watcher);
 }
 
-FILELOCK_API int filelock_watcher_fd(const struct filelock_watcher *watcher)
+FILELOCK_API int filelock_watcher_fd(struct filelock_watcher *watcher)
 {
-	return watcher->epoll.fd >= 0 ? watcher->epoll.fd : watcher->fd.fd;
+	int fd;
+
+	enter(watcher);
+	fd = watcher->epoll.fd >= 0 ? watcher->epoll.fd : watcher->fd.fd;
+	leave(watcher);
+	return fd;
 }
 
 FILELOCK_API bool filelock_watcher_is_foreign(const struct filelock_watcher *watcher)
@@ -125,16 +158,26 @@ FILELOCK_API bool filelock_watcher_is_foreign(const struct filelock_watcher *wat
 	return watcher->generation != registry_generation();
 }
 
-FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher)
+FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher)
 {
+	size_t load;
+
+	enter(watcher);
 	/* one that may not watch its file waits by a name alone */
-	return watcher->waiters ? watcher->waiters : watcher->subscriptions.count > 0;
+	load = watcher->waiters ? watcher->waiters : watcher->subscriptions.count > 0;
+	leave(watcher);
+	return load;
 }
 
 size_t watch_count(struct filelock_watcher *watcher, int change)
 {
+	size_t waiting;
+
+	enter(watcher);
 	watcher->waiting += (size_t)change;
-	return watcher->waiting;
+	waiting = watcher->waiting;
+	leave(watcher);
+	return waiting;
 }
 
 FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)
@@ -276,7 +319,8 @@ FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
 	/* in a forked child the descriptor is an idle one, which has no watches */
 	bool foreign = filelock_watcher_is_foreign(watcher);
 
-	while (watcher->idle) {
+	enter(watcher);
+	while (watcher->idle && watcher->adding == 0) {
 		struct watch *watch = watcher->idle;
 
 		watcher->idle = watch->next_idle;
@@ -288,6 +332,7 @@ FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
 			stop_watching(watcher, watch);
 		free(watch);
 	}
+	leave(watcher);
 }
 
 /* In no table yet, but with room in it. */
@@ -308,14 +353,21 @@ static int get_watch(struct filelock_watcher *watcher, const char *path, uint32_
 {
 	struct watch *spare = new_watch(watcher);
 	struct watch *watch;
+	int fd = watcher->fd.fd;
 	int wd;
 
 	if (!spare)
 		return -ENOMEM;
-	wd = sys.inotify_add_watch(watcher->fd.fd, path, mask | IN_MASK_ADD);
+	watcher->adding++;
+	leave(watcher);
+	wd = sys.inotify_add_watch(fd, path, mask | IN_MASK_ADD);
+	if (wd < 0)
+		wd = -errno;
+	enter(watcher);
+	watcher->adding--;
 	if (wd < 0) {
 		free(spare);
-		return -errno;
+		return wd;
 	}
 	watch = find_watch(watcher, wd);
 	if (watch) {
@@ -361,14 +413,15 @@ static bool is_counted(const struct subscription *subscription)
 }
 
 /* Enters it in the tables, which have room for it. */
-static void enlist(struct subscription *s)
+static void enlist(struct filelock_watcher *watcher, struct subscription *s)
 {
-	hash_insert(&s->watcher->subscriptions, &s->node, subscription_hash(s->watch->wd, s->name));
+	atomic_store_explicit(&s->watcher, watcher, memory_order_relaxed);
+	hash_insert(&watcher->subscriptions, &s->node, subscription_hash(s->watch->wd, s->name));
 	s->next = s->watch->first;
 	if (s->next)
 		s->next->previous = s;
 	s->watch->first = s;
-	s->watcher->waiters += is_counted(s);
+	watcher->waiters += is_counted(s);
 }
 
 static int check_watcher(struct filelock_watcher *watcher)
@@ -384,44 +437,46 @@ int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subsc
                     struct filelock *lock, const char *path, uint32_t mask, const char *name)
 {
 	struct watch *watch = NULL;
-	int r = check_watcher(watcher);
+	int r;
 
+	enter(watcher);
+	r = check_watcher(watcher);
 	if (r == 0)
 		r = open_inotify(watcher);
 	if (r == 0)
 		r = get_watch(watcher, path, mask, &watch);
-	if (r < 0)
-		return r;
-	*subscription = (struct subscription){ .watcher = watcher, .watch = watch,
-		                               .mask = mask, .name = name, .lock = lock };
-	enlist(subscription);
-	return 0;
+	if (r == 0) {
+		*subscription = (struct subscription){ .watch = watch, .mask = mask,
+			                               .name = name, .lock = lock };
+		enlist(watcher, subscription);
+	}
+	leave(watcher);
+	return r;
 }
 
 int watch_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
                             struct filelock *lock, pid_t pid)
 {
 	struct watch *watch = NULL;
-	int r = check_watcher(watcher);
+	int r;
 
+	enter(watcher);
+	r = check_watcher(watcher);
 	if (r == 0)
 		r = open_epoll(watcher);
 	if (r == 0)
 		r = get_process(watcher, pid, &watch);
-	if (r < 0)
-		return r;
-	*subscription = (struct subscription){ .watcher = watcher, .watch = watch, .lock = lock };
-	enlist(subscription);
-	return 0;
+	if (r == 0) {
+		*subscription = (struct subscription){ .watch = watch, .lock = lock };
+		enlist(watcher, subscription);
+	}
+	leave(watcher);
+	return r;
 }
 
-void watch_unsubscribe(struct subscription *subscription)
+static void delist(struct filelock_watcher *watcher, struct subscription *subscription)
 {
-	struct filelock_watcher *watcher = subscription->watcher;
-
-	if (!watcher)
-		return;
-	subscription->watcher = NULL;
+	watch_forget(subscription);
 	hash_remove(&watcher->subscriptions, &subscription->node);
 	if (subscription->previous)
 		subscription->previous->next = subscription->next;
@@ -431,6 +486,19 @@ void watch_unsubscribe(struct subscription *subscription)
 		subscription->next->previous = subscription->previous;
 	watcher->waiters -= is_counted(subscription);
 	put_watch(watcher, subscription->watch);
+}
+
+void watch_unsubscribe(struct subscription *subscription)
+{
+	struct filelock_watcher *watcher =
+	        atomic_load_explicit(&subscription->watcher, memory_order_relaxed);
+
+	if (!watcher)
+		return;
+	enter(watcher);
+	if (watch_is_subscribed(subscription)) /* still: the loop may lose the watch */
+		delist(watcher, subscription);
+	leave(watcher);
 }
 
 /* An event of a watch that lives on: tells those who asked for it, by name and mask. */
@@ -470,11 +538,11 @@ static void tell_everybody(struct filelock_watcher *watcher)
 }
 
 /* The kernel has removed a watch: its subscribers try, and subscribe, anew. */
-static void lose_watch(struct watch *watch)
+static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
 {
 	tell_all(watch);
 	while (watch->first)
-		watch_unsubscribe(watch->first);
+		delist(watcher, watch->first);
 }
 
 /* Else a descriptor that stays readable would keep its loop spinning. */
@@ -487,7 +555,7 @@ static void give_up_watching(struct filelock_watcher *watcher, int error)
 		struct hash_node *node = watcher->watches.buckets[i];
 
 		for (; node; node = node->next)
-			lose_watch(hash_entry(node, struct watch, node));
+			lose_watch(watcher, hash_entry(node, struct watch, node));
 	}
 }
 
@@ -505,7 +573,7 @@ static void take_event(struct filelock_watcher *watcher, const struct inotify_ev
 	if (!watch)
 		return;
 	if (event->mask & IN_IGNORED)
-		lose_watch(watch);
+		lose_watch(watcher, watch);
 	else if (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT))
 		tell_all(watch);
 	else
@@ -537,7 +605,7 @@ static void take_deaths(struct filelock_watcher *watcher)
 		if (!watch)
 			continue;
 		close_process(watcher, watch);
-		lose_watch(watch);
+		lose_watch(watcher, watch);
 	}
 }
 
@@ -567,8 +635,10 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 {
 	if (filelock_watcher_is_foreign(watcher))
 		return;
+	enter(watcher);
 	if (watcher->epoll.fd >= 0)
 		take_deaths(watcher);
 	if (watcher->fd.fd >= 0)
 		take_events(watcher);
+	leave(watcher);
 }

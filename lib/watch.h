@@ -5,6 +5,7 @@
 #ifndef FILELOCK_WATCH_H
 #define FILELOCK_WATCH_H
 
+#include <stdatomic.h>
 #include <sys/inotify.h>
 
 #include <filelock/driver.h>
@@ -21,7 +22,7 @@ struct watch;
  */
 struct subscription {
 	struct hash_node node;
-	struct filelock_watcher *watcher; /* NULL: not subscribed */
+	_Atomic(struct filelock_watcher *) watcher; /* NULL: not subscribed */
 	struct watch *watch;
 	struct subscription *previous, *next; /* of the same watch */
 	uint32_t mask;    /* 0: of a process */
@@ -43,11 +44,11 @@ size_t watch_count(struct filelock_watcher *watcher, int change);
 /* In a forked child: the watcher is the parent's, and may be gone before the handle. */
 static inline void watch_forget(struct subscription *subscription)
 {
-	subscription->watcher = NULL;
+	atomic_store_explicit(&subscription->watcher, NULL, memory_order_relaxed);
 }
 static inline bool watch_is_subscribed(const struct subscription *subscription)
 {
-	return subscription->watcher != NULL;
+	return atomic_load_explicit(&subscription->watcher, memory_order_relaxed) != NULL;
 }
 
 #endif

@@ -20,7 +20,9 @@
  * makes no attempt and says the same `until` again, so a driver may step whenever it likes.
  *
  * The functions have a symbol version of their own, that of the library: they may change
- * with it. They follow the thread rules of filelock.h; a watcher belongs to one thread at a time.
+ * with it. They follow the thread rules of filelock.h. A watcher's descriptors and its dispatch belong
+ * to one thread at a time; acquisitions may be stepped on others meanwhile, each on one at a time.
+ * What is told of it (`stirred`) then comes from the dispatching thread.
  */
 #ifndef FILELOCK_DRIVER_H
 #define FILELOCK_DRIVER_H
@@ -118,6 +120,10 @@ FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock
 FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal);
 FILELOCK_API bool filelock_is_frugal(const struct filelock *lock);
 
+/* Another handle, of the same lock and options, for attempts on another thread: what it comes to
+   hold is moved by filelock_pass. Closed by filelock_close; not a singleton. 0, or -ENOMEM. */
+FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock);
+
 /* Keeps a handle alive beyond filelock_close; unref frees a closed one. From any thread. */
 FILELOCK_API void filelock_ref(struct filelock *lock);
 FILELOCK_API void filelock_unref(struct filelock *lock);
@@ -148,10 +154,10 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher);
 
 /* The descriptor to wait on for reading, or -1 as long as there is none. Ask after each step: it
    may become another one, while the one before stays open. */
-FILELOCK_API int filelock_watcher_fd(const struct filelock_watcher *watcher);
+FILELOCK_API int filelock_watcher_fd(struct filelock_watcher *watcher);
 
 /* How many waiters watch through it: none, and its descriptor has nothing to tell. */
-FILELOCK_API size_t filelock_watcher_load(const struct filelock_watcher *watcher);
+FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher);
 
 /*
  * A descriptor that becomes readable at `at`, to the microsecond: event loops' own timers are often
