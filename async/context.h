@@ -17,6 +17,8 @@
 
 struct queue;
 struct hub;
+struct job;
+struct pool;
 
 /* A request; and then, until its hold ends, the grant. */
 struct evfilelock_request {
@@ -29,6 +31,8 @@ struct evfilelock_request {
 	evfilelock_cb cb;
 	void *arg;
 	struct alarm deadline;
+	int64_t expires; /* the deadline itself */
+	struct job *job; /* workers.c; NULL: none */
 	uint64_t id;
 	int64_t since; /* when it was asked for; of a grant that another thread ended, when that was */
 	int result;    /* of a prompt one; 0: it nests, and is still to be stepped */
@@ -37,6 +41,8 @@ struct evfilelock_request {
 	bool finished; /* its callback has begun */
 	bool calling;  /* and is running */
 	bool granted;  /* in its queue's list of grants */
+	bool releasing; /* asks for the end of a hold, not for one */
+	bool last_call; /* its deadline has passed, and a worker is at it */
 	bool slow;     /* it waits for long, and that was said */
 };
 
@@ -65,6 +71,7 @@ struct queue {
 	bool ready;         /* in ev's list of queues to serve */
 	bool serving;
 	bool keeps;  /* its first request keeps a descriptor: in ev's list of keepers */
+	const struct filelock *orphan; /* a worker is at it, and no request has use of that */
 	bool asleep; /* its first request waits for a hold of this very queue */
 };
 
@@ -98,6 +105,8 @@ struct evfilelock {
 	unsigned keepers;
 	unsigned most_keepers;
 	int64_t scarce_until; /* until then nobody begins to keep a descriptor */
+	struct pool *pool; /* of workers; NULL: none */
+	struct request_list releases; /* with the workers */
 	struct request_list prompt; /* no longer, or not, waiting for anybody */
 	unsigned sleeping;         /* queues that are asleep */
 	unsigned most_passes;      /* of one hold, and ... */
@@ -138,6 +147,10 @@ bool queue_pass(struct queue *queue, struct evfilelock_request *from,
 void queue_settle(struct evfilelock_request *grant, const struct filelock *lock);
 /* Whether the first request has to wait for a hold of the same queue. */
 bool queue_waits_for_itself(const struct queue *queue);
+/* An attempt of its first request, begun at that time, found the lock held. */
+void queue_note_refusal(struct queue *queue, const struct evfilelock_request *request, int64_t at);
+/* Whether an attempt at its deadline, or later, was refused to the request as well. */
+bool queue_has_refused(const struct evfilelock_request *request);
 /* It does; false if the end of that hold could not be heard. */
 bool queue_sleep(struct queue *queue);
 /* In a context that goes: its grants are on their own, and it is freed. */

@@ -13,6 +13,7 @@
 #include <event2/event.h>
 
 #include "stats.h"
+#include "workers.h"
 
 /* Enough that a cycle of system calls counts little beside what it serves; not so long that another
    process would notice: both measured by tests/bench/bench_scale.c. */
@@ -182,6 +183,7 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 		goto failed;
 	request->since = now;
 	request->deadline = (struct alarm){ .at = deadline, .is_deadline = true };
+	request->expires = deadline;
 	r = request_enlist(request, now);
 	if (r < 0) {
 		(void)filelock_give_up(lock, r);
@@ -203,6 +205,51 @@ failed:
 	free(request);
 	errno = -r;
 	return NULL;
+}
+
+static int check_release(const struct evfilelock *ev, const struct filelock *lock,
+                         evfilelock_cb cb)
+{
+	if (!ev || !lock || !cb)
+		return -EINVAL;
+	if (is_foreign(ev) || filelock_is_foreign(lock))
+		return -ECHILD;
+	if (ev->freeing)
+		return -ECANCELED;
+	return filelock_is_held(lock) ? 0 : -EPERM;
+}
+
+/* At once, but for the answer. */
+static int release_here(struct evfilelock_request *request)
+{
+	request->result = filelock_release(request->lock);
+	list_append(&request->ev->prompt, request);
+	return 0;
+}
+
+FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock,
+                                    evfilelock_cb cb, void *arg)
+{
+	struct evfilelock_request *request;
+	int r = check_release(ev, lock, cb);
+
+	if (r < 0)
+		return r;
+	request = request_new(ev, lock, filelock_mode(lock), cb, arg);
+	if (!request)
+		return -ENOMEM;
+	request->releasing = true;
+	r = ev->pool && filelock_depth(lock) == 1 ? workers_release(request)
+	                                          : release_here(request);
+	if (r < 0) {
+		alarms_unreserve(&ev->alarms);
+		free(request);
+		return r;
+	}
+	filelock_ref(lock);
+	if (!ev->running)
+		pass_arm_surely(ev);
+	return 0;
 }
 
 FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
@@ -275,6 +322,13 @@ static struct evfilelock_request *take_any(struct evfilelock *ev, size_t *bucket
 		list_remove(&ev->prompt, request);
 		return request;
 	}
+	request = ev->releases.first;
+	if (request) { /* the worker goes on with it */
+		list_remove(&ev->releases, request);
+		request->result = -ECANCELED;
+		workers_forget(request);
+		return request;
+	}
 	for (; *bucket < ev->queues.size; (*bucket)++) {
 		struct hash_node *node = ev->queues.buckets[*bucket];
 
@@ -301,7 +355,10 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 	while ((request = take_any(ev, &bucket))) {
 		/* asked each time: a callback may fork */
 		if (!is_foreign(ev)) {
-			request_complete(request, filelock_give_up(request->lock, -ECANCELED));
+			request_complete(request,
+			                 request->releasing
+			                         ? request->result
+			                         : filelock_give_up(request->lock, -ECANCELED));
 			continue;
 		}
 		(void)filelock_give_up(request->lock, FILELOCK_EFORKED);
@@ -329,7 +386,10 @@ void context_destroy(struct evfilelock *ev)
 	if (ev->bell)
 		event_free(ev->bell);
 	many_free_all(ev);
-	filelock_watcher_free(ev->watcher);
+	if (ev->pool && !is_foreign(ev))
+		workers_leave(ev, true);
+	else
+		filelock_watcher_free(ev->watcher);
 	alarms_free(&ev->alarms);
 	free(ev->queues.buckets);
 	free(ev);

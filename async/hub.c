@@ -3,9 +3,9 @@
  *
  * A granted request becomes a grant: the handle's heir (driver.h) until the hold ends. On the
  * loop's thread a release is asked first whether the next request of the queue gets the hold as
- * it is, without a system call: cohort hand-over. That is bounded in number and in time, so that
- * other processes get their turn; and since the file was last compared with the path when
- * the hold was taken from the system, it also bounds how old that knowledge may be.
+ * it is: cohort hand-over. The one system call is a look whether the path still names the file, as
+ * after each lock that is taken. It is bounded in number and in time, so that other processes get
+ * their turn.
  *
  * Other threads release what they were given, too. They touch neither queue nor request list, only
  * the hub: they leave the ended grant there and ring.
@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "context.h"
+#include "workers.h"
 
 static uintptr_t this_thread(void)
 {
@@ -124,16 +125,21 @@ static void hand_in(struct evfilelock_request *grant)
 		request_free(grant);
 }
 
+static bool on_wanted(struct filelock *lock, void *arg)
+{
+	const struct evfilelock_request *grant = arg;
+
+	(void)lock;
+	return is_loop_thread(grant->hub) && grant->queue && !grant->ev->freeing &&
+	       grant->queue->requests.first && queue_may_pass(grant->queue);
+}
+
 static bool on_take(struct filelock *lock, void *arg)
 {
 	struct evfilelock_request *grant = arg;
-	struct evfilelock_request *next;
 
 	(void)lock;
-	if (!is_loop_thread(grant->hub) || !grant->queue || grant->ev->freeing)
-		return false;
-	next = grant->queue->requests.first;
-	return next && queue_may_pass(grant->queue) && queue_pass(grant->queue, grant, next);
+	return queue_pass(grant->queue, grant, grant->queue->requests.first);
 }
 
 static void on_ended(struct filelock *lock, void *arg)
@@ -148,7 +154,7 @@ static void on_ended(struct filelock *lock, void *arg)
 
 void hub_follow(struct evfilelock_request *grant)
 {
-	static const struct filelock_heir heir = { on_take, on_ended };
+	static const struct filelock_heir heir = { on_wanted, on_take, on_ended };
 
 	grant->hub = grant->ev->hub;
 	atomic_fetch_add_explicit(&grant->hub->references, 1, memory_order_relaxed);
@@ -165,6 +171,9 @@ static void on_bell(evutil_socket_t fd, short events, void *arg)
 		return;
 	filelock_watcher_hush(ev->watcher);
 	hub_settle(ev);
+	if (ev->pool)
+		workers_collect(ev);
+	pass_arm_surely(ev);
 }
 
 bool hub_hear(struct evfilelock *ev)

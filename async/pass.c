@@ -22,6 +22,7 @@
 #include <stdlib.h>
 
 #include "stats.h"
+#include "workers.h"
 
 #define MOST_COMPLETIONS 256
 #define LONGEST_PASS 1000000 /* ns */
@@ -34,7 +35,8 @@ void request_complete(struct evfilelock_request *request, int result)
 	alarms_unset(&ev->alarms, &request->deadline);
 	if (ev->left > 0)
 		ev->left--;
-	stats_answered(request, result);
+	if (!request->releasing)
+		stats_answered(request, result);
 	request->finished = true;
 	request->calling = true;
 	/* from here on the handle is the user's, who may give it to another thread */
@@ -99,7 +101,9 @@ static bool take_prompt(struct evfilelock *ev)
 	if (!request || request->born == ev->pass)
 		return false;
 	list_remove(&ev->prompt, request);
-	if (request->result < 0)
+	if (request->releasing)
+		r = request->result;
+	else if (request->result < 0)
 		r = filelock_give_up(request->lock, request->result);
 	else
 		r = filelock_step(request->lock, ev->now, &until);
@@ -107,24 +111,6 @@ static bool take_prompt(struct evfilelock *ev)
 		r = filelock_give_up(request->lock, -EPERM);
 	request_complete(request, r);
 	return true;
-}
-
-static void note_refusal(struct queue *queue, const struct evfilelock_request *request)
-{
-	queue->refused_at = queue->ev->now;
-	queue->refused_mode = request->mode;
-}
-
-/* Whether an attempt at its deadline, or later, was refused to it as well. */
-static bool was_refused(const struct evfilelock_request *request)
-{
-	const struct queue *queue = request->queue;
-
-	if (request->deadline.at > queue->refused_at)
-		return false;
-	/* a refused writer proves nothing to a reader that is the first by now */
-	return request != queue->requests.first || request->mode == FILELOCK_EXCLUSIVE ||
-	       queue->refused_mode == FILELOCK_SHARED;
 }
 
 /* Serves the first request; false if the queue has to wait. */
@@ -141,18 +127,20 @@ static bool serve_first(struct queue *queue)
 		return false;
 	}
 	if (queue_waits_for_itself(queue)) {
-		if (request->deadline.at <= ev->now)
-			note_refusal(queue, request);
+		if (request->expires <= ev->now)
+			queue_note_refusal(queue, request, ev->now);
 		else if (queue_sleep(queue))
 			return false;
 	}
-	if (was_refused(request)) {
+	if (queue_has_refused(request)) {
 		r = filelock_give_up(request->lock, -ETIMEDOUT);
+	} else if (ev->pool && !filelock_is_held(request->lock)) {
+		return workers_serve(queue);
 	} else {
 		keepers_admit(queue);
 		r = filelock_step(request->lock, ev->now, &until);
 		if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
-			note_refusal(queue, request);
+			queue_note_refusal(queue, request, ev->now);
 		if (r == FILELOCK_STEP_WAIT)
 			keepers_add(queue);
 		stats_attempted(request, r);
@@ -209,15 +197,19 @@ static bool take_alarm(struct evfilelock *ev)
 	request = hash_entry(alarm, struct evfilelock_request, deadline);
 	if (!request->queue || request->queue->requests.first->born == ev->pass)
 		return false;
-	if (was_refused(request) || queue_waits_for_itself(request->queue)) {
+	if (queue_has_refused(request) || request->last_call ||
+	    queue_waits_for_itself(request->queue)) {
 		queue_leave(request);
 		request_complete(request, filelock_give_up(request->lock, -ETIMEDOUT));
 		return true;
 	}
-	filelock_hasten(request->queue->requests.first->lock);
+	if (ev->pool)
+		workers_hasten(request);
+	else
+		filelock_hasten(request->queue->requests.first->lock);
 	/* one that is ready, and yet not taken, stands behind what rests until the next pass */
 	if (request->queue->ready)
-		return false;
+		return ev->pool != NULL; /* whose alarm has moved on */
 	queue_make_ready(request->queue);
 	return true;
 }
@@ -311,7 +303,8 @@ struct event *context_event(struct evfilelock *ev, int fd, event_callback_fn cal
    polls are left. */
 static void listen_if_watched(struct evfilelock *ev)
 {
-	bool wanted = filelock_watcher_load(ev->watcher) > 0;
+	/* a worker may have to close yet what nobody waits for any more */
+	bool wanted = stats_waiting(ev) > 0 && filelock_watcher_load(ev->watcher) > 0;
 	int fd = filelock_watcher_fd(ev->watcher);
 
 	if (ev->readable && event_get_fd(ev->readable) != fd) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "stats.h"
+#include "workers.h"
 
 void list_append(struct request_list *list, struct evfilelock_request *request)
 {
@@ -33,6 +34,14 @@ void list_remove(struct request_list *list, struct evfilelock_request *request)
 	request->previous = request->next = NULL;
 }
 
+/* A handle of its lock. NULL: it is being served, empty, and on its way out. */
+static const struct filelock *lock_of(const struct queue *queue)
+{
+	if (queue->requests.first)
+		return queue->requests.first->lock;
+	return queue->grants.first ? queue->grants.first->lock : queue->orphan;
+}
+
 static struct queue *queue_find(const struct evfilelock *ev, const struct filelock *lock,
                                 size_t hash)
 {
@@ -40,13 +49,9 @@ static struct queue *queue_find(const struct evfilelock *ev, const struct filelo
 
 	for (; node; node = hash_next(node)) {
 		struct queue *queue = hash_entry(node, struct queue, node);
-		const struct evfilelock_request *any = queue->requests.first;
+		const struct filelock *any = lock_of(queue);
 
-		/* one that is being served may be empty, and is then on its way out */
-		if (!any)
-			any = queue->grants.first;
-
-		if (any && filelock_compare(any->lock, lock) == 0)
+		if (any && filelock_compare(any, lock) == 0)
 			return queue;
 	}
 	return NULL;
@@ -147,6 +152,7 @@ void queue_leave(struct evfilelock_request *request)
 {
 	struct queue *queue = request->queue;
 
+	workers_forget(request);
 	if (queue->requests.first == request) {
 		queue->passed = request->next && filelock_is_held(request->next->lock);
 		keepers_remove(queue);
@@ -170,7 +176,7 @@ void queue_free_if_empty(struct queue *queue)
 	unready(queue);
 	wake(queue);
 	alarms_unset(&ev->alarms, &queue->poll);
-	if (queue->grants.first)
+	if (queue->grants.first || queue->orphan)
 		return;
 	alarms_unreserve(&ev->alarms);
 	hash_remove(&ev->queues, &queue->node);
@@ -272,5 +278,25 @@ void queue_destroy(struct queue *queue)
 		grant->queue = NULL;
 	}
 	queue->serving = false;
+	queue->orphan = NULL;
 	queue_free_if_empty(queue);
+}
+
+void queue_note_refusal(struct queue *queue, const struct evfilelock_request *request, int64_t at)
+{
+	if (at < queue->refused_at)
+		return;
+	queue->refused_at = at;
+	queue->refused_mode = request->mode;
+}
+
+bool queue_has_refused(const struct evfilelock_request *request)
+{
+	const struct queue *queue = request->queue;
+
+	if (request->expires > queue->refused_at)
+		return false;
+	/* a refused writer proves nothing to a reader that is the first by now */
+	return request != queue->requests.first || request->mode == FILELOCK_EXCLUSIVE ||
+	       queue->refused_mode == FILELOCK_SHARED;
 }

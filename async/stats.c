@@ -68,8 +68,7 @@ void stats_answered(const struct evfilelock_request *request, int result)
 static void measure(const struct evfilelock *ev, struct evfilelock_stats *stats)
 {
 	stats->size = sizeof(*stats);
-	stats->waiting = stats->requested - stats->granted - stats->timed_out -
-	                 stats->cancelled - stats->failed;
+	stats->waiting = stats_waiting(ev);
 	for (size_t i = 0; i < ev->queues.size; i++)
 		for (const struct hash_node *node = ev->queues.buckets[i]; node;
 		     node = node->next) {
@@ -148,7 +147,9 @@ bool slow_say(struct queue *queue)
 	ev->stats.slow++;
 	if (!filelock_logs(FILELOCK_LOG_WARNING))
 		return true;
-	if (ev->now >= ev->next_holder) {
+	if (ev->pool) {
+		(void)snprintf(holder, sizeof(holder), "holder not looked for: it may take long");
+	} else if (ev->now >= ev->next_holder) {
 		describe_holder(queue, holder, sizeof(holder));
 		ev->next_holder = filelock_now() + HOLDER_EVERY;
 	}

@@ -22,6 +22,15 @@ static inline void stats_requested(struct evfilelock_request *request)
 		stats_tell(request, EVFILELOCK_TRACE_REQUESTED, 0, request->since);
 }
 
+/* Requests that have no answer yet. */
+static inline uint64_t stats_waiting(const struct evfilelock *ev)
+{
+	const struct evfilelock_stats *stats = &ev->stats;
+
+	return stats->requested - stats->granted - stats->timed_out - stats->cancelled -
+	       stats->failed;
+}
+
 /* In a queue of now so many requests. */
 static inline void stats_queued(struct evfilelock *ev, uint32_t length)
 {

@@ -406,6 +406,7 @@ FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to)
 	to->depth = 1;
 	to->mode = from->mode;
 	to->manners = from->manners;
+	to->rescued = from->rescued;
 	a->passed = true;
 	from->depth = 0;
 	from->acquisition.passed = false;

@@ -317,22 +317,43 @@ FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock
 	lock->heir_arg = arg;
 }
 
+/* Whether the heir has found somebody. */
+static bool heir_takes(struct filelock *lock)
+{
+	/* the age of a marker is that of its first hold; and a file that the path no longer names
+	   keeps nobody out */
+	return lock->heir && !lock->options.lifetime_ms && lock->heir->wants(lock, lock->heir_arg) &&
+	       lock->kind->verify(lock) == 0 && lock->heir->take(lock, lock->heir_arg);
+}
+
+FILELOCK_API bool filelock_hand_over(struct filelock *lock, struct filelock *to)
+{
+	if (lock->depth != 1 || !(to ? filelock_pass(lock, to) : heir_takes(lock)))
+		return false;
+	lock->manners.released_at = filelock_now();
+	end_hold(lock);
+	return true;
+}
+
+FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock)
+{
+	return lock->mode;
+}
+
 FILELOCK_API int filelock_release_all(struct filelock *lock)
 {
 	int r = check_held(lock, "cannot release");
 
 	if (r < 0)
 		return r;
-	/* the age of a marker is that of its first hold */
-	if (!lock->heir || lock->options.lifetime_ms ||
-	    !lock->heir->take(lock, lock->heir_arg)) {
-		r = lock->kind->release(lock);
-		if (r < 0)
-			return r;
-		registry_remove_held(lock);
-		lock->depth = 0;
-		lock->acquisition.passed = false;
-	}
+	if (filelock_hand_over(lock, NULL))
+		return 0;
+	r = lock->kind->release(lock);
+	if (r < 0)
+		return r;
+	registry_remove_held(lock);
+	lock->depth = 0;
+	lock->acquisition.passed = false;
 	lock->manners.released_at = filelock_now();
 	end_hold(lock);
 	return 0;

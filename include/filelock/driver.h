@@ -104,7 +104,9 @@ FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *
 
 /* Who is told that a hold ends. Called on the thread that releases. */
 struct filelock_heir {
-	/* The last level is about to be given back: true if filelock_pass has moved it away. */
+	/* The last level is about to be given back: whether there is anybody to pass it on to. */
+	bool (*wants)(struct filelock *lock, void *arg);
+	/* The path has been seen to name the file still: true if filelock_pass has moved it away. */
 	bool (*take)(struct filelock *lock, void *arg);
 	/* It is over; or the handle goes as it is: in a forked child, or since it cannot be
 	   unlocked. */
@@ -119,6 +121,13 @@ FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock
    only polls. What it has at this moment it gives back. */
 FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal);
 FILELOCK_API bool filelock_is_frugal(const struct filelock *lock);
+
+/* Ends a hold of one level as a release does, but without giving it back to the system: it goes to
+   `to`, as by filelock_pass, or (NULL) to whom the heir has for it. False: nothing was done. */
+FILELOCK_API bool filelock_hand_over(struct filelock *lock, struct filelock *to);
+
+/* Of the hold that the handle has. */
+FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock);
 
 /* Another handle, of the same lock and options, for attempts on another thread: what it comes to
    hold is moved by filelock_pass. Closed by filelock_close; not a singleton. 0, or -ENOMEM. */

@@ -136,7 +136,7 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev);
 /*
  * Hand-over inside the process. When a lock that this context granted is released on the loop's
  * thread while the next request in its queue waits for the same mode of it, that one gets the hold as
- * it is: no system call, and no other process in between. So that others get their turn as well, one
+ * it is, after a look whether the path still names the file: no other process comes in between. So that others get their turn as well, one
  * hold taken from the system serves at most `most` requests in a row, and is passed on only within
  * `most_us` microseconds of being taken. Default: 256 and 2000; most 1: every request takes the lock
  * from the system. Locks with the option lifetime_ms, and requests whose handles differ in an option
@@ -269,6 +269,40 @@ FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace);
  * start: never. 0, or -EINVAL: ev is NULL.
  */
 FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
+
+/*
+ * Workers: n threads of the context's own, on which its requests are attempted, for file systems that
+ * make system calls wait (a network's, FUSE, a disk under load): the loop then makes none on a lock
+ * file. Callbacks come from the loop as ever, and evthread_use_pthreads(3) is not needed. The rules
+ * above hold, with these additions:
+ *  - A deadline is kept while a call does not return: the request then ends with -ETIMEDOUT at most
+ *    a second late, without a last attempt. Cancelling, closing and freeing never wait for a worker;
+ *    what it wins afterwards is released.
+ *  - A path whose calls do not return costs one worker. As many such paths as there are workers
+ *    stop all others.
+ *  - filelock_release and filelock_close make their system calls where they are called, so release
+ *    by evfilelock_release, and close after it. evfilelock_acquire_many, when it fails, releases as
+ *    filelock_release does.
+ *  - The number of descriptors is not limited by evfilelock_set_descriptors, and a slow wait's
+ *    holder is not looked for.
+ *  - A worker that never comes back stays until the process ends. Workers have all signals
+ *    blocked. A child of fork(2) has none, and what they had in hand stays allocated there.
+ * Once, before the first request. 0, or -EINVAL (more than 256), -EBUSY, -ENOMEM, -EMFILE, -EAGAIN
+ * (no more threads), -ECHILD. n 0: no workers, as by default.
+ */
+FILELOCK_API int evfilelock_set_workers(struct evfilelock *ev, unsigned n);
+
+/*
+ * Releases one level of a hold, however it was acquired, and says so by callback, from the loop. The
+ * handle must not be used until then, but for filelock_close. With workers the system calls are
+ * made on one of them; without, in this call. result: 0; the error, and the lock is still held;
+ * -ECANCELED: the context was freed, and the release goes on without it.
+ *
+ * Returns 0: cb will be called exactly once. Otherwise it will not: -EINVAL, -EPERM (not held),
+ * -ENOMEM, -ECANCELED (the context is being freed), -ECHILD.
+ */
+FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock,
+                                    evfilelock_cb cb, void *arg);
 
 /* Priority of the context's events, as event_priority_set(3). 0, or -EINVAL: no such priority
    on this base, or called from inside a callback of this context. */

@@ -57,6 +57,11 @@ static inline struct loop loop_on(struct event_base *base)
 	ck_assert_ptr_nonnull(base);
 	loop.ev = evfilelock_new(base);
 	ck_assert_ptr_nonnull(loop.ev);
+	if (getenv("FILELOCK_TEST_WORKERS"))
+		ck_assert_int_eq(evfilelock_set_workers(
+		                         loop.ev,
+		                         (unsigned)atoi(getenv("FILELOCK_TEST_WORKERS"))),
+		                 0);
 	return loop;
 }
 

@@ -70,7 +70,7 @@ static unsigned holds_taken(unsigned most, unsigned most_us)
 	return taken;
 }
 
-START_TEST(test_hold_is_passed_on_without_a_system_call)
+START_TEST(test_hold_is_passed_on_as_it_is)
 {
 	if (test_is_not_native())
 		return;
@@ -296,6 +296,35 @@ START_TEST(test_nested_hold_is_passed_on_with_its_last_level)
 }
 END_TEST
 
+static void replace_file(void)
+{
+	ck_assert_int_eq(rename(test_path("a"), test_path("away")), 0);
+	test_write_file(test_path("a"), "");
+}
+
+START_TEST(test_hold_on_a_file_that_was_replaced_is_not_passed_on)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = patient_loop();
+	struct filelock *other;
+
+	if (test_is_not_native())
+		return;
+	start_queue(&loop, asked, 2);
+	loop_for(&loop, 5);
+	replace_file();
+	other = hold("a", EXCLUSIVE);
+	release_own(&asked[0]);
+	loop_for(&loop, 20);
+	ck_assert_uint_eq(asked[1].calls, 0);
+	filelock_close(other);
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, 0);
+	close_queue(asked, 2);
+	loop_free(&loop);
+}
+END_TEST
+
 static void *release_there(void *arg)
 {
 	struct asked *asked = arg;
@@ -462,7 +491,7 @@ END_TEST
 int main(void)
 {
 	return support_main(SUITE(
-	        "handover", test_hold_is_passed_on_without_a_system_call,
+	        "handover", test_hold_is_passed_on_as_it_is,
 	        test_hold_serves_at_most_the_number_that_was_set,
 	        test_most_one_takes_the_lock_for_each_request,
 	        test_hold_that_has_lasted_is_not_passed_on,
@@ -475,6 +504,7 @@ int main(void)
 	        test_handle_that_is_closed_with_the_hold_frees_the_lock,
 	        test_context_that_is_freed_with_a_passed_hold_frees_the_lock,
 	        test_grant_outlives_its_context,
+	        test_hold_on_a_file_that_was_replaced_is_not_passed_on,
 	        test_nested_hold_is_passed_on_with_its_last_level,
 	        test_release_on_another_thread_wakes_the_next,
 	        test_release_on_another_thread_after_the_context_leaves_nothing,

@@ -1,0 +1,474 @@
+/*
+ * workers.c - attempts and releases on other threads.
+ *
+ * A worker never touches a handle of the user's. For a request that is to be attempted the loop makes
+ * a job with a handle of its own of the same lock, the proxy; a worker steps that. When it holds,
+ * the loop moves the hold to the user's handle (filelock_pass), which takes no system call. So a
+ * request can end, by its deadline, cancel or the end of the context, while a worker sits in a
+ * call that never returns; the job is then an orphan, and what it may yet win is released.
+ *
+ *	        submit                done
+ *	RESTS ─────────> OUT (worker) ─────> BACK ─> looked at by the loop: RESTS, or over
+ *
+ * Each queue has at most one job out, orphans included, so that a path whose calls do not return
+ * costs one worker, however often it is asked for. What is over, its proxy to be closed, goes to a
+ * worker once more: closing makes system calls.
+ *
+ * Between the threads: the pool's two lists under its mutex. A job belongs to the worker while it
+ * is in `todo` or being done, else to the loop; but for `request`, `queue`, `place` and `again`, which
+ * are always the loop's. The pool lives until the context and all threads have left it, and has
+ * the watcher meanwhile.
+ */
+#include "workers.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "stats.h"
+
+#define MOST_WORKERS 256
+#define MOST_STEPS 16 /* of one job, while attempts are due at once */
+#define GRACE 1000000000 /* ns, for the last attempt of a request whose deadline has passed */
+
+enum what { STEP, RELEASE, CLOSE };
+enum place { RESTS, OUT, BACK };
+
+struct job {
+	struct job *next;
+	struct filelock *proxy;
+	int64_t refused_at; /* when the last attempt that found it held was begun */
+	int64_t until;
+	int result;
+	enum what what;
+	enum place place;
+	bool again; /* stirred or hastened while it was out */
+	struct evfilelock_request *request; /* NULL: an orphan */
+	struct queue *queue; /* NULL: of none, or that queue is gone */
+};
+
+struct job_list {
+	struct job *first, *last;
+};
+
+struct pool {
+	pthread_mutex_t mutex;
+	pthread_cond_t work;
+	struct job_list todo, done;
+	struct filelock_watcher *watcher;
+	struct filelock_driver driver;
+	unsigned references; /* threads, and the context */
+	bool owns_watcher;
+	bool left; /* by the context */
+};
+
+static void put(struct job_list *list, struct job *job)
+{
+	job->next = NULL;
+	if (list->last)
+		list->last->next = job;
+	else
+		list->first = job;
+	list->last = job;
+}
+
+static struct job *take(struct job_list *list)
+{
+	struct job *job = list->first;
+
+	if (job)
+		list->first = job->next;
+	if (!list->first)
+		list->last = NULL;
+	return job;
+}
+
+/* --- a worker --- */
+
+static void step(struct job *job)
+{
+	job->refused_at = INT64_MIN;
+	for (unsigned i = 0; i < MOST_STEPS; i++) {
+		int64_t now = filelock_now();
+
+		job->result = filelock_step(job->proxy, now, &job->until);
+		if (job->result == FILELOCK_STEP_WAIT)
+			job->refused_at = now;
+		if (job->result <= 0 || job->until > now)
+			return;
+	}
+}
+
+static void job_free(struct job *job)
+{
+	(void)filelock_give_up(job->proxy, -ECANCELED);
+	filelock_close(job->proxy);
+	free(job);
+}
+
+/* The pool is locked; true: the job is for the loop to look at. */
+static bool work(struct pool *pool, struct job *job)
+{
+	bool close = pool->left || job->what == CLOSE;
+
+	(void)pthread_mutex_unlock(&pool->mutex);
+	if (close)
+		job_free(job);
+	else if (job->what == RELEASE)
+		job->result = filelock_release_all(job->proxy);
+	else
+		step(job);
+	(void)pthread_mutex_lock(&pool->mutex);
+	return !close;
+}
+
+/* The pool is locked, and not when it returns. */
+static void pool_unref(struct pool *pool)
+{
+	bool last = --pool->references == 0;
+
+	(void)pthread_mutex_unlock(&pool->mutex);
+	if (!last)
+		return;
+	if (pool->owns_watcher)
+		filelock_watcher_free(pool->watcher);
+	(void)pthread_cond_destroy(&pool->work);
+	(void)pthread_mutex_destroy(&pool->mutex);
+	free(pool);
+}
+
+static void *run_worker(void *arg)
+{
+	struct pool *pool = arg;
+	struct job *job;
+
+	(void)pthread_mutex_lock(&pool->mutex);
+	for (;;) {
+		while (!(job = take(&pool->todo)) && !pool->left)
+			(void)pthread_cond_wait(&pool->work, &pool->mutex);
+		if (!job)
+			break;
+		if (!work(pool, job))
+			continue;
+		if (pool->left) { /* meanwhile: nobody looks at it any more */
+			put(&pool->todo, job);
+			continue;
+		}
+		put(&pool->done, job);
+		filelock_watcher_ring(pool->watcher);
+	}
+	pool_unref(pool);
+	return NULL;
+}
+
+/* --- the loop --- */
+
+static void submit(struct pool *pool, struct job *job, enum what what)
+{
+	job->what = what;
+	job->place = OUT;
+	job->again = false;
+	(void)pthread_mutex_lock(&pool->mutex);
+	put(&pool->todo, job);
+	(void)pthread_cond_signal(&pool->work);
+	(void)pthread_mutex_unlock(&pool->mutex);
+}
+
+static void on_stirred(struct filelock *proxy, void *arg)
+{
+	struct job *job = arg;
+
+	(void)proxy;
+	if (!job->request)
+		return;
+	if (job->place == OUT)
+		job->again = true;
+	else if (job->request->queue)
+		queue_make_ready(job->request->queue);
+}
+
+static int job_new(struct evfilelock_request *request, struct job **ret_job)
+{
+	struct evfilelock *ev = request->ev;
+	struct job *job = calloc(1, sizeof(*job));
+	int r = job ? filelock_clone(request->lock, &job->proxy) : -ENOMEM;
+
+	if (r == 0)
+		r = filelock_begin(job->proxy, (enum filelock_mode)request->mode, FILELOCK_NEVER,
+		                   &ev->pool->driver, job);
+	if (r < 0) {
+		if (job)
+			filelock_close(job->proxy); /* has touched no file */
+		free(job);
+		return r;
+	}
+	filelock_follow(job->proxy, request->lock);
+	job->request = request;
+	job->queue = request->queue;
+	request->job = job;
+	*ret_job = job;
+	return 0;
+}
+
+void workers_forget(struct evfilelock_request *request)
+{
+	struct job *job = request->job;
+
+	request->job = NULL;
+	if (!job)
+		return;
+	job->request = NULL;
+	if (job->place == OUT && job->queue)
+		job->queue->orphan = job->proxy;
+	else if (job->place != OUT)
+		submit(request->ev->pool, job, CLOSE);
+}
+
+static bool finish(struct evfilelock_request *request, int result)
+{
+	queue_leave(request);
+	request_complete(request, filelock_give_up(request->lock, result));
+	return true;
+}
+
+/* Until the job that is out comes back. */
+static bool wait_for_it(struct queue *queue)
+{
+	return queue_sleep(queue) ? false : finish(queue->requests.first, -ENOMEM);
+}
+
+/* The proxy holds: so does the request's handle from now on, and the queue goes on with it. */
+static bool take_hold(struct evfilelock_request *request, struct job *job)
+{
+	struct queue *queue = request->queue;
+	int64_t until;
+
+	if (!filelock_pass(job->proxy, request->lock))
+		return finish(request, -ENOMEM);
+	(void)filelock_step(request->lock, queue->ev->now, &until);
+	workers_forget(request);
+	queue_grant(queue, request);
+	request_complete(request, 0);
+	return true;
+}
+
+bool workers_serve(struct queue *queue)
+{
+	struct evfilelock *ev = queue->ev;
+	struct evfilelock_request *request = queue->requests.first;
+	struct job *job = request->job;
+	int r = queue->orphan || job ? 0 : job_new(request, &job);
+
+	if (r < 0)
+		return finish(request, r);
+	if (queue->orphan || job->place == OUT)
+		return wait_for_it(queue);
+	if (job->place == BACK) {
+		job->place = RESTS;
+		stats_attempted(request, job->result);
+		if (job->result < 0)
+			return finish(request, job->result);
+		if (job->result == FILELOCK_STEP_HELD)
+			return take_hold(request, job);
+		queue_note_refusal(queue, request, job->refused_at);
+		if (queue_has_refused(request))
+			return true;
+		if (!job->again && job->until > ev->now) {
+			alarms_set(&ev->alarms, &queue->poll, job->until, ev->now);
+			return false;
+		}
+	}
+	submit(ev->pool, job, STEP);
+	return wait_for_it(queue);
+}
+
+void workers_hasten(struct evfilelock_request *request)
+{
+	struct evfilelock_request *first = request->queue->requests.first;
+	struct job *job = first->job;
+
+	/* whatever becomes of the last attempt, the deadline is kept */
+	request->last_call = true;
+	alarms_set(&request->ev->alarms, &request->deadline, request->ev->now + GRACE,
+	           request->ev->now);
+	if (!job)
+		return;
+	if (job->place == OUT)
+		job->again = true;
+	else
+		filelock_hasten(job->proxy);
+}
+
+/* An attempt of a request that ended meanwhile. */
+static void bury(struct evfilelock *ev, struct job *job)
+{
+	struct queue *queue = job->queue;
+
+	submit(ev->pool, job, CLOSE);
+	if (!queue)
+		return;
+	queue->orphan = NULL;
+	if (queue->requests.first)
+		queue_make_ready(queue);
+	queue_free_if_empty(queue);
+}
+
+/* What could not be released is the user's again. */
+static void give_back(struct evfilelock_request *request, struct job *job)
+{
+	int64_t until;
+	int r = filelock_begin(request->lock, (enum filelock_mode)request->mode, FILELOCK_NEVER,
+	                       NULL, NULL);
+
+	if (r == 0 && filelock_pass(job->proxy, request->lock))
+		(void)filelock_step(request->lock, 0, &until);
+	else if (r == 0)
+		(void)filelock_give_up(request->lock, job->result);
+}
+
+static void take_release(struct evfilelock *ev, struct job *job)
+{
+	struct evfilelock_request *request = job->request;
+
+	if (request) {
+		if (job->result < 0)
+			give_back(request, job);
+		request->job = NULL;
+		request->result = job->result;
+		ev->sleeping--;
+		list_remove(&ev->releases, request);
+		list_append(&ev->prompt, request);
+	}
+	submit(ev->pool, job, CLOSE);
+}
+
+void workers_collect(struct evfilelock *ev)
+{
+	struct job_list done;
+	struct job *job;
+
+	(void)pthread_mutex_lock(&ev->pool->mutex);
+	done = ev->pool->done;
+	ev->pool->done = (struct job_list){ 0 };
+	(void)pthread_mutex_unlock(&ev->pool->mutex);
+	while ((job = take(&done))) {
+		job->place = BACK;
+		if (job->what == RELEASE)
+			take_release(ev, job);
+		else if (!job->request)
+			bury(ev, job);
+		else
+			queue_make_ready(job->request->queue);
+	}
+}
+
+int workers_release(struct evfilelock_request *request)
+{
+	struct evfilelock *ev = request->ev;
+	struct job *job;
+	int64_t until;
+	int r = hub_hear(ev) ? job_new(request, &job) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	/* not to the next of its queue: that would ask the file system first */
+	if (!filelock_hand_over(request->lock, job->proxy)) {
+		workers_forget(request);
+		return -ENOTSUP;
+	}
+	(void)filelock_step(job->proxy, 0, &until);
+	submit(ev->pool, job, RELEASE);
+	ev->sleeping++;
+	list_append(&ev->releases, request);
+	return 0;
+}
+
+/* Of threads that are to have none of the program's signals. */
+static unsigned start_threads(struct pool *pool, unsigned n)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	pthread_t thread;
+	unsigned started = 0;
+
+	if (pthread_attr_init(&attributes) != 0)
+		return 0;
+	(void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (; started < n; started++) {
+		(void)pthread_mutex_lock(&pool->mutex);
+		pool->references++;
+		(void)pthread_mutex_unlock(&pool->mutex);
+		if (pthread_create(&thread, &attributes, run_worker, pool) == 0)
+			continue;
+		(void)pthread_mutex_lock(&pool->mutex);
+		pool->references--;
+		(void)pthread_mutex_unlock(&pool->mutex);
+		break;
+	}
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	(void)pthread_attr_destroy(&attributes);
+	return started;
+}
+
+static struct pool *pool_new(struct filelock_watcher *watcher)
+{
+	struct pool *pool = calloc(1, sizeof(*pool));
+
+	if (!pool)
+		return NULL;
+	if (pthread_mutex_init(&pool->mutex, NULL) != 0)
+		goto no_mutex;
+	if (pthread_cond_init(&pool->work, NULL) != 0)
+		goto no_condition;
+	pool->watcher = watcher;
+	pool->driver = (struct filelock_driver){ .watcher = watcher, .stirred = on_stirred };
+	pool->references = 1;
+	return pool;
+
+no_condition:
+	(void)pthread_mutex_destroy(&pool->mutex);
+no_mutex:
+	free(pool);
+	return NULL;
+}
+
+void workers_leave(struct evfilelock *ev, bool with_watcher)
+{
+	struct pool *pool = ev->pool;
+	struct job *job;
+
+	ev->pool = NULL;
+	(void)pthread_mutex_lock(&pool->mutex);
+	pool->left = true;
+	pool->owns_watcher = with_watcher;
+	while ((job = take(&pool->done)))
+		put(&pool->todo, job);
+	(void)pthread_cond_broadcast(&pool->work);
+	pool_unref(pool);
+}
+
+FILELOCK_API int evfilelock_set_workers(struct evfilelock *ev, unsigned n)
+{
+	int r;
+
+	if (!ev || n > MOST_WORKERS)
+		return -EINVAL;
+	if (filelock_watcher_is_foreign(ev->watcher))
+		return -ECHILD;
+	if (ev->freeing || ev->pool || ev->stats.requested > 0)
+		return -EBUSY;
+	if (n == 0)
+		return 0;
+	r = filelock_watcher_bell(ev->watcher);
+	if (r < 0)
+		return r;
+	ev->pool = pool_new(ev->watcher);
+	if (!ev->pool)
+		return -ENOMEM;
+	if (start_threads(ev->pool, n) == n)
+		return 0;
+	workers_leave(ev, false);
+	return -EAGAIN;
+}

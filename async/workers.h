@@ -1,0 +1,23 @@
+/*
+ * workers.h - attempts and releases on threads of the context's own, for file systems that make
+ * a call wait.
+ */
+#ifndef EVFILELOCK_WORKERS_H
+#define EVFILELOCK_WORKERS_H
+
+#include "context.h"
+
+/* Serves the first request, which the context's workers attempt; false if the queue has to wait. */
+bool workers_serve(struct queue *queue);
+/* The request needs its attempts no more: it leaves its queue. */
+void workers_forget(struct evfilelock_request *request);
+/* What the request waits for shall be attempted at once. */
+void workers_hasten(struct evfilelock_request *request);
+/* Releases on a worker; or an error, and nothing was done. */
+int workers_release(struct evfilelock_request *request);
+/* Takes back what the workers have done. */
+void workers_collect(struct evfilelock *ev);
+/* The context goes: they end what they have begun by themselves. with_watcher: and free it then. */
+void workers_leave(struct evfilelock *ev, bool with_watcher);
+
+#endif

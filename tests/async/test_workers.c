@@ -1,0 +1,438 @@
+/* Attempts and releases on the threads of a context, beside files whose calls do not return. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "fuse.h"
+#include "loop.h"
+#include "sys.h"
+
+#define EXCLUSIVE FILELOCK_EXCLUSIVE
+
+static struct loop loop_with_workers(unsigned n)
+{
+	struct loop loop = loop_new();
+
+	if (!getenv("FILELOCK_TEST_WORKERS"))
+		ck_assert_int_eq(evfilelock_set_workers(loop.ev, n), 0);
+	return loop;
+}
+
+static void release_here(struct loop *loop, struct asked *asked)
+{
+	asked->calls = 0;
+	ck_assert_int_eq(evfilelock_release(loop->ev, asked->lock, loop_note, asked), 0);
+	ck_assert_uint_eq(asked->calls, 0);
+	loop_until(loop, &asked->calls, 1);
+}
+
+/* What the loop's thread asks of the disk. */
+static pthread_t loop_thread;
+static struct sys_table real;
+static atomic_uint calls_in_loop;
+
+static void note_call(void)
+{
+	calls_in_loop += pthread_equal(pthread_self(), loop_thread) != 0;
+}
+
+static int noted_open(const char *path, int flags, mode_t mode)
+{
+	note_call();
+	return real.open(path, flags, mode);
+}
+
+static int noted_close(int fd)
+{
+	note_call();
+	return real.close(fd);
+}
+
+static int noted_flock(int fd, int operation)
+{
+	note_call();
+	return real.flock(fd, operation);
+}
+
+static int noted_lstat(const char *path, struct stat *ret)
+{
+	note_call();
+	return real.lstat(path, ret);
+}
+
+static int noted_add_watch(int fd, const char *path, uint32_t mask)
+{
+	note_call();
+	return real.inotify_add_watch(fd, path, mask);
+}
+
+static void note_calls(void)
+{
+	loop_thread = pthread_self();
+	real = sys;
+	sys.open = noted_open;
+	sys.close = noted_close;
+	sys.flock = noted_flock;
+	sys.lstat = noted_lstat;
+	sys.inotify_add_watch = noted_add_watch;
+}
+
+START_TEST(test_loop_makes_no_call_on_a_lock_file)
+{
+	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
+	struct loop loop = loop_with_workers(2);
+
+	note_calls();
+	for (unsigned i = 0; i < 2; i++)
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	for (unsigned i = 0; i < 2; i++) {
+		loop_until(&loop, &asked[i].calls, 1);
+		ck_assert_int_eq(asked[i].result, 0);
+		release_here(&loop, &asked[i]);
+		ck_assert_int_eq(asked[i].result, 0);
+	}
+	ck_assert_uint_eq(calls_in_loop, 0);
+	sys = real;
+	ck_assert(is_free("a"));
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(asked[i].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_waiting_on_a_worker_is_woken_by_the_release)
+{
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop = loop_with_workers(1);
+	struct filelock *holder = hold("a", EXCLUSIVE);
+
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_for(&loop, 50);
+	ck_assert_uint_eq(asked.calls, 0);
+	filelock_close(holder);
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+static struct filelock *open_there(const struct fuse *fuse, const char *name)
+{
+	return test_open(fuse_path(fuse, name), NULL);
+}
+
+/* A request whose attempt never returns. */
+static void ask_stuck(struct fuse *fuse, struct loop *loop, struct asked *asked, int timeout_ms)
+{
+	asked->lock = open_there(fuse, "lock.db");
+	fuse->delay_ms = 3600000; /* no answer: a mount that is dead */
+	loop_ask(loop, asked, EXCLUSIVE, timeout_ms);
+	while (fuse->under_way == 0)
+		loop_for(loop, 1);
+}
+
+/* The mount works again, and in the end nobody has the lock. */
+static void check_nothing_is_left(struct fuse *fuse)
+{
+	struct filelock *lock;
+
+	fuse->delay_ms = 0;
+	lock = open_there(fuse, "lock.db");
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 50000), 0);
+	filelock_close(lock);
+}
+
+START_TEST(test_deadline_is_kept_while_a_call_does_not_return)
+{
+	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
+	struct asked stuck = { 0 };
+	struct loop loop;
+
+	if (!fuse)
+		return;
+	loop = loop_with_workers(1);
+	ask_stuck(fuse, &loop, &stuck, 20);
+	loop_until(&loop, &stuck.calls, 1);
+	ck_assert_int_eq(stuck.result, -ETIMEDOUT);
+	filelock_close(stuck.lock);
+	check_nothing_is_left(fuse);
+	loop_free(&loop);
+	fuse_stop(fuse);
+}
+END_TEST
+
+START_TEST(test_stuck_path_costs_one_worker_however_often_it_is_asked_for)
+{
+	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
+	struct asked stuck = { 0 }, other = { 0 };
+	struct loop loop;
+
+	if (!fuse)
+		return;
+	loop = loop_with_workers(2);
+	ask_stuck(fuse, &loop, &stuck, -1);
+	for (unsigned i = 0; i < 5; i++) {
+		evfilelock_cancel(stuck.request);
+		loop_until(&loop, &stuck.calls, i + 1);
+		ck_assert_int_eq(stuck.result, -ECANCELED);
+		loop_ask(&loop, &stuck, EXCLUSIVE, -1);
+		loop_for(&loop, 5);
+	}
+	other.lock = open_patient("a");
+	loop_ask(&loop, &other, EXCLUSIVE, -1);
+	loop_until(&loop, &other.calls, 1);
+	ck_assert_int_eq(other.result, 0);
+	ck_assert_uint_eq(stuck.calls, 5);
+	fuse->delay_ms = 0;
+	loop_until(&loop, &stuck.calls, 6);
+	ck_assert_int_eq(stuck.result, 0);
+	filelock_close(stuck.lock);
+	filelock_close(other.lock);
+	loop_free(&loop);
+	fuse_stop(fuse);
+}
+END_TEST
+
+START_TEST(test_cancel_does_not_wait_for_a_worker)
+{
+	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
+	struct asked stuck = { 0 };
+	struct loop loop;
+
+	if (!fuse)
+		return;
+	loop = loop_with_workers(1);
+	ask_stuck(fuse, &loop, &stuck, -1);
+	evfilelock_cancel(stuck.request);
+	loop_drain(&loop); /* and nothing keeps the loop */
+	ck_assert_uint_eq(stuck.calls, 1);
+	ck_assert_int_eq(stuck.result, -ECANCELED);
+	filelock_close(stuck.lock);
+	check_nothing_is_left(fuse);
+	loop_free(&loop);
+	fuse_stop(fuse);
+}
+END_TEST
+
+START_TEST(test_free_does_not_wait_for_a_worker)
+{
+	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
+	struct asked stuck = { 0 };
+	struct loop loop;
+
+	if (!fuse)
+		return;
+	loop = loop_with_workers(1);
+	ask_stuck(fuse, &loop, &stuck, -1);
+	loop_free(&loop);
+	ck_assert_int_eq(stuck.result, -ECANCELED);
+	filelock_close(stuck.lock);
+	check_nothing_is_left(fuse);
+	fuse_stop(fuse);
+}
+END_TEST
+
+static int do_nothing(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+START_TEST(test_fork_does_not_wait_for_an_open_that_is_stuck)
+{
+	struct fuse *fuse;
+	struct asked stuck = { 0 };
+	struct loop loop;
+
+	if (test_is_not_native()) /* SQLite's own mutexes are another matter: event.h */
+		return;
+	fuse = fuse_start(FUSE_FLOCK_LOCAL);
+	if (!fuse)
+		return;
+	loop = loop_with_workers(1);
+	ask_stuck(fuse, &loop, &stuck, -1);
+	ck_assert_int_eq(test_in_child(do_nothing, NULL), 0);
+	ck_assert_uint_gt(fuse->under_way, 0);
+	loop_free(&loop);
+	filelock_close(stuck.lock);
+	check_nothing_is_left(fuse);
+	fuse_stop(fuse);
+}
+END_TEST
+
+static void count_tick(evutil_socket_t fd, short events, void *arg)
+{
+	(void)fd;
+	(void)events;
+	++*(unsigned *)arg;
+}
+
+START_TEST(test_loop_goes_on_while_calls_are_slow)
+{
+	struct fuse *fuse = fuse_start(FUSE_FLOCK_FORWARDED);
+	static const struct timeval often = { 0, 10000 };
+	struct asked slow = { 0 };
+	struct event *timer;
+	struct loop loop;
+	unsigned ticks = 0;
+
+	if (!fuse)
+		return;
+	loop = loop_with_workers(1);
+	slow.lock = open_there(fuse, "lock.db");
+	fuse->delay_ms = 200;
+	timer = event_new(loop.base, -1, EV_PERSIST, count_tick, &ticks);
+	ck_assert_int_eq(event_add(timer, &often), 0);
+	loop_ask(&loop, &slow, EXCLUSIVE, -1);
+	loop_until(&loop, &slow.calls, 1);
+	ck_assert_int_eq(slow.result, 0);
+	/* a loop that waited for even one of the calls would have had few */
+	ck_assert_uint_gt(ticks, 10);
+	ticks = 0;
+	release_here(&loop, &slow);
+	ck_assert_int_eq(slow.result, 0);
+	ck_assert_uint_gt(ticks, 3);
+	event_free(timer);
+	fuse->delay_ms = 0;
+	filelock_close(slow.lock);
+	loop_free(&loop);
+	fuse_stop(fuse);
+}
+END_TEST
+
+START_TEST(test_release_that_fails_leaves_the_lock_held)
+{
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop = loop_with_workers(1);
+
+	if (test_is_not_native())
+		return;
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_until(&loop, &asked.calls, 1);
+	fault_set(FAULT_flock, 1, FAULT_ONCE, EIO);
+	release_here(&loop, &asked);
+	ck_assert_int_eq(asked.result, -EIO);
+	fault_clear();
+	ck_assert(filelock_is_held(asked.lock));
+	ck_assert(!is_free("a"));
+	release_here(&loop, &asked);
+	ck_assert_int_eq(asked.result, 0);
+	ck_assert(is_free("a"));
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_release_of_a_level_keeps_the_lock)
+{
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop = loop_with_workers(1);
+
+	ck_assert_int_eq(filelock_acquire(asked.lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_acquire(asked.lock, EXCLUSIVE, 0), 0);
+	release_here(&loop, &asked);
+	ck_assert_int_eq(asked.result, 0);
+	ck_assert_uint_eq(filelock_depth(asked.lock), 1);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_handle_may_be_closed_while_it_is_released)
+{
+	struct asked asked = { .lock = hold("a", EXCLUSIVE) };
+	struct loop loop = loop_with_workers(1);
+
+	ck_assert_int_eq(evfilelock_release(loop.ev, asked.lock, loop_note, &asked), 0);
+	filelock_close(asked.lock);
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
+	ck_assert(is_free("a"));
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_context_may_be_freed_while_it_releases)
+{
+	struct asked asked = { .lock = hold("a", EXCLUSIVE) };
+	struct loop loop = loop_with_workers(1);
+
+	ck_assert_int_eq(evfilelock_release(loop.ev, asked.lock, loop_note, &asked), 0);
+	loop_free(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert(asked.result == -ECANCELED || asked.result == 0);
+	await(is_free("a"));
+	filelock_close(asked.lock);
+}
+END_TEST
+
+START_TEST(test_without_workers_a_release_is_answered_by_the_loop)
+{
+	struct asked asked = { .lock = hold("a", EXCLUSIVE) };
+	struct loop loop = loop_new();
+
+	release_here(&loop, &asked);
+	ck_assert_int_eq(asked.result, 0);
+	ck_assert(is_free("a"));
+	ck_assert_int_eq(evfilelock_release(loop.ev, asked.lock, loop_note, &asked), -EPERM);
+	ck_assert_int_eq(evfilelock_release(loop.ev, asked.lock, NULL, NULL), -EINVAL);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_workers_are_set_once_before_the_first_request)
+{
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop = loop_on(event_base_new());
+
+	if (getenv("FILELOCK_TEST_WORKERS"))
+		return;
+	ck_assert_int_eq(evfilelock_set_workers(NULL, 1), -EINVAL);
+	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 1000), -EINVAL);
+	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 0), 0);
+	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 3), 0);
+	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 3), -EBUSY);
+	loop_free(&loop);
+	loop = loop_new();
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 1), -EBUSY);
+	loop_free(&loop);
+	filelock_close(asked.lock);
+}
+END_TEST
+
+START_TEST(test_error_of_an_attempt_comes_through)
+{
+	struct asked asked = { 0 };
+	struct loop loop = loop_with_workers(1);
+
+	ck_assert_int_eq(mkdir(test_path("d.db"), 0700), 0);
+	asked.lock = test_open(test_path("d.db"), NULL);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, -EISDIR);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "workers", test_loop_makes_no_call_on_a_lock_file,
+	        test_waiting_on_a_worker_is_woken_by_the_release,
+	        test_deadline_is_kept_while_a_call_does_not_return,
+	        test_stuck_path_costs_one_worker_however_often_it_is_asked_for,
+	        test_cancel_does_not_wait_for_a_worker, test_free_does_not_wait_for_a_worker,
+	        test_fork_does_not_wait_for_an_open_that_is_stuck,
+	        test_loop_goes_on_while_calls_are_slow,
+	        test_release_that_fails_leaves_the_lock_held,
+	        test_release_of_a_level_keeps_the_lock,
+	        test_handle_may_be_closed_while_it_is_released,
+	        test_context_may_be_freed_while_it_releases,
+	        test_without_workers_a_release_is_answered_by_the_loop,
+	        test_workers_are_set_once_before_the_first_request,
+	        test_error_of_an_attempt_comes_through));
+}
