@@ -106,9 +106,7 @@ static void maybe_remove(struct worker *worker, const struct handle *handle)
 {
 	struct entry *entry;
 
-	/* a hold that is handed over is not compared with the path again */
-	if (worker->hands_over || handle->mode == FILELOCK_SHARED ||
-	    !dice_one_in(&worker->dice, 100))
+	if (handle->mode == FILELOCK_SHARED || !dice_one_in(&worker->dice, 100))
 		return;
 	entry = log_removal(handle);
 	if (handle->place->kind == FILELOCK_NATIVE && dice_one_in(&worker->dice, 3))
