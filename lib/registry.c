@@ -236,9 +236,7 @@ int registry_change_kind(struct filelock *lock, const struct kind *kind)
 		return -ENOMEM;
 	lock->kind->abandon(lock);
 	enter();
-	if (lock->state != lock->room)
-		free(lock->state);
-	lock->state = state;
+	lock->state = state; /* it was the handle's own room: a handle changes its kind once */
 	lock->kind = kind;
 	r = kind->open(lock);
 	leave();
