@@ -41,6 +41,8 @@ struct job {
 	int64_t until;
 	int result;
 	enum what what;
+	bool finished; /* it is in `done`; with the pool's mutex */
+	bool orphaned; /* while it is out; with the pool's mutex */
 	enum place place;
 	bool again; /* stirred or hastened while it was out */
 	struct evfilelock_request *request; /* NULL: an orphan */
@@ -83,6 +85,17 @@ static struct job *take(struct job_list *list)
 	return job;
 }
 
+static void take_out(struct job_list *list, struct job *job)
+{
+	struct job_list rest = { 0 };
+	struct job *other;
+
+	while ((other = take(list)))
+		if (other != job)
+			put(&rest, other);
+	*list = rest;
+}
+
 /* --- a worker --- */
 
 static void step(struct job *job)
@@ -97,6 +110,14 @@ static void step(struct job *job)
 		if (job->result <= 0 || job->until > now)
 			return;
 	}
+}
+
+/* Nobody wants what it has won: not even the loop, which may not run for a long time. */
+static void drop_hold(struct job *job)
+{
+	(void)filelock_give_up(job->proxy, -ECANCELED);
+	if (filelock_is_held(job->proxy))
+		(void)filelock_release_all(job->proxy); /* else closing tries again, and logs */
 }
 
 static void job_free(struct job *job)
@@ -150,10 +171,16 @@ static void *run_worker(void *arg)
 			break;
 		if (!work(pool, job))
 			continue;
+		if (job->orphaned && job->what == STEP) {
+			(void)pthread_mutex_unlock(&pool->mutex);
+			drop_hold(job);
+			(void)pthread_mutex_lock(&pool->mutex);
+		}
 		if (pool->left) { /* meanwhile: nobody looks at it any more */
 			put(&pool->todo, job);
 			continue;
 		}
+		job->finished = true;
 		put(&pool->done, job);
 		filelock_watcher_ring(pool->watcher);
 	}
@@ -169,6 +196,7 @@ static void submit(struct pool *pool, struct job *job, enum what what)
 	job->place = OUT;
 	job->again = false;
 	(void)pthread_mutex_lock(&pool->mutex);
+	job->finished = job->orphaned = false;
 	put(&pool->todo, job);
 	(void)pthread_cond_signal(&pool->work);
 	(void)pthread_mutex_unlock(&pool->mutex);
@@ -210,6 +238,20 @@ static int job_new(struct evfilelock_request *request, struct job **ret_job)
 	return 0;
 }
 
+/* Takes back a job that is out: true if it was done already, else it is an orphan. */
+static bool recall(struct pool *pool, struct job *job)
+{
+	bool finished;
+
+	(void)pthread_mutex_lock(&pool->mutex);
+	finished = job->finished;
+	job->orphaned = !finished;
+	if (finished)
+		take_out(&pool->done, job);
+	(void)pthread_mutex_unlock(&pool->mutex);
+	return finished;
+}
+
 void workers_forget(struct evfilelock_request *request)
 {
 	struct job *job = request->job;
@@ -218,10 +260,10 @@ void workers_forget(struct evfilelock_request *request)
 	if (!job)
 		return;
 	job->request = NULL;
-	if (job->place == OUT && job->queue)
-		job->queue->orphan = job->proxy;
-	else if (job->place != OUT)
+	if (job->place != OUT || recall(request->ev->pool, job))
 		submit(request->ev->pool, job, CLOSE);
+	else if (job->queue)
+		job->queue->orphan = job->proxy;
 }
 
 static bool finish(struct evfilelock_request *request, int result)
