@@ -274,7 +274,6 @@ static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
 	struct acquisition *a = &lock->acquisition;
 	bool first = !a->contended;
 
-	a->races = 0;
 	a->contended = true;
 	if (now >= a->deadline)
 		return fail(lock, handle_fail(lock, -ETIMEDOUT, "cannot acquire"));
@@ -289,10 +288,12 @@ static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
 	}
 	if (a->frugal)
 		lock->kind->abandon(lock);
-	else if (watch_anew(lock))
-		expect_release(a, 1);
+	else if (watch_anew(lock) && a->races < MOST_RACES)
+		expect_release(a, 1); /* but not for ever: see races */
 	/* the synchronous driver finds a watcher only after the first attempt */
 	(void)wait_until(lock, first && a->blocking ? now : next_attempt(lock, now), ret_until);
+	if (a->next > now)
+		a->races = 0;
 	a->slept = *ret_until > now;
 	return FILELOCK_STEP_WAIT;
 }

@@ -33,7 +33,7 @@ struct acquisition {
 	int64_t next;     /* no attempt before this, unless stirred */
 	int64_t back_off; /* the last wait of a series; 0: no series is on */
 	unsigned char quick; /* attempts left to make at once, after a stir */
-	unsigned char races; /* in a row */
+	unsigned char races; /* in a row, without a sleep between */
 	unsigned char lost;  /* wakes that found it held */
 	unsigned char mode;  /* enum filelock_mode */
 	bool pending;   /* between filelock_begin and held, failed or given up */

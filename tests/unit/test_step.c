@@ -326,6 +326,26 @@ START_TEST(test_endless_races_become_a_wait)
 }
 END_TEST
 
+/* The path never names the file that is open, as a broken file system has it. */
+START_TEST(test_waiting_for_a_file_that_is_never_the_paths_sleeps)
+{
+	struct filelock_driver driver = { 0 };
+	int64_t until = T0;
+	int steps = 0;
+
+	set_up(NULL);
+	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
+	fault_set(FAULT_lstat, 1, FAULT_FOR_GOOD, ENOENT);
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, T0 + SECONDS, &driver, NULL), 0);
+	while (until <= T0 && steps++ < 100)
+		ck_assert_int_gt(filelock_step(waiter, T0, &until), 0);
+	ck_assert_int_lt(steps, 100);
+	ck_assert_int_eq(filelock_give_up(waiter, -ECANCELED), -ECANCELED);
+	filelock_watcher_free(driver.watcher);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_races_respect_a_passed_deadline)
 {
 	int r = FILELOCK_STEP_EARLY;
@@ -481,7 +501,8 @@ int main(void)
 	        test_stir_is_worth_attempts_at_once_then_after_1_2_4_ms,
 	        test_stir_begins_the_series_anew, test_back_off_stops_at_a_short_interval,
 	        test_hasten_is_one_attempt_at_once, test_endless_races_become_a_wait,
-	        test_races_respect_a_passed_deadline, test_nested_step_makes_no_system_call,
+	        test_waiting_for_a_file_that_is_never_the_paths_sleeps,
+	                     test_races_respect_a_passed_deadline, test_nested_step_makes_no_system_call,
 	        test_begin_refuses_what_cannot_be,
 	        test_giving_up_drops_the_descriptor_and_can_be_begun_again,
 	        test_giving_up_a_nested_one_keeps_the_hold,
