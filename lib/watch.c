@@ -476,22 +476,25 @@ int watch_subscribe_process(struct filelock_watcher *watcher, struct subscriptio
 
 static void delist(struct filelock_watcher *watcher, struct subscription *subscription)
 {
-	watch_forget(subscription);
+	struct watch *watch = subscription->watch;
+
 	hash_remove(&watcher->subscriptions, &subscription->node);
 	if (subscription->previous)
 		subscription->previous->next = subscription->next;
 	else
-		subscription->watch->first = subscription->next;
+		watch->first = subscription->next;
 	if (subscription->next)
 		subscription->next->previous = subscription->previous;
 	watcher->waiters -= is_counted(subscription);
-	put_watch(watcher, subscription->watch);
+	/* the last touch: whoever sees it may free the handle, without the mutex */
+	watch_forget(subscription);
+	put_watch(watcher, watch);
 }
 
 void watch_unsubscribe(struct subscription *subscription)
 {
 	struct filelock_watcher *watcher =
-	        atomic_load_explicit(&subscription->watcher, memory_order_relaxed);
+	        atomic_load_explicit(&subscription->watcher, memory_order_acquire);
 
 	if (!watcher)
 		return;

@@ -44,11 +44,11 @@ size_t watch_count(struct filelock_watcher *watcher, int change);
 /* In a forked child: the watcher is the parent's, and may be gone before the handle. */
 static inline void watch_forget(struct subscription *subscription)
 {
-	atomic_store_explicit(&subscription->watcher, NULL, memory_order_relaxed);
+	atomic_store_explicit(&subscription->watcher, NULL, memory_order_release);
 }
 static inline bool watch_is_subscribed(const struct subscription *subscription)
 {
-	return atomic_load_explicit(&subscription->watcher, memory_order_relaxed) != NULL;
+	return atomic_load_explicit(&subscription->watcher, memory_order_acquire) != NULL;
 }
 
 #endif
