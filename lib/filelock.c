@@ -248,11 +248,28 @@ FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **r
 {
 	struct filelock_options options = lock->options;
 	char *path = sys_strdup(lock->path);
+	struct filelock *clone;
+	int r;
 
 	if (!path)
 		return -ENOMEM;
 	options.singleton = false;
-	return make_handle(lock->asked, path, lock->borrowed, &options, ret_lock);
+	r = make_handle(lock->asked, path, lock->borrowed, &options, &clone);
+	if (r < 0)
+		return r;
+	/* what the one has found out the other need not, nor say it once more */
+	if (lock->kind != lock->asked)
+		r = registry_change_kind(clone, lock->kind);
+	if (r < 0)
+		filelock_close(clone);
+	else
+		*ret_lock = clone;
+	return r;
+}
+
+FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock)
+{
+	return lock->borrowed >= 0;
 }
 
 FILELOCK_API void filelock_ref(struct filelock *lock)

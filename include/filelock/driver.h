@@ -133,6 +133,9 @@ FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock);
    hold is moved by filelock_pass. Closed by filelock_close; not a singleton. 0, or -ENOMEM. */
 FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock);
 
+/* Whether it is on a descriptor of the caller's: filelock_open_fd. */
+FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock);
+
 /* Keeps a handle alive beyond filelock_close; unref frees a closed one. From any thread. */
 FILELOCK_API void filelock_ref(struct filelock *lock);
 FILELOCK_API void filelock_unref(struct filelock *lock);
