@@ -72,6 +72,7 @@ struct queue {
 	bool serving;
 	bool keeps;  /* its first request keeps a descriptor: in ev's list of keepers */
 	const struct filelock *orphan; /* a worker is at it, and no request has use of that */
+	bool last_call; /* some of its requests are at their deadline, and wait for a worker */
 	bool asleep; /* its first request waits for a hold of this very queue */
 };
 

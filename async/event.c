@@ -239,8 +239,8 @@ FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock
 	if (!request)
 		return -ENOMEM;
 	request->releasing = true;
-	r = ev->pool && filelock_depth(lock) == 1 ? workers_release(request)
-	                                          : release_here(request);
+	r = workers_are_for(ev, lock) && filelock_depth(lock) == 1 ? workers_release(request)
+	                                                           : release_here(request);
 	if (r < 0) {
 		alarms_unreserve(&ev->alarms);
 		free(request);

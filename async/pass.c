@@ -129,12 +129,13 @@ static bool serve_first(struct queue *queue)
 	if (queue_waits_for_itself(queue)) {
 		if (request->expires <= ev->now)
 			queue_note_refusal(queue, request, ev->now);
-		else if (queue_sleep(queue))
+		workers_refused(queue, ev->now);
+		if (request->expires > ev->now && queue_sleep(queue))
 			return false;
 	}
 	if (queue_has_refused(request)) {
 		r = filelock_give_up(request->lock, -ETIMEDOUT);
-	} else if (ev->pool && !filelock_is_held(request->lock)) {
+	} else if (workers_are_for(ev, request->lock) && !filelock_is_held(request->lock)) {
 		return workers_serve(queue);
 	} else {
 		keepers_admit(queue);
@@ -187,6 +188,7 @@ static bool take_alarm(struct evfilelock *ev)
 {
 	struct alarm *alarm = alarms_first(&ev->alarms);
 	struct evfilelock_request *request;
+	bool worked;
 
 	if (!alarm || alarm->at > ev->now)
 		return false;
@@ -203,13 +205,14 @@ static bool take_alarm(struct evfilelock *ev)
 		request_complete(request, filelock_give_up(request->lock, -ETIMEDOUT));
 		return true;
 	}
-	if (ev->pool)
+	worked = workers_are_for(ev, request->lock);
+	if (worked)
 		workers_hasten(request);
 	else
 		filelock_hasten(request->queue->requests.first->lock);
 	/* one that is ready, and yet not taken, stands behind what rests until the next pass */
 	if (request->queue->ready)
-		return ev->pool != NULL; /* whose alarm has moved on */
+		return worked; /* the alarm has moved on */
 	queue_make_ready(request->queue);
 	return true;
 }

@@ -192,6 +192,7 @@ void queue_grant(struct queue *queue, struct evfilelock_request *request)
 		queue->passes = 0;
 	}
 	queue->passed = false;
+	workers_forget(request); /* it may have been passed a hold meanwhile */
 	keepers_remove(queue);
 	list_remove(&queue->requests, request);
 	queue->length--;

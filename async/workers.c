@@ -12,7 +12,8 @@
  *
  * Each queue has at most one job out, orphans included, so that a path whose calls do not return
  * costs one worker, however often it is asked for. What is over, its proxy to be closed, goes to a
- * worker once more: closing makes system calls.
+ * worker once more: closing makes system calls. What an orphan has the worker lets go of by itself: a
+ * loop that waits for nothing else does not hear that it comes back.
  *
  * Between the threads: the pool's two lists under its mutex. A job belongs to the worker while it
  * is in `todo` or being done, else to the loop; but for `request`, `queue`, `place` and `again`, which
@@ -44,7 +45,7 @@ struct job {
 	bool finished; /* it is in `done`; with the pool's mutex */
 	bool orphaned; /* while it is out; with the pool's mutex */
 	enum place place;
-	bool again; /* stirred or hastened while it was out */
+	bool again; /* stirred since it was given away */
 	struct evfilelock_request *request; /* NULL: an orphan */
 	struct queue *queue; /* NULL: of none, or that queue is gone */
 };
@@ -209,10 +210,12 @@ static void on_stirred(struct filelock *proxy, void *arg)
 	(void)proxy;
 	if (!job->request)
 		return;
-	if (job->place == OUT)
-		job->again = true;
-	else if (job->request->queue)
-		queue_make_ready(job->request->queue);
+	job->again = true;
+	if (job->place != RESTS || !job->queue)
+		return;
+	if (!job->queue->ready)
+		stats_woken(job->queue, true);
+	queue_make_ready(job->queue);
 }
 
 static int job_new(struct evfilelock_request *request, struct job **ret_job)
@@ -254,14 +257,16 @@ static bool recall(struct pool *pool, struct job *job)
 
 void workers_forget(struct evfilelock_request *request)
 {
+	struct evfilelock *ev = request->ev;
 	struct job *job = request->job;
 
 	request->job = NULL;
-	if (!job)
+	/* in a forked child a thread that is not there may have the mutex */
+	if (!job || filelock_watcher_is_foreign(ev->watcher))
 		return;
 	job->request = NULL;
-	if (job->place != OUT || recall(request->ev->pool, job))
-		submit(request->ev->pool, job, CLOSE);
+	if (job->place != OUT || recall(ev->pool, job))
+		submit(ev->pool, job, CLOSE);
 	else if (job->queue)
 		job->queue->orphan = job->proxy;
 }
@@ -287,10 +292,39 @@ static bool take_hold(struct evfilelock_request *request, struct job *job)
 
 	if (!filelock_pass(job->proxy, request->lock))
 		return finish(request, -ENOMEM);
+	stats_attempted(request, FILELOCK_STEP_HELD);
 	(void)filelock_step(request->lock, queue->ev->now, &until);
-	workers_forget(request);
 	queue_grant(queue, request);
 	request_complete(request, 0);
+	return true;
+}
+
+void workers_refused(struct queue *queue, int64_t at)
+{
+	struct evfilelock *ev = queue->ev;
+	struct evfilelock_request *request = queue->last_call ? queue->requests.first : NULL;
+
+	queue->last_call = false;
+	for (; request; request = request->next) {
+		if (!request->last_call)
+			continue;
+		request->last_call = request->expires > at;
+		if (request->last_call)
+			queue->last_call = true;
+		else /* and is looked at once more: a writer's refusal is not a reader's */
+			alarms_set(&ev->alarms, &request->deadline, ev->now, ev->now);
+	}
+}
+
+/* Whether the job has nothing to do until its time comes. */
+static bool rest(struct queue *queue, const struct job *job)
+{
+	int64_t slow = slow_due(queue);
+
+	if (job->again || queue->last_call || job->until <= queue->ev->now)
+		return false;
+	alarms_set(&queue->ev->alarms, &queue->poll, job->until < slow ? job->until : slow,
+	           queue->ev->now);
 	return true;
 }
 
@@ -307,38 +341,31 @@ bool workers_serve(struct queue *queue)
 		return wait_for_it(queue);
 	if (job->place == BACK) {
 		job->place = RESTS;
+		if (job->result == FILELOCK_STEP_HELD)
+			return take_hold(request, job);
 		stats_attempted(request, job->result);
 		if (job->result < 0)
 			return finish(request, job->result);
-		if (job->result == FILELOCK_STEP_HELD)
-			return take_hold(request, job);
 		queue_note_refusal(queue, request, job->refused_at);
+		workers_refused(queue, queue->refused_at);
 		if (queue_has_refused(request))
 			return true;
-		if (!job->again && job->until > ev->now) {
-			alarms_set(&ev->alarms, &queue->poll, job->until, ev->now);
+		if (rest(queue, job))
 			return false;
-		}
 	}
+	if (queue->last_call)
+		filelock_hasten(job->proxy);
 	submit(ev->pool, job, STEP);
 	return wait_for_it(queue);
 }
 
 void workers_hasten(struct evfilelock_request *request)
 {
-	struct evfilelock_request *first = request->queue->requests.first;
-	struct job *job = first->job;
-
 	/* whatever becomes of the last attempt, the deadline is kept */
 	request->last_call = true;
 	alarms_set(&request->ev->alarms, &request->deadline, request->ev->now + GRACE,
 	           request->ev->now);
-	if (!job)
-		return;
-	if (job->place == OUT)
-		job->again = true;
-	else
-		filelock_hasten(job->proxy);
+	request->queue->last_call = true;
 }
 
 /* An attempt of a request that ended meanwhile. */
@@ -413,14 +440,15 @@ int workers_release(struct evfilelock_request *request)
 
 	if (r < 0)
 		return r;
+	ev->sleeping++; /* first: what wakes with the end of the hold may arm the loop */
 	/* not to the next of its queue: that would ask the file system first */
 	if (!filelock_hand_over(request->lock, job->proxy)) {
+		ev->sleeping--;
 		workers_forget(request);
-		return -ENOTSUP;
+		return -ENOMEM;
 	}
 	(void)filelock_step(job->proxy, 0, &until);
 	submit(ev->pool, job, RELEASE);
-	ev->sleeping++;
 	list_append(&ev->releases, request);
 	return 0;
 }

@@ -7,6 +7,12 @@
 
 #include "context.h"
 
+/* A descriptor that is the caller's, and may be closed before a worker returns, is the loop's. */
+static inline bool workers_are_for(const struct evfilelock *ev, const struct filelock *lock)
+{
+	return ev->pool && !filelock_is_borrowed(lock);
+}
+
 /* Serves the first request, which the context's workers attempt; false if the queue has to wait. */
 bool workers_serve(struct queue *queue);
 /* The request needs its attempts no more: it leaves its queue. */
@@ -15,6 +21,8 @@ void workers_forget(struct evfilelock_request *request);
 void workers_hasten(struct evfilelock_request *request);
 /* Releases on a worker; or an error, and nothing was done. */
 int workers_release(struct evfilelock_request *request);
+/* It is held by others: ends what waits for that one attempt, and had its deadline by then. */
+void workers_refused(struct queue *queue, int64_t at);
 /* Takes back what the workers have done. */
 void workers_collect(struct evfilelock *ev);
 /* The context goes: they end what they have begun by themselves. with_watcher: and free it then. */

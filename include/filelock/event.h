@@ -283,6 +283,7 @@ FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
  *  - filelock_release and filelock_close make their system calls where they are called, so release
  *    by evfilelock_release, and close after it. evfilelock_acquire_many, when it fails, releases as
  *    filelock_release does.
+ *  - Locks on a descriptor of the caller's (filelock_open_fd) are attempted and released by the loop.
  *  - The number of descriptors is not limited by evfilelock_set_descriptors, and a slow wait's
  *    holder is not looked for.
  *  - A worker that never comes back stays until the process ends. Workers have all signals

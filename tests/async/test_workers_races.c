@@ -1,0 +1,307 @@
+/* Requests that end, holds that are passed on and events that come while a worker is at it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <sys/file.h>
+
+#include "loop.h"
+#include "sys.h"
+
+#define EXCLUSIVE FILELOCK_EXCLUSIVE
+#define SHARED FILELOCK_SHARED
+
+/* A worker's call number `gate_at` of flock(2) has been made, and does not return before `go`. */
+static struct sys_table real;
+static pthread_t loop_thread;
+static atomic_int gate_at;
+static sem_t entered, go, rung;
+
+static int gated_flock(int fd, int operation)
+{
+	int r = real.flock(fd, operation);
+	int error = errno;
+
+	if (!pthread_equal(pthread_self(), loop_thread) && atomic_fetch_sub(&gate_at, 1) == 1) {
+		(void)sem_post(&entered);
+		while (sem_wait(&go) < 0)
+			;
+	}
+	errno = error;
+	return r;
+}
+
+/* Workers write nothing but the ringing of the bell: the lock is native. */
+static ssize_t noted_write(int fd, const void *data, size_t size)
+{
+	ssize_t r = real.write(fd, data, size);
+
+	if (!pthread_equal(pthread_self(), loop_thread))
+		(void)sem_post(&rung);
+	return r;
+}
+
+static struct loop gated_loop(int at)
+{
+	struct loop loop = loop_new();
+
+	if (!getenv("FILELOCK_TEST_WORKERS"))
+		ck_assert_int_eq(evfilelock_set_workers(loop.ev, 2), 0);
+	ck_assert_int_eq(sem_init(&entered, 0, 0), 0);
+	ck_assert_int_eq(sem_init(&go, 0, 0), 0);
+	ck_assert_int_eq(sem_init(&rung, 0, 0), 0);
+	(void)is_free("a"); /* makes the file, and so no attempt has to look whether flock(2) works */
+	loop_thread = pthread_self();
+	gate_at = at;
+	real = sys;
+	sys.flock = gated_flock;
+	sys.write = noted_write;
+	return loop;
+}
+
+static void run_to_the_gate(struct loop *loop)
+{
+	while (sem_trywait(&entered) < 0)
+		loop_for(loop, 1);
+}
+
+static void open_gate(void)
+{
+	ck_assert_int_eq(sem_post(&go), 0);
+}
+
+/* Has the loop look at the time. */
+static void nudge(struct loop *loop)
+{
+	struct filelock *other = open_patient("other");
+
+	ck_assert_int_eq(loop_acquire(loop, other, EXCLUSIVE, -1), 0);
+	filelock_close(other);
+}
+
+START_TEST(test_orphan_that_wins_frees_the_lock_though_nobody_waits)
+{
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop = gated_loop(1);
+
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	run_to_the_gate(&loop);
+	evfilelock_cancel(asked.request);
+	loop_drain(&loop);
+	ck_assert_int_eq(asked.result, -ECANCELED);
+	ck_assert(!is_free("a"));
+	open_gate();
+	await(is_free("a"));
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_hold_that_was_won_and_not_heard_of_goes_with_its_request)
+{
+	struct asked asked = { .lock = open_patient("a") };
+	struct loop loop = gated_loop(1);
+
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	run_to_the_gate(&loop);
+	open_gate();
+	while (sem_wait(&rung) < 0)
+		;
+	ck_assert_uint_eq(asked.calls, 0);
+	evfilelock_cancel(asked.request);
+	loop_drain(&loop);
+	ck_assert_int_eq(asked.result, -ECANCELED);
+	await(is_free("a"));
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_event_between_the_bell_and_the_pass_is_not_lost)
+{
+	struct asked asked = { .lock = open_patient("a") };
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct loop loop;
+
+	clock_stop();
+	loop = gated_loop(0);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_for(&loop, 50);
+	while (sem_trywait(&rung) == 0)
+		;
+	gate_at = 4; /* the last one that an event is worth at once */
+	ck_assert(!is_free("a")); /* and its close is an event */
+	run_to_the_gate(&loop);
+	open_gate();
+	while (sem_wait(&rung) < 0)
+		;
+	filelock_close(holder);
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_release_is_answered_though_the_next_request_is_cancelled)
+{
+	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
+	struct loop loop = gated_loop(0);
+
+	loop_ask(&loop, &asked[0], EXCLUSIVE, -1);
+	loop_ask(&loop, &asked[1], EXCLUSIVE, -1);
+	loop_until(&loop, &asked[0].calls, 1);
+	loop_for(&loop, 1);
+	ck_assert_int_eq(evfilelock_release(loop.ev, asked[0].lock, loop_note, &asked[0]), 0);
+	evfilelock_cancel(asked[1].request);
+	loop_drain(&loop);
+	ck_assert_uint_eq(asked[0].calls, 2);
+	ck_assert_int_eq(asked[0].result, 0);
+	ck_assert_uint_eq(asked[1].calls, 1);
+	ck_assert(is_free("a"));
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(asked[i].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_shared_hold_is_passed_to_a_request_whose_attempt_is_under_way)
+{
+	struct asked readers[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
+	struct asked writer = { .lock = open_patient("a") };
+	struct loop loop = gated_loop(2);
+
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 1000, 60000000), 0);
+	for (unsigned i = 0; i < 2; i++)
+		loop_ask(&loop, &readers[i], SHARED, -1);
+	run_to_the_gate(&loop);
+	ck_assert_uint_eq(readers[0].calls, 1);
+	ck_assert_uint_eq(readers[1].calls, 0);
+	ck_assert_int_eq(filelock_release(readers[0].lock), 0);
+	loop_until(&loop, &readers[1].calls, 1);
+	ck_assert_int_eq(readers[1].result, 0);
+	ck_assert_int_eq(filelock_release(readers[1].lock), 0);
+	loop_ask(&loop, &writer, EXCLUSIVE, -1);
+	loop_for(&loop, 1);
+	open_gate();
+	loop_until(&loop, &writer.calls, 1);
+	ck_assert_int_eq(writer.result, 0);
+	filelock_close(writer.lock);
+	ck_assert(is_free("a"));
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(readers[i].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_deadline_behind_another_request_is_told_with_its_attempt)
+{
+	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	int64_t now = test_now() + 100000 * SECONDS;
+	struct loop loop;
+
+	clock_fake(now);
+	loop = gated_loop(0);
+	loop_ask(&loop, &asked[0], EXCLUSIVE, -1);
+	loop_ask(&loop, &asked[1], EXCLUSIVE, 1000);
+	loop_for(&loop, 50);
+	clock_fake(now + SECONDS);
+	nudge(&loop);
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, -ETIMEDOUT);
+	ck_assert_uint_eq(asked[0].calls, 0);
+	loop_free(&loop);
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(asked[i].lock);
+	filelock_close(holder);
+}
+END_TEST
+
+START_TEST(test_deadline_behind_a_request_that_is_granted_meanwhile_is_kept)
+{
+	int64_t now = test_now() + 100000 * SECONDS;
+	struct asked asked[3] = { 0 };
+	struct loop loop;
+
+	clock_fake(now);
+	loop = gated_loop(1);
+	for (unsigned i = 0; i < 3; i++) {
+		asked[i].lock = open_patient("a");
+		loop_ask(&loop, &asked[i], EXCLUSIVE, i == 2 ? 1000 : -1);
+	}
+	run_to_the_gate(&loop);
+	clock_fake(now + SECONDS);
+	nudge(&loop);
+	open_gate();
+	loop_until(&loop, &asked[2].calls, 1);
+	ck_assert_int_eq(asked[2].result, -ETIMEDOUT);
+	ck_assert_uint_eq(asked[0].calls, 1);
+	ck_assert_int_eq(asked[0].result, 0);
+	ck_assert_uint_eq(asked[1].calls, 0);
+	loop_free(&loop);
+	for (unsigned i = 0; i < 3; i++)
+		filelock_close(asked[i].lock);
+}
+END_TEST
+
+/* The second attempt is the last that is made at once; the next would be due after 1 ms. */
+START_TEST(test_attempt_is_made_at_a_deadline_that_came_during_another)
+{
+	static const struct timeval soon = { 0, 100 };
+	struct asked asked = { .lock = open_patient("a") };
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	int64_t now = test_now() + 100000 * SECONDS;
+	struct loop loop;
+
+	clock_fake(now);
+	loop = gated_loop(2);
+	asked.request = evfilelock_acquire(loop.ev, asked.lock, EXCLUSIVE, &soon, loop_note,
+	                                   &asked);
+	ck_assert_ptr_nonnull(asked.request);
+	run_to_the_gate(&loop);
+	clock_fake(now + SECONDS / 5000);
+	nudge(&loop);
+	ck_assert_uint_eq(asked.calls, 0);
+	open_gate();
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, -ETIMEDOUT);
+	filelock_close(asked.lock);
+	filelock_close(holder);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_callers_descriptor_is_the_loops)
+{
+	int fd = open(test_path("a"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	struct asked asked = { 0 };
+	struct loop loop = gated_loop(1); /* which a worker would not pass */
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(filelock_open_fd(fd, NULL, &asked.lock), 0);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
+	ck_assert_int_eq(evfilelock_release(loop.ev, asked.lock, loop_note, &asked), 0);
+	loop_until(&loop, &asked.calls, 2);
+	ck_assert_int_eq(asked.result, 0);
+	filelock_close(asked.lock);
+	ck_assert_int_eq(close(fd), 0);
+	loop_free(&loop);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "workers_races", test_orphan_that_wins_frees_the_lock_though_nobody_waits,
+	        test_hold_that_was_won_and_not_heard_of_goes_with_its_request,
+	        test_event_between_the_bell_and_the_pass_is_not_lost,
+	        test_release_is_answered_though_the_next_request_is_cancelled,
+	        test_shared_hold_is_passed_to_a_request_whose_attempt_is_under_way,
+	        test_deadline_behind_another_request_is_told_with_its_attempt,
+	        test_deadline_behind_a_request_that_is_granted_meanwhile_is_kept,
+	        test_attempt_is_made_at_a_deadline_that_came_during_another,
+	        test_callers_descriptor_is_the_loops));
+}
