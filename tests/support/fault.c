@@ -228,7 +228,7 @@ const char *fault_name(enum fault_call call)
 	return names[call];
 }
 
-static int64_t fake_time;
+static _Atomic int64_t fake_time; /* workers look at it as well */
 
 static int64_t fake_now(void)
 {
