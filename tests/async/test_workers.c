@@ -281,7 +281,7 @@ START_TEST(test_loop_goes_on_while_calls_are_slow)
 		return;
 	loop = loop_with_workers(1);
 	slow.lock = open_there(fuse, "lock.db");
-	fuse->delay_ms = 200;
+	fuse->delay_ms = 50;
 	timer = event_new(loop.base, -1, EV_PERSIST, count_tick, &ticks);
 	ck_assert_int_eq(event_add(timer, &often), 0);
 	loop_ask(&loop, &slow, EXCLUSIVE, -1);
@@ -303,11 +303,13 @@ END_TEST
 
 START_TEST(test_release_that_fails_leaves_the_lock_held)
 {
-	struct asked asked = { .lock = open_patient("a") };
-	struct loop loop = loop_with_workers(1);
+	struct asked asked = { 0 };
+	struct loop loop;
 
 	if (test_is_not_native())
 		return;
+	asked.lock = open_patient("a");
+	loop = loop_with_workers(1);
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	loop_until(&loop, &asked.calls, 1);
 	fault_set(FAULT_flock, 1, FAULT_ONCE, EIO);
