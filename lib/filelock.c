@@ -334,13 +334,19 @@ FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock
 	lock->heir_arg = arg;
 }
 
+static bool is_intact(struct filelock *lock)
+{
+	return lock->kind->is_intact ? lock->kind->is_intact(lock)
+	                             : lock->kind->verify(lock) == 0;
+}
+
 /* Whether the heir has found somebody. */
 static bool heir_takes(struct filelock *lock)
 {
 	/* the age of a marker is that of its first hold; and a file that the path no longer names
 	   keeps nobody out */
 	return lock->heir && !lock->options.lifetime_ms && lock->heir->wants(lock, lock->heir_arg) &&
-	       lock->kind->verify(lock) == 0 && lock->heir->take(lock, lock->heir_arg);
+	       is_intact(lock) && lock->heir->take(lock, lock->heir_arg);
 }
 
 FILELOCK_API bool filelock_hand_over(struct filelock *lock, struct filelock *to)

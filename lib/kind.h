@@ -52,6 +52,9 @@ struct kind {
 	struct identity (*identity)(const struct filelock *lock);
 	/* Moves the hold to another handle of the same lock, which keeps nothing: filelock_pass. */
 	void (*pass)(struct filelock *from, struct filelock *to);
+	/* Whether the hold is as good as one taken now, found out more cheaply than by verify. May be
+	   NULL: verify. */
+	bool (*is_intact)(struct filelock *lock);
 	/* Takes the lock from whoever holds it, by force; NULL: impossible. */
 	int (*break_lock)(struct filelock *lock);
 	/* In a forked child: closes the descriptors, without unlocking, and forgets them. */

@@ -32,6 +32,8 @@
 #define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
 
+#define CLOCK_TICK 20000000 /* ns, with room to spare: 10 ms at the slowest */
+
 /* Besides what a try says: flock(2) does not work here. */
 #define NO_FLOCK (TRY_RACED + 1)
 
@@ -41,6 +43,8 @@ struct native {
 	bool probed; /* flock(2) is known to work here */
 	int missing; /* how it was refused, where it does not */
 	unsigned forks; /* registry_forks() when it was opened */
+	bool seen; /* the path named the file, whose status has been `changed` since then ... */
+	struct timespec changed; /* ... unless it has another time of change now */
 	struct identity identity;
 	struct subscription subscription;
 };
@@ -169,6 +173,7 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 		return handle_fail(lock, r, "cannot use the lock file");
 	}
 	n->regular = true;
+	n->seen = false;
 	n->identity = (struct identity){ st.st_dev, st.st_ino };
 	return 0;
 }
@@ -362,6 +367,28 @@ static int native_release(struct filelock *lock)
 	return 0;
 }
 
+/*
+ * Unlinking, replacing and renaming a file changes its status (inode(7)), so as long as its time of
+ * change is the same, the path names it as when that was last seen. (But for a folder that
+ * is renamed: the next hold that is taken from the system finds that.) A change soon after another
+ * may get the same time, from a clock that ticks every few milliseconds.
+ */
+static bool native_is_intact(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct stat st;
+
+	if (sys_fstat(n->fd, &st) < 0 || st.st_nlink == 0)
+		return false;
+	if (n->seen && st.st_ctim.tv_sec == n->changed.tv_sec &&
+	    st.st_ctim.tv_nsec == n->changed.tv_nsec)
+		return true;
+	n->changed = st.st_ctim;
+	n->seen = sys.date() - (st.st_ctim.tv_sec * INT64_C(1000000000) + st.st_ctim.tv_nsec) >
+	          CLOCK_TICK;
+	return check_path(lock) == PATH_NAMES_OURS;
+}
+
 static void native_pass(struct filelock *from, struct filelock *to)
 {
 	struct native *f = native_state(from);
@@ -376,6 +403,8 @@ static void native_pass(struct filelock *from, struct filelock *to)
 	t->probed = f->probed;
 	t->forks = f->forks;
 	t->identity = f->identity;
+	t->seen = f->seen;
+	t->changed = f->changed;
 }
 
 static int native_verify(const struct filelock *lock)
@@ -440,6 +469,7 @@ const struct kind kind_native = {
 	.abandon = native_abandon,
 	.release = native_release,
 	.pass = native_pass,
+	.is_intact = native_is_intact,
 	.verify = native_verify,
 	.holder = native_holder,
 	.fd = native_fd,
