@@ -375,8 +375,11 @@ static void start(struct filelock *lock, int64_t now)
 
 FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor)
 {
-	if (!lock->acquisition.started)
-		lock->manners = predecessor->manners;
+	if (lock->acquisition.started || lock->kind != predecessor->kind)
+		return;
+	lock->manners = predecessor->manners;
+	if (lock->kind->learn)
+		lock->kind->learn(lock, predecessor);
 }
 
 /* Whether what one of the two holds is as good as what the other would have taken. */

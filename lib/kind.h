@@ -55,6 +55,8 @@ struct kind {
 	/* Whether the hold is as good as one taken now, found out more cheaply than by verify. May be
 	   NULL: verify. */
 	bool (*is_intact)(struct filelock *lock);
+	/* What another handle of the same lock has found out about its file system. May be NULL. */
+	void (*learn)(struct filelock *lock, const struct filelock *other);
 	/* Takes the lock from whoever holds it, by force; NULL: impossible. */
 	int (*break_lock)(struct filelock *lock);
 	/* In a forked child: closes the descriptors, without unlocking, and forgets them. */

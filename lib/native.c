@@ -389,6 +389,11 @@ static bool native_is_intact(struct filelock *lock)
 	return check_path(lock) == PATH_NAMES_OURS;
 }
 
+static void native_learn(struct filelock *lock, const struct filelock *other)
+{
+	native_state(lock)->probed |= native_state(other)->probed;
+}
+
 static void native_pass(struct filelock *from, struct filelock *to)
 {
 	struct native *f = native_state(from);
@@ -470,6 +475,7 @@ const struct kind kind_native = {
 	.release = native_release,
 	.pass = native_pass,
 	.is_intact = native_is_intact,
+	.learn = native_learn,
 	.verify = native_verify,
 	.holder = native_holder,
 	.fd = native_fd,
