@@ -11,9 +11,10 @@
  * no locking at all, to see what it is for).
  *
  * Each request is an owner of its own, so it opens a handle, and waits for the lock in the loop:
- * exclusive to add, shared to read if the kind of lock can be. It reads the file and goes back to the loop for one turn, as
- * any handler must that asks somebody else before it can answer; to add one it then writes. All
- * that time the file belongs to it, or to it and other readers, or, with -u, to everybody.
+ * exclusive to add, shared to read if the kind of lock can be. It reads the file and goes back to
+ * the loop for one turn, as any handler must that asks somebody else before it can answer; to add
+ * one it then writes. All that time the file belongs to it, or to it and other readers, or, with
+ * -u, to everybody.
  *
  * The trace has a line a request: pid, and on CLOCK_MONOTONIC in nanoseconds when it asked for the
  * lock, when it had it and when it was about to give it back; then the mode, S or X.

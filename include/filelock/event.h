@@ -135,12 +135,13 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev);
 
 /*
  * Hand-over inside the process. When a lock that this context granted is released on the loop's
- * thread while the next request in its queue waits for the same mode of it, that one gets the hold as
- * it is, after a look whether the path still names the file: no other process comes in between. So that others get their turn as well, one
- * hold taken from the system serves at most `most` requests in a row, and is passed on only within
- * `most_us` microseconds of being taken. Default: 256 and 2000; most 1: every request takes the lock
- * from the system. Locks with the option lifetime_ms, and requests whose handles differ in an option
- * of the file or of its release, are never passed on. 0, or -EINVAL: most is 0.
+ * thread while the next request in its queue waits for the same mode of it, that one gets the
+ * hold as it is, after a look whether the path still names the file: no other process comes in
+ * between. So that others get their turn as well, one hold taken from the system serves at most
+ * `most` requests in a row, and is passed on only within `most_us` microseconds of being taken.
+ * Default: 256 and 2000; most 1: every request takes the lock from the system. Locks with the
+ * option lifetime_ms, and requests whose handles differ in an option of the file or of its
+ * release, are never passed on. 0, or -EINVAL: most is 0.
  */
 FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
                                          unsigned most_us);
@@ -176,7 +177,7 @@ struct evfilelock_stats {
 	uint64_t timed_out;      /* with -ETIMEDOUT */
 	uint64_t cancelled;      /* with -ECANCELED */
 	uint64_t failed;         /* with any other error */
-	uint64_t handed_over;    /* grants without a system call: evfilelock_set_handover */
+	uint64_t handed_over;    /* grants of a hold as it was: evfilelock_set_handover */
 	uint64_t attempts;       /* at the lock itself; raced ones that are made again are one */
 	uint64_t wakes_by_event; /* of a queue: its lock stirred */
 	uint64_t wakes_by_poll;  /* of a queue: its timer ran out, after a back-off or an interval */
