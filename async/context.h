@@ -34,7 +34,7 @@ struct evfilelock_request {
 	int64_t expires; /* the deadline itself */
 	struct job *job; /* workers.c; NULL: none */
 	uint64_t id;
-	int64_t since; /* when it was asked for; of a grant that another thread ended, when that was */
+	int64_t since; /* when it was asked for; of a grant ended on another thread: when */
 	int result;    /* of a prompt one; 0: it nests, and is still to be stepped */
 	uint32_t born; /* a pass that must not complete it */
 	unsigned char mode; /* enum filelock_mode */

@@ -2,8 +2,8 @@
  * keepers.c - which of those that wait keep a descriptor and a watch.
  *
  * Whoever waits with a descriptor is woken by events; without one it only polls. A process has
- * few of them, and the application needs some: a context lets so many queues keep one as was set, or
- * three quarters of RLIMIT_NOFILE. All others make each attempt with a descriptor of that
+ * few of them, and the application needs some: a context lets so many queues keep one as was set,
+ * or three quarters of RLIMIT_NOFILE. All others make each attempt with a descriptor of that
  * moment. Their polls come in turn (the heap of alarms), the more seldom the more there are
  * (acquire.c), and who comes at a time when another has finished stays.
  *

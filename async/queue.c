@@ -2,8 +2,9 @@
  * queue.c - requests for one lock in one context, the holds that came of them, and the queues that
  * have something to do.
  *
- * While the queue's own grants keep its first request out, that one makes no attempt: it sleeps until
- * the last of them ends, here or on another thread (hub.c), and has neither descriptor nor watch.
+ * While the queue's own grants keep its first request out, that one makes no attempt: it sleeps
+ * until the last of them ends, here or on another thread (hub.c), and has neither descriptor nor
+ * watch.
  */
 #include <stdlib.h>
 

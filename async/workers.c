@@ -1,10 +1,10 @@
 /*
  * workers.c - attempts and releases on other threads.
  *
- * A worker never touches a handle of the user's. For a request that is to be attempted the loop makes
- * a job with a handle of its own of the same lock, the proxy; a worker steps that. When it holds,
- * the loop moves the hold to the user's handle (filelock_pass), which takes no system call. So a
- * request can end, by its deadline, cancel or the end of the context, while a worker sits in a
+ * A worker never touches a handle of the user's. For a request that is to be attempted the loop
+ * makes a job with a handle of its own of the same lock, the proxy; a worker steps that. When it
+ * holds, the loop moves the hold to the user's handle (filelock_pass), which takes no system call.
+ * So a request can end, by its deadline, cancel or the end of the context, while a worker sits in a
  * call that never returns; the job is then an orphan, and what it may yet win is released.
  *
  *	        submit                done
@@ -12,13 +12,13 @@
  *
  * Each queue has at most one job out, orphans included, so that a path whose calls do not return
  * costs one worker, however often it is asked for. What is over, its proxy to be closed, goes to a
- * worker once more: closing makes system calls. What an orphan has the worker lets go of by itself: a
- * loop that waits for nothing else does not hear that it comes back.
+ * worker once more: closing makes system calls. What an orphan has the worker lets go of by itself:
+ * a loop that waits for nothing else does not hear that it comes back.
  *
  * Between the threads: the pool's two lists under its mutex. A job belongs to the worker while it
- * is in `todo` or being done, else to the loop; but for `request`, `queue`, `place` and `again`, which
- * are always the loop's. The pool lives until the context and all threads have left it, and has
- * the watcher meanwhile.
+ * is in `todo` or being done, else to the loop; but for `request`, `queue`, `place` and `again`,
+ * which are always the loop's. The pool lives until the context and all threads have left it, and
+ * has the watcher meanwhile.
  */
 #include "workers.h"
 

@@ -389,7 +389,8 @@ static bool are_alike(const struct filelock *a, const struct filelock *b)
 	const struct filelock_options *q = &b->options;
 
 	return a->borrowed == b->borrowed && filelock_compare(a, b) == 0 &&
-	       p->lifetime_ms == q->lifetime_ms && p->file_mode == q->file_mode && p->unlink_on_release == q->unlink_on_release &&
+	       p->lifetime_ms == q->lifetime_ms && p->file_mode == q->file_mode &&
+	       p->unlink_on_release == q->unlink_on_release &&
 	       p->two_line_marker == q->two_line_marker && p->no_fallback == q->no_fallback &&
 	       p->keep_on_exit == q->keep_on_exit;
 }

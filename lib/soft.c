@@ -10,9 +10,9 @@
  *
  * Judging and taking over are in takeover.c.
  *
- * Release: unlink, then unlock, then close; only the file that is ours. One that was taken over may be
- * another user's, in a directory where nobody else may remove it (sticky, as /tmp): it is disowned
- * (publish.h), and whoever comes next takes it over again.
+ * Release: unlink, then unlock, then close; only the file that is ours. One that was taken over may
+ * be another user's, in a directory where nobody else may remove it (sticky, as /tmp): it is
+ * disowned (publish.h), and whoever comes next takes it over again.
  */
 #include "soft.h"
 

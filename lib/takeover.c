@@ -1,6 +1,6 @@
 /*
- * takeover.c - what stands at the path of a soft lock: whether its holder lives, and if it does not,
- * taking its marker over.
+ * takeover.c - what stands at the path of a soft lock: whether its holder lives, and if it does
+ * not, taking its marker over.
  *
  * Judging asks, in this order: the flock, whether the marker is open for writing, the record
  * (life.c). The judge opens it read-only, since closing what was open for writing raises the

@@ -20,9 +20,9 @@
  * makes no attempt and says the same `until` again, so a driver may step whenever it likes.
  *
  * The functions have a symbol version of their own, that of the library: they may change
- * with it. They follow the thread rules of filelock.h. A watcher's descriptors and its dispatch belong
- * to one thread at a time; acquisitions may be stepped on others meanwhile, each on one at a time.
- * What is told of it (`stirred`) then comes from the dispatching thread.
+ * with it. They follow the thread rules of filelock.h. A watcher's descriptors and its dispatch
+ * belong to one thread at a time; acquisitions may be stepped on others meanwhile, each on one at a
+ * time. What is told of it (`stirred`) then comes from the dispatching thread.
  */
 #ifndef FILELOCK_DRIVER_H
 #define FILELOCK_DRIVER_H
@@ -106,7 +106,7 @@ FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *
 struct filelock_heir {
 	/* The last level is about to be given back: whether there is anybody to pass it on to. */
 	bool (*wants)(struct filelock *lock, void *arg);
-	/* The path has been seen to name the file still: true if filelock_pass has moved it away. */
+	/* The path is known to name the file still: true if filelock_pass has moved it away. */
 	bool (*take)(struct filelock *lock, void *arg);
 	/* It is over; or the handle goes as it is: in a forked child, or since it cannot be
 	   unlocked. */
@@ -117,8 +117,8 @@ struct filelock_heir {
 FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock_heir *heir,
                                     void *arg);
 
-/* Whether an acquisition keeps nothing between its attempts: neither descriptor nor watch, so that it
-   only polls. What it has at this moment it gives back. */
+/* Whether an acquisition keeps nothing between its attempts: neither descriptor nor watch, so that
+   it only polls. What it has at this moment it gives back. */
 FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal);
 FILELOCK_API bool filelock_is_frugal(const struct filelock *lock);
 
@@ -180,8 +180,8 @@ FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, in
 
 /*
  * A descriptor that becomes readable when another thread rings, until it is hushed. Made at the
- * first call, kept by the watcher; or a negative error. Ringing is for any thread, once there is one
- * and as long as the watcher lives.
+ * first call, kept by the watcher; or a negative error. Ringing is for any thread, once there is
+ * one and as long as the watcher lives.
  */
 FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher);
 FILELOCK_API void filelock_watcher_ring(struct filelock_watcher *watcher);

@@ -117,9 +117,9 @@ typedef void (*evfilelock_many_cb)(struct filelock *const *set, size_t n, int re
  * timeout  for all together; as of evfilelock_acquire. At its end one attempt is made at each
  *          lock that is still missing, until one is found held.
  *
- * Returns the set, valid until its callback begins, or NULL: errno as of evfilelock_acquire; EDEADLK
- * if two handles name the same lock, or one holds its lock. What goes wrong with a lock when its
- * turn comes is told by the callback: -EALREADY, -ENOMEM and all else.
+ * Returns the set, valid until its callback begins, or NULL: errno as of evfilelock_acquire;
+ * EDEADLK if two handles name the same lock, or one holds its lock. What goes wrong with a lock
+ * when its turn comes is told by the callback: -EALREADY, -ENOMEM and all else.
  */
 FILELOCK_API struct evfilelock_many *
 evfilelock_acquire_many(struct evfilelock *ev, struct filelock *const *set, size_t n,
@@ -148,9 +148,9 @@ FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
 
 /*
  * How many descriptors of lock files waiting requests may keep: the first of each queue keeps one,
- * so that an event wakes it. Beyond that number a request polls, in turn with the others that do, at
- * 1,000 attempts a second for all of them or at poll_interval_ms, until another finishes. Default:
- * three quarters of RLIMIT_NOFILE, as it is when the context is made. When the process
+ * so that an event wakes it. Beyond that number a request polls, in turn with the others that do,
+ * at 1,000 attempts a second for all of them or at poll_interval_ms, until another finishes.
+ * Default: three quarters of RLIMIT_NOFILE, as it is when the context is made. When the process
  * runs out of descriptors nevertheless (EMFILE, ENFILE), a request that keeps one gives it back to
  * the one that needs it; only if there is no such request is the want an error. The number of
  * watches is the system's (fs.inotify.max_user_watches); past it, requests poll as well.
@@ -166,7 +166,7 @@ struct evfilelock_stats {
 
 	/* Now. */
 	uint64_t waiting;       /* requests that are not answered */
-	uint64_t held;          /* holds that were granted and have not ended; nested ones are one */
+	uint64_t held;          /* holds that were granted and have not ended; nested: one */
 	uint64_t queues;        /* locks that requests wait for */
 	uint64_t longest_queue; /* requests for one lock */
 
@@ -180,7 +180,7 @@ struct evfilelock_stats {
 	uint64_t handed_over;    /* grants of a hold as it was: evfilelock_set_handover */
 	uint64_t attempts;       /* at the lock itself; raced ones that are made again are one */
 	uint64_t wakes_by_event; /* of a queue: its lock stirred */
-	uint64_t wakes_by_poll;  /* of a queue: its timer ran out, after a back-off or an interval */
+	uint64_t wakes_by_poll;  /* of a queue: its timer ran out, of a back-off or a poll */
 
 	/* Grants, after a wait, that the timer found without an event. A few come when both are
 	   due at the same moment. Many mean that events do not come: releases on other machines or
@@ -272,19 +272,20 @@ FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace);
 FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
 
 /*
- * Workers: n threads of the context's own, on which its requests are attempted, for file systems that
- * make system calls wait (a network's, FUSE, a disk under load): the loop then makes none on a lock
- * file. Callbacks come from the loop as ever, and evthread_use_pthreads(3) is not needed. The rules
- * above hold, with these additions:
+ * Workers: n threads of the context's own, on which its requests are attempted, for file systems
+ * that make system calls wait (a network's, FUSE, a disk under load): the loop then makes none on a
+ * lock file. Callbacks come from the loop as ever, and evthread_use_pthreads(3) is not needed. The
+ * rules above hold, with these additions:
  *  - A deadline is kept while a call does not return: the request then ends with -ETIMEDOUT at most
- *    a second late, without a last attempt. Cancelling, closing and freeing never wait for a worker;
- *    what it wins afterwards is released.
+ *    a second late, without a last attempt. Cancelling, closing and freeing never wait for a
+ *    worker; what it wins afterwards is released.
  *  - A path whose calls do not return costs one worker. As many such paths as there are workers
  *    stop all others.
  *  - filelock_release and filelock_close make their system calls where they are called, so release
  *    by evfilelock_release, and close after it. evfilelock_acquire_many, when it fails, releases as
  *    filelock_release does.
- *  - Locks on a descriptor of the caller's (filelock_open_fd) are attempted and released by the loop.
+ *  - Locks on a descriptor of the caller's (filelock_open_fd) are attempted and released by the
+ *    loop.
  *  - The number of descriptors is not limited by evfilelock_set_descriptors, and a slow wait's
  *    holder is not looked for.
  *  - A worker that never comes back stays until the process ends. Workers have all signals
@@ -295,8 +296,8 @@ FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
 FILELOCK_API int evfilelock_set_workers(struct evfilelock *ev, unsigned n);
 
 /*
- * Releases one level of a hold, however it was acquired, and says so by callback, from the loop. The
- * handle must not be used until then, but for filelock_close. With workers the system calls are
+ * Releases one level of a hold, however it was acquired, and says so by callback, from the loop.
+ * The handle must not be used until then, but for filelock_close. With workers the system calls are
  * made on one of them; without, in this call. result: 0; the error, and the lock is still held;
  * -ECANCELED: the context was freed, and the release goes on without it.
  *

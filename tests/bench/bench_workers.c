@@ -1,6 +1,6 @@
 /*
- * A loop beside a slow file system: one that delays each call by 200 ms, with workers. What counts is
- * how long the loop was held up at most, while locks on it are acquired and released.
+ * A loop beside a slow file system: one that delays each call by 200 ms, with workers. What counts
+ * is how long the loop was held up at most, while locks on it are acquired and released.
  */
 #include <errno.h>
 #include <stdio.h>

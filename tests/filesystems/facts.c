@@ -1,6 +1,6 @@
 /*
- * facts: what holds in the folder TMPDIR, a line each: "fact<TAB>value". What the system says is found
- * out by the bare calls, what comes of it by the library.
+ * facts: what holds in the folder TMPDIR, a line each: "fact<TAB>value". What the system says is
+ * found out by the bare calls, what comes of it by the library.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /*
- * world.h - a model of what the handles and requests of a program hold and ask for, and the calls of
- * the library checked against it.
+ * world.h - a model of what the handles and requests of a program hold and ask for, and the calls
+ * of the library checked against it.
  */
 #ifndef FILELOCK_TESTS_WORLD_H
 #define FILELOCK_TESTS_WORLD_H

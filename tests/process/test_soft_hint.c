@@ -1,7 +1,7 @@
 /*
  * The end of a soft lock's holder, where its marker cannot tell: no watch is to be had, or nobody
- * has it open, so that nobody will close it. Then the process that the record names is watched, as a
- * hint, and the lock is had without a poll.
+ * has it open, so that nobody will close it. Then the process that the record names is watched, as
+ * a hint, and the lock is had without a poll.
  */
 #include <signal.h>
 #include <sys/syscall.h>

@@ -1,8 +1,8 @@
 /*
  * A process stops, for three seconds or for ever, just before any of the calls that it makes to the
  * system: while it makes a marker, in each of the ways to make one, takes a dead one over, waits,
- * releases or exits. Whatever the others do meanwhile, there is one holder at most, and the lock can
- * be had afterwards.
+ * releases or exits. Whatever the others do meanwhile, there is one holder at most, and the lock
+ * can be had afterwards.
  */
 #include <dirent.h>
 #include <limits.h>

@@ -3,9 +3,9 @@
  * pid, an exit, and SQLite's system calls.
  *
  * malloc, getpid, rename and atexit are defined here, so that whatever is linked into the same
- * object calls these instead of the C library's. The heap is an arena of which nothing is used again, so
- * that restoring the section's bytes takes everything back, after a crash in the middle of a
- * call as well.
+ * object calls these instead of the C library's. The heap is an arena of which nothing is used
+ * again, so that restoring the section's bytes takes everything back, after a crash in the middle
+ * of a call as well.
  */
 #include <stddef.h>
 #include <stdint.h>
