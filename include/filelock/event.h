@@ -141,7 +141,9 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev);
  * `most` requests in a row, and is passed on only within `most_us` microseconds of being taken.
  * Default: 256 and 2000; most 1: every request takes the lock from the system. Locks with the
  * option lifetime_ms, and requests whose handles differ in an option of the file or of its
- * release, are never passed on. 0, or -EINVAL: most is 0.
+ * release, are never passed on. Of a native lock the file itself is asked whether it was renamed or
+ * removed; that its folder was, only the next hold taken from the system finds.
+ * 0, or -EINVAL: most is 0.
  */
 FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
                                          unsigned most_us);
