@@ -176,6 +176,8 @@ START_TEST(test_running_out_of_descriptors_fails_no_request_that_waits)
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	ask_for_all(&loop, asked);
 	grant_all(&loop, asked, &peer);
+	limit.rlim_cur = limit.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	loop_free(&loop);
 	peer_stop(&peer);
 }
@@ -186,13 +188,15 @@ START_TEST(test_alone_a_request_without_a_descriptor_fails_at_once)
 	struct asked asked = { .lock = open_patient("a") };
 	struct loop loop = loop_new();
 
-	struct rlimit limit;
+	struct rlimit limit, before;
 
-	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
 	limit.rlim_cur = 3; /* those that are open stay open */
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, 60000);
 	ck_assert_int_eq(loop_answer(&loop, &asked), -EMFILE);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0); /* for who looks for leaks */
 	filelock_close(asked.lock);
 	loop_free(&loop);
 }
