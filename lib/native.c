@@ -32,6 +32,7 @@
 #define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
 
+#define SECOND INT64_C(1000000000)
 #define CLOCK_TICK 20000000 /* ns, with room to spare: 10 ms at the slowest */
 
 /* Besides what a try says: flock(2) does not work here. */
@@ -371,11 +372,13 @@ static int native_release(struct filelock *lock)
  * Unlinking, replacing and renaming a file changes its status (inode(7)), so as long as its time of
  * change is the same, the path names it as when that was last seen. (But for a folder that
  * is renamed: the next hold that is taken from the system finds that.) A change soon after another
- * may get the same time, from a clock that ticks every few milliseconds.
+ * may get the same time, from a clock that ticks every few milliseconds; and not every file system
+ * keeps such times as that one has it: those of this machine's own disks do.
  */
 static bool native_is_intact(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
+	struct statfs fs;
 	struct stat st;
 
 	if (sys_fstat(n->fd, &st) < 0 || st.st_nlink == 0)
@@ -384,8 +387,8 @@ static bool native_is_intact(struct filelock *lock)
 	    st.st_ctim.tv_nsec == n->changed.tv_nsec)
 		return true;
 	n->changed = st.st_ctim;
-	n->seen = sys.date() - (st.st_ctim.tv_sec * INT64_C(1000000000) + st.st_ctim.tv_nsec) >
-	          CLOCK_TICK;
+	n->seen = sys.statfs(lock->path, &fs) == 0 && sys_is_local(&fs) &&
+	          sys.date() - (st.st_ctim.tv_sec * SECOND + st.st_ctim.tv_nsec) > CLOCK_TICK;
 	return check_path(lock) == PATH_NAMES_OURS;
 }
 

@@ -59,6 +59,7 @@ static int flock_it(void *arg)
 	return flock(held_fd, *(int *)arg | LOCK_NB) < 0 ? -errno : 0;
 }
 
+#ifdef FILELOCK_SQLITE
 /* On all of the file, as everybody's record locks on parts of it conflict with. */
 static int record_lock_it(void *arg)
 {
@@ -67,8 +68,10 @@ static int record_lock_it(void *arg)
 	return fcntl(held_fd, F_SETLK, &whole) < 0 ? -errno : 0;
 }
 
-static int operation_exclusive = LOCK_EX, operation_shared = LOCK_SH, operation_none = LOCK_UN;
 static int read_lock = F_RDLCK, write_lock = F_WRLCK;
+#endif
+
+static int operation_exclusive = LOCK_EX, operation_shared = LOCK_SH, operation_none = LOCK_UN;
 
 /* False: there is no other user to be had here. */
 static bool start_nobody(struct peer *peer, const char *name)
