@@ -21,8 +21,8 @@
  *
  * Threads. The loop that dispatches and the threads that step acquisitions meet at the mutex, which
  * is held across no system call that could wait for a disk: not across inotify_add_watch(2), which
- * looks a path up. While such calls are under way no watch is removed, since one of them
- * may just have been given its number.
+ * looks a path up. Such a call may be given the number of a watch that is being removed, and is
+ * then made once more.
  *
  * While events are being told, a subscriber may unsubscribe itself or anybody, or subscribe: so
  * all that an event concerns are gathered in one list first, and leave it as they go.
@@ -63,7 +63,7 @@ struct filelock_watcher {
 	struct hash subscriptions;
 	size_t waiters; /* that watch a file */
 	size_t waiting; /* with a watch or without */
-	unsigned adding; /* inotify_add_watch(2) calls under way */
+	unsigned removed; /* watches, so far */
 	unsigned generation;
 	bool broken; /* a descriptor cannot be read */
 };
@@ -320,7 +320,7 @@ FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
 	bool foreign = filelock_watcher_is_foreign(watcher);
 
 	enter(watcher);
-	while (watcher->idle && watcher->adding == 0) {
+	while (watcher->idle) {
 		struct watch *watch = watcher->idle;
 
 		watcher->idle = watch->next_idle;
@@ -328,6 +328,7 @@ FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
 		if (watch->count > 0)
 			continue;
 		hash_remove(&watcher->watches, &watch->node);
+		watcher->removed++;
 		if (!foreign)
 			stop_watching(watcher, watch);
 		free(watch);
@@ -354,17 +355,19 @@ static int get_watch(struct filelock_watcher *watcher, const char *path, uint32_
 	struct watch *spare = new_watch(watcher);
 	struct watch *watch;
 	int fd = watcher->fd.fd;
+	unsigned removed;
 	int wd;
 
 	if (!spare)
 		return -ENOMEM;
-	watcher->adding++;
-	leave(watcher);
-	wd = sys.inotify_add_watch(fd, path, mask | IN_MASK_ADD);
-	if (wd < 0)
-		wd = -errno;
-	enter(watcher);
-	watcher->adding--;
+	do {
+		removed = watcher->removed;
+		leave(watcher);
+		wd = sys.inotify_add_watch(fd, path, mask | IN_MASK_ADD);
+		if (wd < 0)
+			wd = -errno;
+		enter(watcher);
+	} while (wd >= 0 && removed != watcher->removed && !find_watch(watcher, wd));
 	if (wd < 0) {
 		free(spare);
 		return wd;

@@ -519,6 +519,43 @@ START_TEST(test_handle_closed_while_waiting_lives_by_the_drivers_reference)
 }
 END_TEST
 
+/* As by the loop's thread, while another one is inside inotify_add_watch(2). */
+static int (*real_add_watch)(int fd, const char *path, uint32_t mask);
+static unsigned additions;
+
+static int add_and_tidy(int fd, const char *path, uint32_t mask)
+{
+	int wd = real_add_watch(fd, path, mask);
+
+	additions++;
+	filelock_watcher_tidy(driver.watcher);
+	return wd;
+}
+
+START_TEST(test_watch_that_is_removed_as_it_is_had_again_is_set_anew)
+{
+	struct filelock *first, *second;
+
+	set_up();
+	first = start_waiting(test_path("lock"));
+	(void)filelock_give_up(first, -ECANCELED); /* its watch is idle */
+	while (is_readable())
+		(void)dispatch();
+	real_add_watch = sys.inotify_add_watch;
+	sys.inotify_add_watch = add_and_tidy;
+	second = start_waiting(test_path("lock"));
+	ck_assert_uint_eq(additions, 2);
+	ck_assert_uint_eq(test_watches(), 1);
+	while (is_readable())
+		(void)dispatch();
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_uint_ge(dispatch(), 1);
+	end_waiting(second);
+	filelock_close(first);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_handles_of_one_lock_compare_equal_and_hash_alike)
 {
 	struct filelock *a = test_open(test_path("a"), NULL), *b = test_open(test_path("b"), NULL);
@@ -552,5 +589,6 @@ int main(void)
 	        test_timer_makes_its_descriptor_readable_at_its_time,
 	        test_timer_that_cannot_be_made_is_its_error,
 	        test_handle_closed_while_waiting_lives_by_the_drivers_reference,
+	        test_watch_that_is_removed_as_it_is_had_again_is_set_anew,
 	        test_handles_of_one_lock_compare_equal_and_hash_alike));
 }
