@@ -69,18 +69,18 @@ static bool no_opens; /* during a fork: it has kept them out */
 /*
  * An open(2) that takes this long is stuck in the kernel, perhaps on a mount that is dead, and
  * the fork goes on: a descriptor is entered in the table when the call ends, so the child gets
- * none of it, unless it ends at this very moment.
+ * none of it, unless it ends at this very moment. So long, since a thread that merely has to wait for
+ * its turn on a busy machine may be anywhere, also behind the call: its descriptor would stay open in the
+ * child, with the lock.
  */
-#define STUCK_NS 20000000
+#define STUCK_S 2
 
 static bool keep_opens_out(void)
 {
 	struct timespec until;
 
 	(void)clock_gettime(CLOCK_REALTIME, &until); /* as pthread_rwlock_timedwrlock(3) has it */
-	until.tv_nsec += STUCK_NS;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
+	until.tv_sec += STUCK_S;
 	return pthread_rwlock_timedwrlock(&opening, &until) == 0;
 }
 
