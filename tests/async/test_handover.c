@@ -58,8 +58,8 @@ static unsigned holds_taken(unsigned most, unsigned most_us)
 		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
 	}
 	loop_for(&loop, 5);
+	before = fault_calls(FAULT_flock); /* a worker may have it before the loop goes on */
 	filelock_close(holder);
-	before = fault_calls(FAULT_flock);
 	loop_drain(&loop);
 	/* each time, it is then looked whether the path still names the file */
 	taken = (fault_calls(FAULT_flock) - before) / 2;
@@ -76,7 +76,7 @@ START_TEST(test_hold_is_passed_on_as_it_is)
 {
 	if (test_is_not_native())
 		return;
-	ck_assert_uint_le(holds_taken(MANY, 50000000), 2);
+	ck_assert_uint_le(holds_taken(MANY, 50000000), 5); /* with what the first one tries */
 }
 END_TEST
 
@@ -88,7 +88,7 @@ START_TEST(test_hold_serves_at_most_the_number_that_was_set)
 		return;
 	taken = holds_taken(10, 50000000);
 	ck_assert_uint_ge(taken, 10);
-	ck_assert_uint_le(taken, 12);
+	ck_assert_uint_le(taken, 15);
 }
 END_TEST
 
