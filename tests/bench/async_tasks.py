@@ -6,21 +6,8 @@ Says "total NS VERSION", or "skip REASON".
 import asyncio
 import sys
 import time
-import types
 
-
-def load():
-    try:
-        import filelock
-    except ModuleNotFoundError as error:
-        if error.name != "filelock.version":
-            raise
-        # A source checkout: that module is made when the package is built.
-        version = types.ModuleType("filelock.version")
-        version.version = version.__version__ = "from source"
-        sys.modules["filelock.version"] = version
-        import filelock
-    return filelock
+from python_filelock import load
 
 
 async def hold(lock):

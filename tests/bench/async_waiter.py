@@ -7,25 +7,12 @@ and, when it had the lock and has released it, "acquired NS", the time it had it
 import asyncio
 import sys
 import time
-import types
+
+from python_filelock import load
 
 
 def say(text):
     print(text, flush=True)
-
-
-def load():
-    try:
-        import filelock
-    except ModuleNotFoundError as error:
-        if error.name != "filelock.version":
-            raise
-        # A source checkout: that module is made when the package is built.
-        version = types.ModuleType("filelock.version")
-        version.version = version.__version__ = "from source"
-        sys.modules["filelock.version"] = version
-        import filelock
-    return filelock
 
 
 async def wait(filelock, path):

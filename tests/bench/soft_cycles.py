@@ -6,23 +6,10 @@ Says "skip REASON", or the median of 10 batches in microseconds.
 import statistics
 import sys
 import time
-import types
+
+from python_filelock import load
 
 BATCHES = 10
-
-
-def load():
-    try:
-        import filelock
-    except ModuleNotFoundError as error:
-        if error.name != "filelock.version":
-            raise
-        # A source checkout: that module is made when the package is built.
-        version = types.ModuleType("filelock.version")
-        version.version = version.__version__ = "from source"
-        sys.modules["filelock.version"] = version
-        import filelock
-    return filelock
 
 
 def main():

@@ -16,6 +16,8 @@
 
 #ifdef FILELOCK_SQLITE
 
+#include "python_folders.h"
+
 #define FOREVER FILELOCK_WAIT_FOREVER
 
 static char path[PATH_MAX], board_path[PATH_MAX];
@@ -180,21 +182,6 @@ START_TEST(test_our_waiting_writer_keeps_the_shells_readers_out)
 END_TEST
 
 /* --- Python: 0 is the module sqlite3, 1 Debian's filelock, then the folders --- */
-
-static bool find_folder(int nth, char *folder, size_t size)
-{
-	const char *list = getenv("FILELOCK_TEST_PYTHONPATHS");
-
-	for (; list && *list; list += strcspn(list, ":"), list += *list == ':') {
-		size_t length = strcspn(list, ":");
-
-		if (length == 0 || --nth > 0)
-			continue;
-		(void)snprintf(folder, size, "%.*s", (int)length, list);
-		return true;
-	}
-	return false;
-}
 
 static bool start_python(struct program *python, int which)
 {
@@ -476,11 +463,8 @@ static Suite *make_suite(void)
 	                     test_our_locks_keep_the_shell_out,
 	                     test_our_waiting_writer_keeps_the_shells_readers_out);
 	TCase *each = tcase_create("python");
-	char folder[PATH_MAX];
-	int peers = 2;
+	int peers = python_peers() + 1; /* and the module sqlite3 */
 
-	while (find_folder(peers - 1, folder, sizeof(folder)))
-		peers++;
 	tcase_add_loop_test(each, test_pythons_write_lock_keeps_us_out, 0, peers);
 	tcase_add_loop_test(each, test_pythons_readers_overlap_ours, 0, peers);
 	tcase_add_loop_test(each, test_our_write_lock_keeps_python_out, 0, peers);
