@@ -402,8 +402,10 @@ FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to)
 	if (from->depth != 1 || !a->pending || to->depth > 0 || from->mode != a->mode ||
 	    !are_alike(from, to))
 		return false;
-	/* where flock(2) does not work the one has found out before the other */
-	if (from->kind != to->kind && registry_change_kind(to, from->kind) < 0)
+	/* where flock(2) does not work the one has found out before the other; what has become
+	   another kind stays so */
+	if (from->kind != to->kind &&
+	    (to->kind != to->asked || registry_change_kind(to, from->kind) < 0))
 		return false;
 	to->kind->abandon(to);
 	from->kind->pass(from, to);

@@ -88,6 +88,28 @@ static void note(enum filelock_log_level level, const char *message, void *arg)
 	(void)strncpy(logged, message, sizeof(logged) - 1);
 }
 
+/* One that had to fall back, waiting for the other kind, keeps what it has of that. */
+START_TEST(test_hold_is_not_passed_to_one_that_fell_back_to_another_kind)
+{
+	struct filelock *holder = open_kind("lock", FILELOCK_NATIVE);
+	struct filelock *waiter = open_kind("lock", FILELOCK_NATIVE);
+	int64_t until;
+
+	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
+	fault_set(FAULT_flock, 1, FAULT_FOR_GOOD, ENOSYS);
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, INT64_MAX, NULL, NULL), 0);
+	ck_assert_int_eq(filelock_step(waiter, filelock_now(), &until), FILELOCK_STEP_EARLY);
+	ck_assert_int_eq(filelock_step(waiter, until, &until), FILELOCK_STEP_WAIT);
+	ck_assert_int_eq(filelock_kind(waiter), FILELOCK_SOFT);
+	fault_clear();
+	ck_assert(!filelock_pass(holder, waiter));
+	ck_assert(filelock_is_held(holder) && !filelock_is_held(waiter));
+	ck_assert_int_eq(filelock_give_up(waiter, -ECANCELED), -ECANCELED);
+	filelock_close(waiter);
+	filelock_close(holder);
+}
+END_TEST
+
 START_TEST(test_a_drivers_message_goes_to_the_log_of_its_level)
 {
 	ck_assert(!filelock_logs(FILELOCK_LOG_ERROR));
@@ -108,5 +130,6 @@ int main(void)
 	return support_main(SUITE("handles", test_handles_are_in_one_order_by_kind_and_path,
 	                          test_each_call_on_a_parents_handle_says_so,
 	                          test_without_memory_nothing_opens_and_the_reason_is_told,
+	                          test_hold_is_not_passed_to_one_that_fell_back_to_another_kind,
 	                          test_a_drivers_message_goes_to_the_log_of_its_level));
 }
