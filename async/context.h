@@ -1,5 +1,5 @@
 /*
- * context.h - the inside of a context, for event.c, queue.c and pass.c.
+ * context.h - the inside of a context, for the files of this folder.
  */
 #ifndef EVFILELOCK_CONTEXT_H
 #define EVFILELOCK_CONTEXT_H

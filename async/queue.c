@@ -186,9 +186,7 @@ void queue_free_if_empty(struct queue *queue)
 
 void queue_grant(struct queue *queue, struct evfilelock_request *request)
 {
-	bool passed = queue->passed;
-
-	if (!passed) {
+	if (!queue->passed) {
 		queue->taken_at = queue->ev->now;
 		queue->passes = 0;
 	}

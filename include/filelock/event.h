@@ -151,7 +151,8 @@ FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
 /*
  * How many descriptors of lock files waiting requests may keep: the first of each queue keeps one,
  * so that an event wakes it. Beyond that number a request polls, in turn with the others that do,
- * at 1,000 attempts a second for all of them or at poll_interval_ms, until another finishes.
+ * at poll_interval_ms or, by default, at about 1,000 attempts a second for all of them (ten times
+ * that where the file system is not of this machine), until another finishes.
  * Default: three quarters of RLIMIT_NOFILE, as it is when the context is made. When the process
  * runs out of descriptors nevertheless (EMFILE, ENFILE), a request that keeps one gives it back to
  * the one that needs it; only if there is no such request is the want an error. The number of
