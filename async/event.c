@@ -16,7 +16,7 @@
 #include "workers.h"
 
 /* Enough that a cycle of system calls counts little beside what it serves; not so long that another
-   process would notice: both measured by tests/bench/bench_scale.c. */
+   process would notice: both measured by tests/bench/bench_passes.c. */
 #define MOST_PASSES 256
 #define LONGEST_PASSING 2000000 /* ns */
 
