@@ -275,13 +275,13 @@ static bool read_boot_time(int64_t *ret)
 
 int64_t owner_start_time(pid_t pid)
 {
-	long ticks = sysconf(_SC_CLK_TCK);
+	uint64_t ticks = (uint64_t)sysconf(_SC_CLK_TCK); /* the kernel tells it at exec */
 	struct proc_process process;
 	int64_t boot;
 
-	if (ticks <= 0 || !owner_read_process(pid, &process) || !read_boot_time(&boot))
+	if (!owner_read_process(pid, &process) || !read_boot_time(&boot))
 		return 0;
-	return boot + (int64_t)(process.start / (uint64_t)ticks % INT_MAX);
+	return boot + (int64_t)(process.start / ticks % INT_MAX);
 }
 
 void owner_describe_process(struct filelock_owner *owner, pid_t pid)

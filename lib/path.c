@@ -101,7 +101,7 @@ int path_canonical(const char *path, char **ret_path)
 	r = resolve_existing(directory, resolved);
 	if (r < 0)
 		return r;
-	canonical = sys_format("%s%s", strcmp(resolved, "/") ? resolved : "", name);
+	canonical = sys_format("%s%s", resolved, name); /* the root is "" by now */
 	if (!canonical)
 		return -ENOMEM;
 	*ret_path = canonical;

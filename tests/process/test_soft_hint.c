@@ -320,6 +320,39 @@ START_TEST(test_watcher_of_processes_tells_of_files_too)
 }
 END_TEST
 
+/* Judged by its record first; then another one stands there, which is not ours to read. */
+START_TEST(test_marker_that_became_unreadable_names_nobody_to_watch)
+{
+	struct filelock *waiter;
+	struct peer holder;
+	int64_t until;
+
+	if (!set_up())
+		return;
+	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
+	start_holder(&holder, NOBODY_HAS_IT_OPEN);
+	(void)start_waiting(&waiter, path);
+	ck_assert_uint_eq(pidfds(), 1);
+	put_record(test_path("another"), holder.pid, NULL);
+	ck_assert_int_eq(rename(test_path("another"), path), 0);
+	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, EACCES);
+	filelock_hasten(waiter);
+	ck_assert_int_gt(filelock_step(waiter, filelock_now(), &until), 0);
+	fault_clear();
+	filelock_watcher_tidy(driver.watcher);
+	ck_assert_uint_eq(pidfds(), 0);
+	/* it is still found when it goes */
+	(void)dispatch();
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_uint_eq(dispatch(), 1);
+	ck_assert_int_eq(filelock_step(waiter, filelock_now(), &until), FILELOCK_STEP_HELD);
+	filelock_close(waiter);
+	filelock_watcher_tidy(driver.watcher);
+	filelock_watcher_free(driver.watcher);
+	peer_kill(&holder, SIGKILL);
+}
+END_TEST
+
 static int count_descriptors(void *arg)
 {
 	(void)arg;
@@ -402,6 +435,7 @@ int main(void)
 	suite = SUITE("soft hint", test_marker_that_can_tell_needs_no_pidfd,
 	              test_one_pidfd_serves_all_locks_of_a_process_and_goes_when_it_ends,
 	              test_process_that_is_not_there_is_asked_for_once,
+	              test_marker_that_became_unreadable_names_nobody_to_watch,
 	              test_forked_child_has_no_descriptor_and_takes_no_hint_from_its_parent);
 	tcase_add_loop_test(loops, test_death_wakes_a_waiter_though_the_marker_cannot_tell, 0,
 	                    WAYS);

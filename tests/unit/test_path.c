@@ -78,6 +78,16 @@ START_TEST(test_canonical_path_tells_why_it_cannot_be_resolved)
 }
 END_TEST
 
+START_TEST(test_canonical_path_in_the_root_has_one_slash)
+{
+	char *canonical = NULL;
+
+	ck_assert_int_eq(path_canonical("/name", &canonical), 0);
+	ck_assert_str_eq(canonical, "/name");
+	free(canonical);
+}
+END_TEST
+
 START_TEST(test_path_is_compared_by_device_and_inode)
 {
 	const char *path = test_path("file");
@@ -140,6 +150,7 @@ int main(void)
 	return support_main(SUITE("path", test_absolute_path_of_a_path_too_long_is_refused,
 	                          test_canonical_path_may_become_too_long,
 	                          test_canonical_path_tells_why_it_cannot_be_resolved,
+	                          test_canonical_path_in_the_root_has_one_slash,
 	                          test_path_is_compared_by_device_and_inode,
 	                          test_parent_is_the_text_before_the_last_name,
 	                          test_parent_is_there_or_says_why_not,

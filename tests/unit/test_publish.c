@@ -239,6 +239,80 @@ START_TEST(test_half_a_marker_that_is_anothers_by_now_is_left)
 }
 END_TEST
 
+START_TEST(test_half_a_marker_that_cannot_be_removed_is_disowned)
+{
+	struct draft draft = draft_of(PUBLISH_IN_PLACE);
+	struct marker marker;
+
+	fault_set(FAULT_fstat, 1, FAULT_ONCE, EIO); /* it is written by then */
+	fault_set(FAULT_unlink, 1, FAULT_ONCE, EPERM);
+	ck_assert_int_eq(publish(lock, &draft), -EIO);
+	ck_assert_int_eq(draft.fd, -1);
+	ck_assert(read_marker(test_path("lock"), &marker));
+	ck_assert_int_eq(marker.type, MARKER_RECORD);
+	ck_assert_int_eq(marker.pid, INT32_MAX);
+}
+END_TEST
+
+START_TEST(test_folders_that_cannot_be_made_are_their_error)
+{
+	ck_assert_int_eq(filelock_open(test_path("a/b/lock"), FILELOCK_SOFT, NULL, &lock), 0);
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_IN_PLACE; way++) {
+		fault_set(FAULT_mkdir, 1, FAULT_FOR_GOOD, EROFS);
+		check_fails((enum publish_way)way, -EROFS);
+	}
+}
+END_TEST
+
+/* A marker of so many bytes, disowned. */
+static int open_disowned(off_t size)
+{
+	int fd = open(test_path("lock"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, size), 0);
+	ck_assert_int_eq(publish_disown(fd), 0);
+	return fd;
+}
+
+START_TEST(test_disowned_marker_is_nobodys_whatever_it_was)
+{
+	static const off_t sizes[] = { 0, 1, MARKER_SIZE - 1, MARKER_SIZE };
+	struct marker marker;
+	struct stat st;
+
+	for (size_t i = 0; i < COUNT(sizes); i++) {
+		int fd = open_disowned(sizes[i]);
+
+		ck_assert(read_marker(test_path("lock"), &marker));
+		ck_assert_int_eq(marker.type, MARKER_RECORD);
+		ck_assert_int_eq(marker.pid, INT32_MAX);
+		close(fd);
+	}
+	/* a longer one is no record, now as before: somebody has added to it */
+	close(open_disowned(2 * MARKER_SIZE));
+	ck_assert(read_marker(test_path("lock"), &marker));
+	ck_assert_int_eq(marker.type, MARKER_MALFORMED);
+	ck_assert_int_eq(stat(test_path("lock"), &st), 0);
+	ck_assert_int_eq(st.st_size, 2 * MARKER_SIZE);
+}
+END_TEST
+
+START_TEST(test_marker_that_cannot_be_disowned_is_left_as_it_is)
+{
+	char content[16];
+	int fd;
+
+	test_write_file(test_path("lock"), "1\nhost\n");
+	fd = open(test_path("lock"), O_RDWR | O_CLOEXEC);
+	fault_set(FAULT_gethostname, 1, FAULT_ONCE, EFAULT);
+	ck_assert_int_eq(publish_disown(fd), -EFAULT);
+	test_read_file(test_path("lock"), content, sizeof(content));
+	ck_assert_str_eq(content, "1\nhost\n");
+	close(fd);
+}
+END_TEST
+
 static ssize_t short_random(void *buffer, size_t size, unsigned flags)
 {
 	(void)buffer;
@@ -345,6 +419,10 @@ int main(void)
 	        test_a_draft_that_has_waited_is_dated_anew, test_only_what_has_no_name_is_prepared,
 	        test_a_failure_leaves_no_file_in_any_way,
 	        test_half_a_marker_that_is_anothers_by_now_is_left,
+	        test_half_a_marker_that_cannot_be_removed_is_disowned,
+	        test_folders_that_cannot_be_made_are_their_error,
+	        test_disowned_marker_is_nobodys_whatever_it_was,
+	        test_marker_that_cannot_be_disowned_is_left_as_it_is,
 	        test_without_randomness_there_is_no_private_name,
 	        test_a_private_name_that_cannot_be_removed_is_logged_and_no_failure,
 	        test_no_locks_to_be_had_is_an_error_on_local_file_systems_only,

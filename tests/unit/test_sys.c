@@ -141,6 +141,13 @@ START_TEST(test_text_without_memory_is_null)
 }
 END_TEST
 
+/* A character that the C locale does not have: snprintf(3) fails. */
+START_TEST(test_text_that_cannot_be_written_is_null)
+{
+	ck_assert_ptr_null(sys_format("%ls", L"\u0416"));
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE("sys", test_interrupted_calls_are_repeated,
@@ -149,5 +156,6 @@ int main(void)
 	                          test_writing_goes_on_until_all_is_there_or_nothing_more_goes,
 	                          test_removing_what_is_gone_is_no_error,
 	                          test_only_known_file_systems_are_local,
-	                          test_text_without_memory_is_null));
+	                          test_text_without_memory_is_null,
+	                          test_text_that_cannot_be_written_is_null));
 }

@@ -1,0 +1,279 @@
+/* Taking a dead marker over, or away, while it changes or a call fails: what was not judged is
+   left alone, and what was written of it is put back. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "softly.h"
+#include "sys.h"
+
+static char path[4096];
+static struct filelock *lock;
+
+static void set_up(const struct filelock_options *options)
+{
+	(void)snprintf(path, sizeof(path), "%s", test_path("lock"));
+	lock = test_open(path, options);
+}
+
+static int try(void)
+{
+	return filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
+}
+
+/* What stands at the path is that text, and nobody has taken it. */
+static void expect_text(const char *text)
+{
+	char content[4 * MARKER_SIZE];
+
+	test_read_file(path, content, sizeof(content));
+	ck_assert_str_eq(content, text);
+}
+
+START_TEST(test_marker_that_nobody_may_write_is_an_error_though_it_cannot_be_read)
+{
+	set_up(NULL);
+	put_record(path, dead_pid(), NULL);
+	ck_assert_int_eq(chmod(path, 0444), 0);
+	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, EACCES);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER),
+	                 -EACCES);
+	ck_assert_int_eq(chmod(path, 0644), 0); /* then it is somebody else's to judge */
+	ck_assert_int_eq(try(), -ETIMEDOUT);
+	filelock_close(lock);
+}
+END_TEST
+
+/* What is wrong with what lstat(2) says, from some moment on. */
+static enum change { NOTHING, SIZE, MODIFIED_S, MODIFIED_NS, CHANGED_S, CHANGED_NS, CHANGES } change;
+
+static int lstat_changed(const char *name, struct stat *ret)
+{
+	int r = lstat(name, ret);
+
+	ret->st_size += change == SIZE;
+	ret->st_mtim.tv_sec += change == MODIFIED_S;
+	ret->st_mtim.tv_nsec += change == MODIFIED_NS;
+	ret->st_ctim.tv_sec += change == CHANGED_S;
+	ret->st_ctim.tv_nsec += change == CHANGED_NS;
+	return r;
+}
+
+START_TEST(test_malformed_marker_is_seen_anew_whatever_has_changed)
+{
+	set_up(NULL);
+	put_bytes(path, "garbage", 7);
+	sys.lstat = lstat_changed;
+	clock_fake(1000 * SECONDS);
+	ck_assert_int_eq(try(), -ETIMEDOUT);
+	change = (enum change)_i;
+	clock_advance(2 * SECONDS);
+	ck_assert_int_eq(try(), change == NOTHING ? 0 : -ETIMEDOUT);
+	if (change != NOTHING) {
+		clock_advance(2 * SECONDS);
+		ck_assert_int_eq(try(), 0);
+	}
+	filelock_close(lock);
+}
+END_TEST
+
+/* A marker that somebody has open, and that has reached its lifetime. */
+static int put_expired(void)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	int fd;
+
+	options.lifetime_ms = 1000;
+	set_up(&options);
+	put_record(path, getpid(), NULL);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	date_shift(3600 * SECONDS);
+	return fd;
+}
+
+static const struct {
+	enum fault_call call;
+	unsigned nth;
+	int error;
+} expiries[] = { { FAULT_pread, 1, EIO }, { FAULT_lstat, 2, EIO }, { FAULT_unlink, 1, EPERM } };
+enum { EXPIRIES = sizeof(expiries) / sizeof(expiries[0]) };
+
+START_TEST(test_failure_to_remove_an_expired_marker_is_told_and_leaves_it)
+{
+	struct marker marker;
+	int fd = put_expired();
+
+	fault_set(expiries[_i].call, expiries[_i].nth, FAULT_ONCE, expiries[_i].error);
+	ck_assert_int_eq(try(), -expiries[_i].error);
+	ck_assert(read_marker(path, &marker));
+	ck_assert_int_eq(marker.type, MARKER_RECORD);
+	ck_assert_int_eq(marker.pid, getpid());
+	ck_assert_int_eq(try(), 0);
+	filelock_close(lock);
+	close(fd);
+}
+END_TEST
+
+/* By one that is not old. */
+static void put_a_successor(void *arg)
+{
+	const struct timespec later[2] = { [1] = { .tv_sec = INT32_MAX } };
+
+	(void)arg;
+	put_bytes(test_path("successor"), "filelock/2\n", 11);
+	ck_assert_int_eq(utimensat(AT_FDCWD, test_path("successor"), later, 0), 0);
+	ck_assert_int_eq(rename(test_path("successor"), path), 0);
+}
+
+START_TEST(test_successor_of_an_expired_marker_is_not_removed)
+{
+	int fd = put_expired();
+
+	fault_before(FAULT_lstat, 2, put_a_successor, NULL);
+	ck_assert_int_eq(try(), -ETIMEDOUT);
+	ck_assert_uint_eq(fault_hits(FAULT_lstat), 1);
+	expect_text("filelock/2\n");
+	filelock_close(lock);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_successor_of_a_dead_marker_is_not_taken)
+{
+	set_up(NULL);
+	put_record(path, dead_pid(), NULL);
+	fault_before(FAULT_open, 2, put_a_successor, NULL); /* for writing */
+	ck_assert_int_eq(try(), -ETIMEDOUT);
+	ck_assert_uint_eq(fault_hits(FAULT_open), 1);
+	expect_text("filelock/2\n");
+	filelock_close(lock);
+}
+END_TEST
+
+/* Into a marker that is held, of the same size or of another. */
+static void rewrite(void *arg)
+{
+	char text[MARKER_SIZE];
+	struct stat st;
+
+	ck_assert_int_eq(stat(path, &st), 0);
+	memset(text, ' ', sizeof(text));
+	memcpy(text, "filelock/2\n", 11);
+	put_bytes(path, text, (size_t)st.st_size - *(int *)arg);
+}
+
+START_TEST(test_marker_that_is_rewritten_after_it_was_judged_is_not_taken)
+{
+	char content[MARKER_SIZE];
+
+	set_up(NULL);
+	put_record(path, dead_pid(), "12345678"); /* so that it is longer than the new text */
+	fault_before(FAULT_flock, 3, rewrite, &_i); /* judging took two */
+	ck_assert_int_eq(try(), -ETIMEDOUT);
+	ck_assert_uint_eq(fault_hits(FAULT_flock), 1);
+	test_read_file(path, content, sizeof(content));
+	ck_assert_int_eq(strncmp(content, "filelock/2\n", 11), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+/* Longer than what of it is read, and so kept to be put back. */
+START_TEST(test_long_marker_that_cannot_be_cut_is_put_back_whole)
+{
+	char text[2 * MARKER_SIZE];
+
+	set_up(NULL);
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	put_bytes(path, text, strlen(text));
+	clock_fake(1000 * SECONDS);
+	ck_assert_int_eq(try(), -ETIMEDOUT);
+	clock_advance(2 * SECONDS);
+	fault_set(FAULT_ftruncate, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(try(), -EIO);
+	expect_text(text);
+	filelock_close(lock);
+}
+END_TEST
+
+/* As another user's in a sticky folder: unlink(2) may say EPERM for ever. */
+START_TEST(test_release_of_what_was_taken_over_and_cannot_be_removed_disowns_it)
+{
+	static const int errors[] = { EPERM, EACCES };
+	struct marker marker;
+
+	set_up(NULL);
+	for (size_t i = 0; i < 2; i++) {
+		put_record(path, dead_pid(), NULL);
+		ck_assert_int_eq(try(), 0);
+		fault_set(FAULT_unlink, 1, FAULT_ONCE, errors[i]);
+		ck_assert_int_eq(filelock_release(lock), 0);
+		ck_assert(read_marker(path, &marker));
+		ck_assert_int_eq(marker.pid, INT32_MAX);
+		ck_assert_int_eq(try_once(path), 0);
+	}
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_release_of_what_was_taken_over_tells_other_errors_and_holds)
+{
+	set_up(NULL);
+	put_record(path, dead_pid(), NULL);
+	ck_assert_int_eq(try(), 0);
+	fault_set(FAULT_unlink, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(filelock_release(lock), -EIO);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+/* An exit would remove what a failed release had listed. */
+static int fail_to_release_and_exit(void *arg)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	(void)arg;
+	options.keep_on_exit = true;
+	set_up(&options);
+	ck_assert_int_eq(try(), 0);
+	fault_set(FAULT_unlink, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(filelock_release(lock), -EIO);
+	exit(0);
+}
+
+START_TEST(test_failed_release_of_a_marker_to_be_kept_keeps_it_at_exit)
+{
+	(void)test_folder();
+	ck_assert_int_eq(test_in_child(fail_to_release_and_exit, NULL), 0);
+	ck_assert(exists(test_path("lock")));
+}
+END_TEST
+
+int main(void)
+{
+	TCase *each = tcase_create("each");
+	Suite *suite;
+
+	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
+	suite = SUITE("takeover",
+	              test_marker_that_nobody_may_write_is_an_error_though_it_cannot_be_read,
+	              test_successor_of_an_expired_marker_is_not_removed,
+	              test_successor_of_a_dead_marker_is_not_taken,
+	              test_long_marker_that_cannot_be_cut_is_put_back_whole,
+	              test_release_of_what_was_taken_over_and_cannot_be_removed_disowns_it,
+	              test_release_of_what_was_taken_over_tells_other_errors_and_holds,
+	              test_failed_release_of_a_marker_to_be_kept_keeps_it_at_exit);
+	tcase_add_loop_test(each, test_malformed_marker_is_seen_anew_whatever_has_changed, 0,
+	                    CHANGES);
+	tcase_add_loop_test(each, test_failure_to_remove_an_expired_marker_is_told_and_leaves_it, 0,
+	                    EXPIRIES);
+	tcase_add_loop_test(each, test_marker_that_is_rewritten_after_it_was_judged_is_not_taken, 0,
+	                    2);
+	suite_add_tcase(suite, each);
+	return support_main(suite);
+}
