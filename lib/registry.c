@@ -250,8 +250,7 @@ static struct filelock *find_singleton(const struct filelock *like, size_t hash)
 	for (; node; node = hash_next(node)) {
 		struct filelock *lock = hash_entry(node, struct filelock, singleton);
 
-		if (lock->asked == like->asked && !filelock_is_foreign(lock) &&
-		    strcmp(lock->path, like->path) == 0)
+		if (filelock_compare(lock, like) == 0 && !filelock_is_foreign(lock))
 			return lock;
 	}
 	return NULL;
@@ -305,13 +304,18 @@ void registry_add_held(struct filelock *lock, struct identity identity)
 	leave();
 }
 
-void registry_remove_held(struct filelock *lock)
+static void unlist_held(struct filelock *lock)
 {
-	enter();
-	/* not listed: a fork caught another thread between locking and listing */
+	/* else a fork caught another thread between locking and listing */
 	if (lock->held.listed)
 		hash_remove(&registry.held, &lock->held.node);
 	lock->held.listed = false;
+}
+
+void registry_remove_held(struct filelock *lock)
+{
+	enter();
+	unlist_held(lock);
 	leave();
 }
 
@@ -321,9 +325,7 @@ void registry_pass_held(struct filelock *from, struct filelock *to)
 	to->held.identity = from->held.identity;
 	to->held.thread = thread_number();
 	enter();
-	if (from->held.listed)
-		hash_remove(&registry.held, &from->held.node);
-	from->held.listed = false;
+	unlist_held(from);
 	hash_insert(&registry.held, &to->held.node, identity_hash(to->held.identity));
 	to->held.listed = true;
 	leave();
@@ -346,9 +348,9 @@ bool registry_holds_elsewhere(const struct filelock *lock, struct identity ident
 		const struct filelock *other = hash_entry(node, struct filelock, held.node);
 		const struct held *held = &other->held;
 
-		found = other != lock && !filelock_is_foreign(other) &&
-		        held->kind == lock->kind && held->thread == self &&
-		        identity_equal(held->identity, identity);
+		/* the one that asks holds nothing */
+		found = !filelock_is_foreign(other) && held->kind == lock->kind &&
+		        held->thread == self && identity_equal(held->identity, identity);
 	}
 	leave();
 	return found;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "support.h"
+#include "sys.h"
 
 static struct peer holder;
 static struct filelock *lock;
@@ -221,6 +222,50 @@ START_TEST(test_interrupt_does_not_spoil_an_acquisition_that_need_not_wait)
 }
 END_TEST
 
+static struct {
+	unsigned count;
+	int64_t longest;
+} sleeps;
+
+/* Sleeps by moving the clock; after many times comes an interrupt. */
+static int sleep_noted(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                       const sigset_t *mask)
+{
+	int64_t time = timeout->tv_sec * SECONDS + timeout->tv_nsec;
+
+	(void)mask;
+	for (nfds_t i = 0; i < n; i++)
+		fds[i].revents = 0;
+	clock_advance(time);
+	if (time > sleeps.longest)
+		sleeps.longest = time;
+	if (++sleeps.count == 1000)
+		filelock_interrupt(lock);
+	return 0;
+}
+
+/* Without a descriptor of its own, or without memory for anything. */
+START_TEST(test_wait_that_cannot_be_woken_looks_for_an_interrupt_twenty_times_a_second)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	if (_i && test_kind() == FILELOCK_READWRITE) {
+		test_skip("its attempts need memory");
+		return;
+	}
+	options.poll_interval_ms = 3600000;
+	set_up(&options);
+	fault_set(_i ? FAULT_calloc : FAULT_eventfd, 1, FAULT_FOR_GOOD, _i ? ENOMEM : EMFILE);
+	sys.ppoll = sleep_noted;
+	clock_fake(test_now());
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -ECANCELED);
+	ck_assert_uint_eq(sleeps.count, 1000);
+	ck_assert_int_le(sleeps.longest, 50 * MILLISECONDS);
+	fault_clear();
+	tear_down();
+}
+END_TEST
+
 /* Interrupts at any moment: always an answer, and never a timeout. */
 START_TEST(test_interrupts_race_with_waits)
 {
@@ -364,6 +409,9 @@ int main(void)
 	TCase *handlers = tcase_create("handlers");
 
 	tcase_add_loop_test(handlers, test_interrupt_from_a_signal_handler_ends_the_wait, 0, 2);
+	tcase_add_loop_test(
+	        handlers,
+	        test_wait_that_cannot_be_woken_looks_for_an_interrupt_twenty_times_a_second, 0, 2);
 	suite_add_tcase(suite, handlers);
 	return support_main(suite);
 }
