@@ -1,0 +1,357 @@
+/* The watcher where calls fail, in a forked child, and between two threads. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "handle.h"
+#include "support.h"
+#include "sys.h"
+#include "watch.h"
+
+enum { LOCKS = 3 };
+
+static unsigned stirs[LOCKS];
+
+static void note_stir(struct filelock *lock, void *arg)
+{
+	(void)lock;
+	++*(unsigned *)arg;
+}
+
+static struct filelock_driver driver = { .stirred = note_stir };
+static struct filelock *locks[LOCKS]; /* whose stirs are counted */
+static struct subscription subscriptions[LOCKS];
+
+static void set_up(void)
+{
+	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
+	for (int i = 0; i < LOCKS; i++) {
+		locks[i] = test_open(test_path("lock"), NULL);
+		ck_assert_int_eq(filelock_begin(locks[i], FILELOCK_EXCLUSIVE, FILELOCK_NEVER,
+		                                &driver, &stirs[i]), 0);
+	}
+}
+
+static void tear_down(void)
+{
+	for (int i = 0; i < LOCKS; i++) {
+		watch_unsubscribe(&subscriptions[i]);
+		filelock_close(locks[i]);
+	}
+	filelock_watcher_tidy(driver.watcher);
+	filelock_watcher_free(driver.watcher);
+}
+
+/* The ith of the locks asks for its own: deletions in a folder, of one name or of any. */
+static int subscribe(int i, const char *folder, const char *name)
+{
+	return watch_subscribe(driver.watcher, &subscriptions[i], locks[i], folder, IN_DELETE,
+	                       name);
+}
+
+/* False: this system has no pidfds (nor has valgrind), and the test is skipped. */
+static bool subscribe_process(int i, pid_t pid)
+{
+	int r = watch_subscribe_process(driver.watcher, &subscriptions[i], locks[i], pid);
+
+	if (r == -ENOSYS) {
+		test_skip("no pidfd_open(2) here");
+		return false;
+	}
+	ck_assert_int_eq(r, 0);
+	return true;
+}
+
+static void remove_file(const char *name)
+{
+	test_write_file(test_path(name), "");
+	ck_assert_int_eq(unlink(test_path(name)), 0);
+}
+
+static bool is_readable(int fd)
+{
+	struct pollfd poll_fd = { fd, POLLIN, 0 };
+
+	return poll(&poll_fd, 1, 0) > 0;
+}
+
+START_TEST(test_bell_is_rung_and_heard_once_whatever_interrupts)
+{
+	int bell;
+
+	set_up();
+	bell = filelock_watcher_bell(driver.watcher);
+	ck_assert_int_ge(bell, 0);
+	fault_set(FAULT_write, 1, FAULT_ONCE, EINTR);
+	filelock_watcher_ring(driver.watcher);
+	ck_assert(is_readable(bell));
+	fault_set(FAULT_read, 1, FAULT_ONCE, EINTR);
+	filelock_watcher_hush(driver.watcher);
+	ck_assert(!is_readable(bell));
+	filelock_watcher_hush(driver.watcher); /* there is nothing to hear */
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_bell_that_cannot_count_further_is_heard_all_the_same)
+{
+	const uint64_t most = UINT64_MAX - 1;
+	int bell;
+
+	set_up();
+	bell = filelock_watcher_bell(driver.watcher);
+	ck_assert_int_eq(write(bell, &most, sizeof(most)), sizeof(most));
+	filelock_watcher_ring(driver.watcher);
+	ck_assert(is_readable(bell));
+	filelock_watcher_hush(driver.watcher);
+	ck_assert(!is_readable(bell));
+	tear_down();
+}
+END_TEST
+
+/* Both descriptors are to be waited for as one: without that there is no watch. */
+START_TEST(test_inotify_that_cannot_be_joined_is_closed)
+{
+	unsigned descriptors;
+
+	set_up();
+	if (!subscribe_process(0, getpid()))
+		return;
+	descriptors = test_descriptors();
+	fault_set(FAULT_epoll_ctl, 1, FAULT_ONCE, ENOSPC);
+	ck_assert_int_eq(subscribe(1, test_folder(), "name"), -ENOSPC);
+	ck_assert(!watch_is_subscribed(&subscriptions[1]));
+	ck_assert_uint_eq(test_descriptors(), descriptors);
+	ck_assert_int_eq(subscribe(1, test_folder(), "name"), 0);
+	remove_file("name");
+	ck_assert(is_readable(filelock_watcher_fd(driver.watcher)));
+	filelock_watcher_dispatch(driver.watcher);
+	ck_assert_uint_eq(stirs[1], 1);
+	tear_down();
+}
+END_TEST
+
+static int end_at_once(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+START_TEST(test_death_is_told_though_its_look_was_interrupted)
+{
+	pid_t child;
+
+	set_up();
+	child = test_fork(end_at_once, NULL);
+	if (!subscribe_process(0, child))
+		return;
+	ck_assert_int_eq(test_reap(child), 0);
+	fault_set(FAULT_epoll_wait, 1, FAULT_ONCE, EINTR);
+	filelock_watcher_dispatch(driver.watcher);
+	ck_assert_uint_eq(fault_hits(FAULT_epoll_wait), 1);
+	ck_assert_uint_eq(stirs[0], 1);
+	ck_assert(!watch_is_subscribed(&subscriptions[0]));
+	tear_down();
+}
+END_TEST
+
+static int use_in_child(void *arg)
+{
+	(void)arg;
+	fault_watch();
+	ck_assert_int_eq(subscribe(2, test_folder(), NULL), FILELOCK_EFORKED);
+	ck_assert(!watch_is_subscribed(&subscriptions[2]));
+	filelock_watcher_dispatch(driver.watcher);
+	filelock_watcher_tidy(driver.watcher);
+	ck_assert_uint_eq(fault_calls(FAULT_read), 0);
+	ck_assert_uint_eq(fault_calls(FAULT_inotify_rm_watch), 0);
+	filelock_watcher_free(driver.watcher);
+	return stirs[0] > 0;
+}
+
+START_TEST(test_child_can_do_nothing_with_its_parents_watcher_but_free_it)
+{
+	set_up();
+	ck_assert_int_eq(mkdir(test_path("folder"), 0700), 0);
+	ck_assert_int_eq(subscribe(0, test_folder(), "name"), 0);
+	ck_assert_int_eq(subscribe(1, test_path("folder"), NULL), 0);
+	watch_unsubscribe(&subscriptions[1]); /* its watch is idle */
+	remove_file("name");
+	ck_assert_int_eq(test_in_child(use_in_child, NULL), 0);
+	ck_assert_uint_eq(test_watches(), 2);
+	filelock_watcher_dispatch(driver.watcher);
+	ck_assert_uint_eq(stirs[0], 1);
+	tear_down();
+}
+END_TEST
+
+/* As by the loop's thread, while another one is inside inotify_add_watch(2). */
+static int (*real_add_watch)(int fd, const char *path, uint32_t mask);
+static unsigned additions;
+
+static int add_and_tidy(int fd, const char *path, uint32_t mask)
+{
+	int wd = real_add_watch(fd, path, mask);
+
+	additions++;
+	filelock_watcher_tidy(driver.watcher);
+	return wd;
+}
+
+START_TEST(test_watch_that_is_had_already_is_not_added_twice_when_another_goes)
+{
+	set_up();
+	ck_assert_int_eq(mkdir(test_path("folder"), 0700), 0);
+	ck_assert_int_eq(subscribe(0, test_folder(), "name"), 0);
+	ck_assert_int_eq(subscribe(1, test_path("folder"), NULL), 0);
+	watch_unsubscribe(&subscriptions[1]);
+	real_add_watch = sys.inotify_add_watch;
+	sys.inotify_add_watch = add_and_tidy;
+	ck_assert_int_eq(subscribe(2, test_folder(), "name"), 0);
+	ck_assert_uint_eq(additions, 1);
+	ck_assert_uint_eq(test_watches(), 1);
+	remove_file("name");
+	filelock_watcher_dispatch(driver.watcher);
+	ck_assert_uint_eq(stirs[0] + stirs[2], 2);
+	tear_down();
+}
+END_TEST
+
+/* Bytes that the next read(2) of the library gives, as if from inotify. */
+static struct {
+	_Alignas(struct inotify_event) char bytes[sizeof(struct inotify_event) + 16];
+} forged;
+
+static ssize_t read_forged(int fd, void *buffer, size_t size)
+{
+	(void)fd;
+	ck_assert_uint_ge(size, sizeof(forged));
+	memcpy(buffer, &forged, sizeof(forged));
+	return sizeof(forged);
+}
+
+static void forge(int wd, uint32_t mask, const char *name)
+{
+	struct inotify_event event = { .wd = wd, .mask = mask, .len = 16 };
+
+	memset(&forged, 0, sizeof(forged));
+	memcpy(&forged, &event, sizeof(event));
+	(void)snprintf(forged.bytes + sizeof(event), 16, "%s", name);
+	sys.read = read_forged;
+	memset(stirs, 0, sizeof(stirs));
+	filelock_watcher_dispatch(driver.watcher);
+}
+
+/* Texts that hash alike as names in the first folder; as one in the first and one in the second. */
+#define NAME "WILA0AjDz_1"
+#define ALIKE "G81oCKML9iJ"
+#define FIRST "j__znBYp9S2"
+#define SECOND "i__znBYp9S2"
+
+START_TEST(test_names_that_hash_alike_are_told_apart)
+{
+	set_up();
+	if (sizeof(size_t) == 8) {
+		ck_assert_uint_eq(hash_bytes(NAME, strlen(NAME), 1),
+		                  hash_bytes(ALIKE, strlen(ALIKE), 1));
+		ck_assert_uint_eq(hash_bytes(FIRST, strlen(FIRST), 1),
+		                  hash_bytes(SECOND, strlen(SECOND), 2));
+	}
+	ck_assert_int_eq(mkdir(test_path("folder"), 0700), 0);
+	ck_assert_int_eq(subscribe(0, test_folder(), NAME), 0); /* the kernel's 1 */
+	ck_assert_int_eq(subscribe(1, test_path("folder"), SECOND), 0); /* and 2 */
+	forge(1, IN_DELETE, ALIKE);
+	ck_assert_uint_eq(stirs[0] + stirs[1], 0);
+	forge(1, IN_DELETE, FIRST);
+	ck_assert_uint_eq(stirs[0] + stirs[1], 0);
+	forge(1, IN_CREATE, NAME); /* not asked for */
+	ck_assert_uint_eq(stirs[0] + stirs[1], 0);
+	forge(1, IN_DELETE, NAME);
+	ck_assert_uint_eq(stirs[0], 1);
+	forge(2, IN_DELETE, SECOND);
+	ck_assert_uint_eq(stirs[1], 1);
+	tear_down();
+}
+END_TEST
+
+static struct {
+	pthread_t thread;
+	_Atomic pid_t tid;
+} unsubscriber;
+
+static void *unsubscribe_first(void *arg)
+{
+	unsubscriber.tid = (pid_t)syscall(SYS_gettid);
+	watch_unsubscribe(&subscriptions[0]);
+	return arg;
+}
+
+/* Whether the thread sleeps in futex(2). */
+static bool waits_for_a_mutex(pid_t tid)
+{
+	char path[64], call[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/syscall", (long)tid);
+	test_read_file(path, call, sizeof(call));
+	return strtol(call, NULL, 10) == SYS_futex;
+}
+
+/* The dispatch, which has the mutex, is told that the watch is lost once somebody else has found
+   it there, and waits. */
+static ssize_t read_loss(int fd, void *buffer, size_t size)
+{
+	(void)fd;
+	(void)size;
+	ck_assert_int_eq(pthread_create(&unsubscriber.thread, NULL, unsubscribe_first, NULL), 0);
+	await(unsubscriber.tid > 0 && waits_for_a_mutex(unsubscriber.tid));
+	memcpy(buffer, &(struct inotify_event){ .wd = 1, .mask = IN_IGNORED },
+	       sizeof(struct inotify_event));
+	return sizeof(struct inotify_event);
+}
+
+START_TEST(test_watch_that_is_lost_as_it_is_given_up_is_given_up_once)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/syscall", (long)getpid());
+	if (access(path, R_OK) < 0) {
+		test_skip("what a thread waits for cannot be known here");
+		return;
+	}
+	set_up();
+	ck_assert_int_eq(subscribe(0, test_folder(), "name"), 0);
+	sys.read = read_loss;
+	filelock_watcher_dispatch(driver.watcher);
+	ck_assert_int_eq(pthread_join(unsubscriber.thread, NULL), 0);
+	ck_assert(!watch_is_subscribed(&subscriptions[0]));
+	ck_assert_uint_eq(stirs[0], 1);
+	/* else a count below zero would keep the next one's watch */
+	sys.read = read;
+	ck_assert_int_eq(subscribe(1, test_folder(), "name"), 0);
+	remove_file("name");
+	filelock_watcher_dispatch(driver.watcher);
+	ck_assert_uint_eq(stirs[1], 1);
+	watch_unsubscribe(&subscriptions[1]);
+	filelock_watcher_tidy(driver.watcher);
+	ck_assert_uint_eq(test_watches(), 0);
+	tear_down();
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "watch faults", test_bell_is_rung_and_heard_once_whatever_interrupts,
+	        test_bell_that_cannot_count_further_is_heard_all_the_same,
+	        test_inotify_that_cannot_be_joined_is_closed,
+	        test_death_is_told_though_its_look_was_interrupted,
+	        test_child_can_do_nothing_with_its_parents_watcher_but_free_it,
+	        test_watch_that_is_had_already_is_not_added_twice_when_another_goes,
+	        test_names_that_hash_alike_are_told_apart,
+	        test_watch_that_is_lost_as_it_is_given_up_is_given_up_once));
+}
