@@ -211,6 +211,8 @@ void pass_arm_surely(struct evfilelock *ev);
 void many_free_all(struct evfilelock *ev);
 
 /* event.c */
+/* As evfilelock_release, also while the context is being freed: a worker then goes on with it. */
+int request_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb, void *arg);
 bool timeout_is_valid(const struct timeval *timeout);
 /* In nanoseconds, below zero for ever; what cannot be told from it is. */
 int64_t timeout_ns(const struct timeval *timeout);

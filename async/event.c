@@ -207,18 +207,6 @@ failed:
 	return NULL;
 }
 
-static int check_release(const struct evfilelock *ev, const struct filelock *lock,
-                         evfilelock_cb cb)
-{
-	if (!ev || !lock || !cb)
-		return -EINVAL;
-	if (is_foreign(ev) || filelock_is_foreign(lock))
-		return -ECHILD;
-	if (ev->freeing)
-		return -ECANCELED;
-	return filelock_is_held(lock) ? 0 : -EPERM;
-}
-
 /* At once, but for the answer. */
 static int release_here(struct evfilelock_request *request)
 {
@@ -227,14 +215,13 @@ static int release_here(struct evfilelock_request *request)
 	return 0;
 }
 
-FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock,
-                                    evfilelock_cb cb, void *arg)
+int request_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb, void *arg)
 {
 	struct evfilelock_request *request;
-	int r = check_release(ev, lock, cb);
+	int r;
 
-	if (r < 0)
-		return r;
+	if (!filelock_is_held(lock))
+		return -EPERM;
 	request = request_new(ev, lock, filelock_mode(lock), cb, arg);
 	if (!request)
 		return -ENOMEM;
@@ -247,9 +234,19 @@ FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock
 		return r;
 	}
 	filelock_ref(lock);
-	if (!ev->running)
+	if (!ev->running && !ev->freeing)
 		pass_arm_surely(ev);
 	return 0;
+}
+
+FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock,
+                                    evfilelock_cb cb, void *arg)
+{
+	if (!ev || !lock || !cb)
+		return -EINVAL;
+	if (is_foreign(ev) || filelock_is_foreign(lock))
+		return -ECHILD;
+	return ev->freeing ? -ECANCELED : request_release(ev, lock, cb, arg);
 }
 
 FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)

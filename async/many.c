@@ -4,26 +4,30 @@
  * A set is taken one lock after the other, in the order of filelock_compare, each by an ordinary
  * request: whoever waits holds only locks that come before the one it waits for, so that sets
  * cannot wait for each other in a circle. While a set is pending exactly one of its requests is,
- * and that one's callback (on_answer) either asks for the next lock or completes the set: all
- * guarantees of a set are those of its requests.
+ * and that one's callback (on_answer) either asks for the next lock or ends the set: all guarantees
+ * of a set are those of its requests. One that failed is told when nothing of it is held any more:
+ * at once, or when the workers have released what was taken.
  *
  * In a forked child no callback comes: what is left of the sets goes with the context.
  */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "context.h"
+#include "workers.h"
 
 struct evfilelock_many {
 	struct evfilelock *ev;
 	struct evfilelock_many *previous, *next; /* in ev->sets */
-	struct evfilelock_request *request;      /* for the lock in its turn */
+	struct evfilelock_request *request;      /* for the lock in its turn; NULL: ended */
 	evfilelock_many_cb cb;
 	void *arg;
 	int64_t deadline;
 	enum filelock_mode mode;
 	size_t n;
 	size_t taken;            /* of the order, from its start */
+	size_t releasing;        /* of those, by workers */
+	int result;              /* once it has ended */
+	struct filelock *failed;
 	struct filelock **order; /* behind the set */
 	struct filelock *set[];  /* as given; each with a reference */
 };
@@ -112,25 +116,49 @@ void many_free_all(struct evfilelock *ev)
 	}
 }
 
-static void give_back(struct evfilelock_many *many)
+static void complete(struct evfilelock_many *many)
 {
-	while (many->taken > 0) {
-		struct filelock *lock = many->order[--many->taken];
-		int r = filelock_release(lock);
-
-		if (r < 0 && r != -EPERM) /* closed, or released, meanwhile */
-			filelock_log(FILELOCK_LOG_ERROR, "%s stays held: %s",
-			             filelock_path(lock), filelock_strerror(r));
-	}
+	unlink_from_context(many);
+	many->cb(many->set, many->n, many->result, many->failed, many->arg);
+	many_free(many);
 }
 
-static void complete(struct evfilelock_many *many, int result, struct filelock *failed)
+static void note_release(struct filelock *lock, int result)
 {
-	if (result < 0)
-		give_back(many);
-	unlink_from_context(many);
-	many->cb(many->set, many->n, result, failed, many->arg);
-	many_free(many);
+	/* closed, or released, meanwhile; or a worker goes on with it */
+	if (result == 0 || result == -EPERM || result == -ECANCELED)
+		return;
+	filelock_log(FILELOCK_LOG_ERROR, "%s stays held: %s", filelock_path(lock),
+	             filelock_strerror(result));
+}
+
+static void on_released(struct filelock *lock, int result, void *arg)
+{
+	struct evfilelock_many *many = arg;
+
+	note_release(lock, result);
+	if (--many->releasing == 0)
+		complete(many);
+}
+
+static void give_back(struct evfilelock_many *many, struct filelock *lock)
+{
+	if (workers_are_for(many->ev, lock) &&
+	    request_release(many->ev, lock, on_released, many) == 0)
+		many->releasing++;
+	else
+		note_release(lock, filelock_release(lock));
+}
+
+static void end(struct evfilelock_many *many, int result, struct filelock *failed)
+{
+	many->request = NULL;
+	many->result = result;
+	many->failed = failed;
+	while (result < 0 && many->taken > 0)
+		give_back(many, many->order[--many->taken]);
+	if (many->releasing == 0)
+		complete(many);
 }
 
 /* One that was taken and is held no more: closing it released it. NULL: none. */
@@ -149,17 +177,17 @@ static void on_answer(struct filelock *lock, int result, void *arg)
 	struct evfilelock_many *many = arg;
 
 	if (result < 0) {
-		complete(many, result, lock);
+		end(many, result, lock);
 		return;
 	}
 	if (++many->taken < many->n) {
 		result = ask_next(many);
 		if (result < 0)
-			complete(many, result, many->order[many->taken]);
+			end(many, result, many->order[many->taken]);
 		return;
 	}
 	lock = find_lost(many);
-	complete(many, lock ? -ECANCELED : 0, lock);
+	end(many, lock ? -ECANCELED : 0, lock);
 }
 
 /* Asks for the lock in its turn, within what is left of the time. */
@@ -210,7 +238,6 @@ evfilelock_acquire_many(struct evfilelock *ev, struct filelock *const *set, size
 
 FILELOCK_API void evfilelock_cancel_many(struct evfilelock_many *many)
 {
-	/* inside the set's callback that one is finished, too */
 	if (many)
 		evfilelock_cancel(many->request);
 }

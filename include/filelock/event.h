@@ -285,8 +285,8 @@ FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
  *  - A path whose calls do not return costs one worker. As many such paths as there are workers
  *    stop all others.
  *  - filelock_release and filelock_close make their system calls where they are called, so release
- *    by evfilelock_release, and close after it. evfilelock_acquire_many, when it fails, releases as
- *    filelock_release does.
+ *    by evfilelock_release, and close after it. A set that fails is told once workers have
+ *    released what it had taken, or the context is freed.
  *  - Locks on a descriptor of the caller's (filelock_open_fd) are attempted and released by the
  *    loop.
  *  - The number of descriptors is not limited by evfilelock_set_descriptors, and a slow wait's

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "fuse.h"
-#include "loop.h"
+#include "set.h"
 #include "sys.h"
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
@@ -96,6 +96,53 @@ START_TEST(test_loop_makes_no_call_on_a_lock_file)
 	ck_assert(is_free("a"));
 	for (unsigned i = 0; i < 2; i++)
 		filelock_close(asked[i].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+/* A set that has got two of its locks and waits for the third. */
+static void wait_with_most_of_a_set(struct loop *loop, struct asked_set *asked)
+{
+	note_calls();
+	set_ask(loop, asked, -1);
+	set_reach(loop, asked, 2);
+}
+
+START_TEST(test_failed_set_is_given_back_without_a_call_in_the_loop)
+{
+	struct filelock *holder = hold("c", EXCLUSIVE);
+	struct loop loop = loop_with_workers(2);
+	struct asked_set asked = set_open("abc");
+
+	wait_with_most_of_a_set(&loop, &asked);
+	evfilelock_cancel_many(asked.many);
+	ck_assert_int_eq(set_answer(&loop, &asked), -ECANCELED);
+	ck_assert_uint_eq(calls_in_loop, 0);
+	sys = real;
+	ck_assert_uint_eq(set_held(&asked), 0);
+	ck_assert(is_free("a") && is_free("b"));
+	set_close(&asked);
+	filelock_close(holder);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_freeing_the_context_of_a_set_makes_no_call_in_the_loop)
+{
+	struct filelock *holder = hold("c", EXCLUSIVE);
+	struct loop loop = loop_with_workers(2);
+	struct asked_set asked = set_open("abc");
+
+	wait_with_most_of_a_set(&loop, &asked);
+	evfilelock_free(loop.ev);
+	loop.ev = NULL;
+	ck_assert_uint_eq(calls_in_loop, 0);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(asked.result, -ECANCELED);
+	set_close(&asked);
+	while (!is_free("a") || !is_free("b"))
+		test_nap(); /* a worker is at it */
+	filelock_close(holder);
 	loop_free(&loop);
 }
 END_TEST
@@ -425,6 +472,8 @@ int main(void)
 {
 	return support_main(SUITE(
 	        "workers", test_loop_makes_no_call_on_a_lock_file,
+	        test_failed_set_is_given_back_without_a_call_in_the_loop,
+	        test_freeing_the_context_of_a_set_makes_no_call_in_the_loop,
 	        test_waiting_on_a_worker_is_woken_by_the_release,
 	        test_deadline_is_kept_while_a_call_does_not_return,
 	        test_stuck_path_costs_one_worker_however_often_it_is_asked_for,
