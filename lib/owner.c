@@ -143,15 +143,12 @@ static int find_target(int fd, struct target *target)
 	return r < 0 ? unknown_unless_exhausted(r) : 0;
 }
 
-/* Whether a line of /proc/locks is about the target: 1, 0, or "perhaps". */
-static int match(const struct target *target, const struct proc_lock *lock)
+/* Whether a line of /proc/locks is about the target, as far as that can be known. */
+static bool is_about(const struct target *target, const struct proc_lock *lock)
 {
-	if (lock->inode != target->inode)
-		return 0;
-	if (lock->device.major == target->device.major &&
-	    lock->device.minor == target->device.minor)
-		return target->device_known ? 1 : FILELOCK_EUNKNOWNHOLDER;
-	return target->device_known ? 0 : FILELOCK_EUNKNOWNHOLDER;
+	return target->device_known && lock->inode == target->inode &&
+	       lock->device.major == target->device.major &&
+	       lock->device.minor == target->device.minor;
 }
 
 /* Whether a line is about a lock of the type that is asked about. */
@@ -182,13 +179,12 @@ static int scan(const struct target *target, struct proc_lock *ret, size_t *ret_
 	if (r < 0)
 		return unknown_unless_exhausted(r);
 	while (result != 0 && (r = proc_lines_next(&lines, &line)) > 0) {
-		int matched = parse(target, line, &lock) ? match(target, &lock) : 0;
-
-		if (matched == 1 && lock.pid > 0) {
+		if (!parse(target, line, &lock) || !is_about(target, &lock))
+			continue;
+		result = FILELOCK_EUNKNOWNHOLDER; /* but another one may be known */
+		if (lock.pid > 0) {
 			*ret = lock;
 			result = 0;
-		} else if (matched != 0) {
-			result = FILELOCK_EUNKNOWNHOLDER; /* but another one may be known */
 		}
 	}
 	*ret_reads = lines.reads;

@@ -169,6 +169,7 @@ START_TEST(test_delayed_breaker_leaves_the_successor_alone)
 	ck_assert_int_eq(kill(breaker.pid, SIGCONT), 0);
 	ck_assert_int_eq(peer_answer(&breaker), *design == OURS ? -ETIMEDOUT : 0);
 	ck_assert_int_eq(filelock_verify(lock), *design == OURS ? 0 : -ESTALE);
+	ck_assert_int_eq(exists(test_path("lock.break")), *design == NAIVE);
 	peer_stop(&breaker);
 	filelock_close(lock);
 }

@@ -338,6 +338,7 @@ START_TEST(test_marker_that_became_unreadable_names_nobody_to_watch)
 	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, EACCES);
 	filelock_hasten(waiter);
 	ck_assert_int_gt(filelock_step(waiter, filelock_now(), &until), 0);
+	ck_assert_uint_eq(fault_calls(FAULT_pread), 0);
 	fault_clear();
 	filelock_watcher_tidy(driver.watcher);
 	ck_assert_uint_eq(pidfds(), 0);

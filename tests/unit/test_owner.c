@@ -92,9 +92,9 @@ static const struct {
 	bool mount; /* named in fdinfo */
 	const char *mounts;
 	unsigned long file_system;
-	/* what is said of a lock on stat(2)'s device, on the mount's, and on one that shares but
-	   the major number with it */
-	int plain, mounted, neighbour;
+	/* what is said of a lock on stat(2)'s device, on the mount's, and on those that share one
+	   number with it */
+	int plain, mounted, neighbours;
 } devices[] = {
 	{ true, ANOTHER MOUNTED, TMPFS_MAGIC, FILELOCK_ENOHOLDER, 0, FILELOCK_ENOHOLDER },
 	{ true, ANOTHER MOUNTED, BTRFS_SUPER_MAGIC, FILELOCK_ENOHOLDER, 0, FILELOCK_ENOHOLDER },
@@ -125,7 +125,8 @@ START_TEST(test_lock_counts_if_it_is_on_the_device_of_the_file_as_far_as_that_is
 	expect_of((struct proc_device){ major(lock_st.st_dev), minor(lock_st.st_dev) },
 	          devices[_i].plain);
 	expect_of((struct proc_device){ 8, 2 }, devices[_i].mounted);
-	expect_of((struct proc_device){ 8, 3 }, devices[_i].neighbour);
+	expect_of((struct proc_device){ 8, 3 }, devices[_i].neighbours);
+	expect_of((struct proc_device){ 9, 2 }, devices[_i].neighbours);
 	close(lock_fd);
 }
 END_TEST

@@ -82,20 +82,21 @@ START_TEST(test_thread_waits_for_itself_only_for_its_own_hold_of_the_kind_and_fi
 }
 END_TEST
 
-/* A hold that is shared: whichever of them is found first. */
-START_TEST(test_thread_waits_for_itself_by_any_of_its_holds_of_a_file)
+/* The later ones are looked at first. */
+START_TEST(test_thread_waits_for_itself_whatever_else_it_holds)
 {
 	struct filelock *waiter = open_kind(test_path("lock"), FILELOCK_NATIVE, false);
-	struct filelock *one = open_kind(test_path("lock"), FILELOCK_NATIVE, false);
+	struct filelock *one = open_kind(test_path("alike"), FILELOCK_NATIVE, false);
 	struct filelock *two = open_kind(test_path("lock"), FILELOCK_NATIVE, false);
 
-	registry_add_held(one, (struct identity){ 1, 2 });
+	registry_add_held(one, (struct identity){ 2, 1 }); /* hashes alike */
 	registry_add_held(two, (struct identity){ 1, 2 });
 	ck_assert(registry_holds_elsewhere(waiter, (struct identity){ 1, 2 }));
+	ck_assert(registry_holds_elsewhere(waiter, (struct identity){ 2, 1 }));
 	registry_remove_held(two);
-	ck_assert(registry_holds_elsewhere(waiter, (struct identity){ 1, 2 }));
-	registry_remove_held(one);
 	ck_assert(!registry_holds_elsewhere(waiter, (struct identity){ 1, 2 }));
+	registry_remove_held(one);
+	ck_assert(!registry_holds_elsewhere(waiter, (struct identity){ 2, 1 }));
 	filelock_close(waiter);
 	filelock_close(one);
 	filelock_close(two);
@@ -128,6 +129,6 @@ int main(void)
 	        "registry", test_first_handle_of_a_process_may_lack_memory,
 	        test_singletons_that_hash_alike_are_two,
 	        test_thread_waits_for_itself_only_for_its_own_hold_of_the_kind_and_file,
-	        test_thread_waits_for_itself_by_any_of_its_holds_of_a_file,
+	        test_thread_waits_for_itself_whatever_else_it_holds,
 	        test_child_may_close_what_was_not_yet_listed_at_the_fork));
 }

@@ -46,7 +46,15 @@ START_TEST(test_marker_that_nobody_may_write_is_an_error_though_it_cannot_be_rea
 END_TEST
 
 /* What is wrong with what lstat(2) says, from some moment on. */
-static enum change { NOTHING, SIZE, MODIFIED_S, MODIFIED_NS, CHANGED_S, CHANGED_NS, CHANGES } change;
+static enum change {
+	NOTHING,
+	SIZE,
+	MODIFIED_S,
+	MODIFIED_NS,
+	CHANGED_S,
+	CHANGED_NS,
+	CHANGES
+} change;
 
 static int lstat_changed(const char *name, struct stat *ret)
 {
@@ -152,29 +160,69 @@ START_TEST(test_successor_of_a_dead_marker_is_not_taken)
 }
 END_TEST
 
-/* Into a marker that is held, of the same size or of another. */
+/* Two dead markers of the same bytes, of which the judged one steps aside for the other. */
+static void exchange(void *arg)
+{
+	(void)arg;
+	ck_assert_int_eq(rename(path, test_path("third")), 0);
+	ck_assert_int_eq(rename(test_path("aside"), path), 0);
+	ck_assert_int_eq(rename(test_path("third"), test_path("aside")), 0);
+}
+
+START_TEST(test_marker_that_stood_there_for_a_moment_is_not_taken_for_the_one_that_does)
+{
+	struct stat held, named;
+	pid_t pid = dead_pid();
+
+	set_up(NULL);
+	put_record(path, pid, NULL);
+	put_record(test_path("aside"), pid, NULL);
+	fault_before(FAULT_open, 2, exchange, NULL); /* for writing */
+	fault_before(FAULT_flock, 3, exchange, NULL);
+	ck_assert_int_eq(try(), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_open) + fault_hits(FAULT_flock), 2);
+	ck_assert_int_eq(fstat(filelock_fd(lock), &held), 0);
+	ck_assert_int_eq(stat(path, &named), 0);
+	ck_assert_uint_eq(held.st_ino, named.st_ino);
+	filelock_close(lock);
+}
+END_TEST
+
+/* Another marker, of the same size. */
 static void rewrite(void *arg)
 {
 	char text[MARKER_SIZE];
 	struct stat st;
 
+	(void)arg;
 	ck_assert_int_eq(stat(path, &st), 0);
 	memset(text, ' ', sizeof(text));
 	memcpy(text, "filelock/2\n", 11);
-	put_bytes(path, text, (size_t)st.st_size - *(int *)arg);
+	put_bytes(path, text, (size_t)st.st_size);
 }
 
-START_TEST(test_marker_that_is_rewritten_after_it_was_judged_is_not_taken)
+/* The same bytes, but only the first two of them. */
+static void cut(void *arg)
 {
+	(void)arg;
+	ck_assert_int_eq(truncate(path, 2), 0);
+}
+
+START_TEST(test_marker_that_is_written_after_it_was_judged_is_not_taken)
+{
+	static void (*const writers[])(void *arg) = { rewrite, cut };
 	char content[MARKER_SIZE];
 
 	set_up(NULL);
 	put_record(path, dead_pid(), "12345678"); /* so that it is longer than the new text */
-	fault_before(FAULT_flock, 3, rewrite, &_i); /* judging took two */
+	fault_before(FAULT_flock, 3, writers[_i], NULL); /* judging took two */
 	ck_assert_int_eq(try(), -ETIMEDOUT);
 	ck_assert_uint_eq(fault_hits(FAULT_flock), 1);
 	test_read_file(path, content, sizeof(content));
-	ck_assert_int_eq(strncmp(content, "filelock/2\n", 11), 0);
+	if (_i == 0)
+		ck_assert_int_eq(strncmp(content, "filelock/2\n", 11), 0);
+	else
+		ck_assert_uint_eq(strlen(content), 2);
 	filelock_close(lock);
 }
 END_TEST
@@ -264,6 +312,7 @@ int main(void)
 	              test_marker_that_nobody_may_write_is_an_error_though_it_cannot_be_read,
 	              test_successor_of_an_expired_marker_is_not_removed,
 	              test_successor_of_a_dead_marker_is_not_taken,
+	              test_marker_that_stood_there_for_a_moment_is_not_taken_for_the_one_that_does,
 	              test_long_marker_that_cannot_be_cut_is_put_back_whole,
 	              test_release_of_what_was_taken_over_and_cannot_be_removed_disowns_it,
 	              test_release_of_what_was_taken_over_tells_other_errors_and_holds,
@@ -272,7 +321,7 @@ int main(void)
 	                    CHANGES);
 	tcase_add_loop_test(each, test_failure_to_remove_an_expired_marker_is_told_and_leaves_it, 0,
 	                    EXPIRIES);
-	tcase_add_loop_test(each, test_marker_that_is_rewritten_after_it_was_judged_is_not_taken, 0,
+	tcase_add_loop_test(each, test_marker_that_is_written_after_it_was_judged_is_not_taken, 0,
 	                    2);
 	suite_add_tcase(suite, each);
 	return support_main(suite);

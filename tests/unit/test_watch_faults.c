@@ -156,6 +156,7 @@ START_TEST(test_death_is_told_though_its_look_was_interrupted)
 	ck_assert_uint_eq(fault_hits(FAULT_epoll_wait), 1);
 	ck_assert_uint_eq(stirs[0], 1);
 	ck_assert(!watch_is_subscribed(&subscriptions[0]));
+	ck_assert_int_eq(subscribe(1, test_folder(), "name"), 0); /* it still can be watched by */
 	tear_down();
 }
 END_TEST
