@@ -19,8 +19,8 @@
 #define SANITIZED 1
 #endif
 
-/* Which allocation is to fail. */
-static struct {
+/* Which allocation of this thread is to fail. */
+static _Thread_local struct {
 	unsigned count;
 	unsigned nth; /* 0: none */
 	bool for_good;

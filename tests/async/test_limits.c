@@ -270,6 +270,31 @@ START_TEST(test_polls_are_about_a_thousand_a_second_however_many_wait)
 }
 END_TEST
 
+/* Of a limit that is small only while the context is made. */
+START_TEST(test_by_default_three_quarters_of_the_allowed_descriptors_are_kept)
+{
+	struct asked asked[PATHS] = { 0 };
+	struct rlimit limit, before;
+	struct peer peer;
+	struct loop loop;
+
+	start_holding_all(&peer);
+	loop.base = event_base_new();
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 16;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	loop.ev = evfilelock_new(loop.base);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	ck_assert_ptr_nonnull(loop.ev);
+	ask_for_all(&loop, asked);
+	ck_assert_uint_eq(keepers(asked), 12);
+	grant_all(&loop, asked, &peer);
+	loop_free(&loop);
+	peer_stop(&peer);
+}
+END_TEST
+
 START_TEST(test_descriptors_of_no_context_are_refused)
 {
 	ck_assert_int_eq(evfilelock_set_descriptors(NULL, 1), -EINVAL);
@@ -286,5 +311,6 @@ int main(void)
 	        test_alone_a_request_without_a_descriptor_fails_at_once,
 	        test_without_watches_requests_poll_and_get_one_later,
 	        test_polls_are_about_a_thousand_a_second_however_many_wait,
+	        test_by_default_three_quarters_of_the_allowed_descriptors_are_kept,
 	        test_descriptors_of_no_context_are_refused));
 }

@@ -1,83 +1,11 @@
 /* Requests that end, holds that are passed on and events that come while a worker is at it. */
-#include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <sys/file.h>
+#include <string.h>
 
-#include "loop.h"
-#include "sys.h"
+#include "gate.h"
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 #define SHARED FILELOCK_SHARED
-
-/* A worker's call number `gate_at` of flock(2) has been made, and does not return before `go`. */
-static struct sys_table real;
-static pthread_t loop_thread;
-static atomic_int gate_at;
-static sem_t entered, go, rung;
-
-static int gated_flock(int fd, int operation)
-{
-	int r = real.flock(fd, operation);
-	int error = errno;
-
-	if (!pthread_equal(pthread_self(), loop_thread) && atomic_fetch_sub(&gate_at, 1) == 1) {
-		(void)sem_post(&entered);
-		while (sem_wait(&go) < 0)
-			;
-	}
-	errno = error;
-	return r;
-}
-
-/* Workers write nothing but the ringing of the bell: the lock is native. */
-static ssize_t noted_write(int fd, const void *data, size_t size)
-{
-	ssize_t r = real.write(fd, data, size);
-
-	if (!pthread_equal(pthread_self(), loop_thread))
-		(void)sem_post(&rung);
-	return r;
-}
-
-static struct loop gated_loop(int at)
-{
-	struct loop loop = loop_new();
-
-	if (!getenv("FILELOCK_TEST_WORKERS"))
-		ck_assert_int_eq(evfilelock_set_workers(loop.ev, 2), 0);
-	ck_assert_int_eq(sem_init(&entered, 0, 0), 0);
-	ck_assert_int_eq(sem_init(&go, 0, 0), 0);
-	ck_assert_int_eq(sem_init(&rung, 0, 0), 0);
-	(void)is_free("a"); /* makes the file, and so no attempt has to look whether flock(2) works */
-	loop_thread = pthread_self();
-	gate_at = at;
-	real = sys;
-	sys.flock = gated_flock;
-	sys.write = noted_write;
-	return loop;
-}
-
-static void run_to_the_gate(struct loop *loop)
-{
-	while (sem_trywait(&entered) < 0)
-		loop_for(loop, 1);
-}
-
-static void open_gate(void)
-{
-	ck_assert_int_eq(sem_post(&go), 0);
-}
-
-/* Has the loop look at the time. */
-static void nudge(struct loop *loop)
-{
-	struct filelock *other = open_patient("other");
-
-	ck_assert_int_eq(loop_acquire(loop, other, EXCLUSIVE, -1), 0);
-	filelock_close(other);
-}
 
 START_TEST(test_orphan_that_wins_frees_the_lock_though_nobody_waits)
 {
@@ -105,8 +33,7 @@ START_TEST(test_hold_that_was_won_and_not_heard_of_goes_with_its_request)
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	run_to_the_gate(&loop);
 	open_gate();
-	while (sem_wait(&rung) < 0)
-		;
+	await_rings(1);
 	ck_assert_uint_eq(asked.calls, 0);
 	evfilelock_cancel(asked.request);
 	loop_drain(&loop);
@@ -114,6 +41,149 @@ START_TEST(test_hold_that_was_won_and_not_heard_of_goes_with_its_request)
 	await(is_free("a"));
 	filelock_close(asked.lock);
 	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_of_two_that_have_won_unheard_one_is_cancelled_and_the_other_granted)
+{
+	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("b") } };
+	struct loop loop = gated_loop(0);
+
+	for (unsigned i = 0; i < 2; i++) {
+		gate_at = 1;
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+		run_to_the_gate(&loop);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		open_gate();
+	await_rings(2);
+	evfilelock_cancel(asked[0].request);
+	loop_until(&loop, &asked[0].calls, 1);
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[0].result, -ECANCELED);
+	ck_assert_int_eq(asked[1].result, 0);
+	await(is_free("a"));
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(asked[i].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+static uint64_t wakes_by_event(const struct loop *loop)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+
+	ck_assert_int_eq(evfilelock_get_stats(loop->ev, &stats), 0);
+	return stats.wakes_by_event;
+}
+
+/* The loop listens, since another request waits. */
+START_TEST(test_event_for_a_request_that_was_cancelled_under_an_attempt_wakes_nobody)
+{
+	struct asked gone = { .lock = open_patient("a") }, other = { .lock = open_patient("b") };
+	struct filelock *holders[2] = { hold("a", EXCLUSIVE), hold("b", EXCLUSIVE) };
+	struct loop loop;
+	uint64_t wakes;
+
+	clock_stop();
+	loop = gated_loop(0);
+	loop_ask(&loop, &gone, EXCLUSIVE, -1);
+	loop_ask(&loop, &other, EXCLUSIVE, -1);
+	loop_for(&loop, 50);
+	gate_at = 4; /* the last one that an event is worth at once */
+	ck_assert(!is_free("a")); /* and its close is an event */
+	run_to_the_gate(&loop);
+	evfilelock_cancel(gone.request);
+	loop_until(&loop, &gone.calls, 1);
+	wakes = wakes_by_event(&loop);
+	filelock_close(holders[0]);
+	loop_turn(&loop);
+	ck_assert_uint_eq(wakes_by_event(&loop), wakes);
+	open_gate();
+	gone.calls = 0;
+	ck_assert_int_eq(loop_acquire(&loop, gone.lock, EXCLUSIVE, -1), 0);
+	loop_free(&loop);
+	ck_assert_int_eq(other.result, -ECANCELED);
+	filelock_close(gone.lock);
+	filelock_close(other.lock);
+	filelock_close(holders[1]);
+}
+END_TEST
+
+/* The loop hears it, since another request is with the workers. */
+START_TEST(test_attempt_that_comes_back_when_nobody_asks_for_its_path_is_forgotten)
+{
+	struct asked gone = { .lock = open_patient("a") }, other = { .lock = open_patient("b") };
+	struct loop loop = gated_loop(1);
+
+	loop_ask(&loop, &gone, EXCLUSIVE, -1);
+	run_to_the_gate(&loop);
+	gate_at = 1;
+	loop_ask(&loop, &other, EXCLUSIVE, -1);
+	run_to_the_gate(&loop);
+	evfilelock_cancel(gone.request);
+	loop_until(&loop, &gone.calls, 1);
+	for (unsigned i = 0; i < 2; i++)
+		open_gate();
+	await_rings(2);
+	loop_until(&loop, &other.calls, 1);
+	ck_assert_int_eq(other.result, 0);
+	ck_assert(is_free("a"));
+	ck_assert_int_eq(loop_acquire(&loop, gone.lock, EXCLUSIVE, -1), 0);
+	filelock_close(gone.lock);
+	filelock_close(other.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+/* A file that is not to be seen at its path, though it can be opened, is attempted again at once. */
+static atomic_uint attempts, attempts_before_b;
+
+static int unseen_lstat(const char *path, struct stat *ret)
+{
+	if (path[strlen(path) - 1] != 'a')
+		return real.lstat(path, ret);
+	errno = ENOENT;
+	return -1;
+}
+
+static int counted_flock(int fd, int operation)
+{
+	attempts++;
+	return gated_flock(fd, operation);
+}
+
+static int noted_open(const char *path, int flags, mode_t mode)
+{
+	if (path[strlen(path) - 1] == 'b')
+		attempts_before_b = attempts;
+	return real.open(path, flags, mode);
+}
+
+START_TEST(test_lock_that_is_attempted_on_and_on_leaves_its_worker_to_others)
+{
+	struct asked racing = { .lock = open_patient("a") }, other = { .lock = open_patient("b") };
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct loop loop;
+
+	clock_stop();
+	loop = gated_loop_of(1, 1);
+	loop_ask(&loop, &racing, EXCLUSIVE, -1);
+	run_to_the_gate(&loop);
+	sys.flock = counted_flock;
+	sys.open = noted_open;
+	sys.lstat = unseen_lstat;
+	loop_ask(&loop, &other, EXCLUSIVE, -1);
+	loop_for(&loop, 10);
+	open_gate();
+	loop_until(&loop, &other.calls, 1);
+	ck_assert_int_eq(other.result, 0);
+	ck_assert_uint_le(attempts_before_b, 16);
+	ck_assert_uint_gt(attempts, 16);
+	filelock_close(other.lock);
+	filelock_close(racing.lock);
+	loop_free(&loop);
+	filelock_close(holder);
 }
 END_TEST
 
@@ -133,8 +203,7 @@ START_TEST(test_event_between_the_bell_and_the_pass_is_not_lost)
 	ck_assert(!is_free("a")); /* and its close is an event */
 	run_to_the_gate(&loop);
 	open_gate();
-	while (sem_wait(&rung) < 0)
-		;
+	await_rings(1);
 	filelock_close(holder);
 	loop_until(&loop, &asked.calls, 1);
 	ck_assert_int_eq(asked.result, 0);
@@ -297,6 +366,10 @@ int main(void)
 	return support_main(SUITE(
 	        "workers_races", test_orphan_that_wins_frees_the_lock_though_nobody_waits,
 	        test_hold_that_was_won_and_not_heard_of_goes_with_its_request,
+	        test_of_two_that_have_won_unheard_one_is_cancelled_and_the_other_granted,
+	        test_event_for_a_request_that_was_cancelled_under_an_attempt_wakes_nobody,
+	        test_attempt_that_comes_back_when_nobody_asks_for_its_path_is_forgotten,
+	        test_lock_that_is_attempted_on_and_on_leaves_its_worker_to_others,
 	        test_event_between_the_bell_and_the_pass_is_not_lost,
 	        test_release_is_answered_though_the_next_request_is_cancelled,
 	        test_shared_hold_is_passed_to_a_request_whose_attempt_is_under_way,
