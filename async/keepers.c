@@ -19,11 +19,10 @@
 
 unsigned keepers_default(void)
 {
-	struct rlimit limit;
+	struct rlimit limit = { .rlim_cur = UINT32_MAX };
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 4 > UINT32_MAX / 3)
-		return UINT32_MAX;
-	return (unsigned)(limit.rlim_cur / 4 * 3);
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	return (unsigned)(limit.rlim_cur / 4 * 3); /* at most fs.nr_open, an int: proc_sys_fs(5) */
 }
 
 void keepers_admit(struct queue *queue)

@@ -47,7 +47,7 @@ struct job {
 	enum place place;
 	bool again; /* stirred since it was given away */
 	struct evfilelock_request *request; /* NULL: an orphan */
-	struct queue *queue; /* NULL: of none, or that queue is gone */
+	struct queue *queue; /* NULL: of a release */
 };
 
 struct job_list {
@@ -172,7 +172,7 @@ static void *run_worker(void *arg)
 			break;
 		if (!work(pool, job))
 			continue;
-		if (job->orphaned && job->what == STEP) {
+		if (job->orphaned) {
 			(void)pthread_mutex_unlock(&pool->mutex);
 			drop_hold(job);
 			(void)pthread_mutex_lock(&pool->mutex);
@@ -208,10 +208,8 @@ static void on_stirred(struct filelock *proxy, void *arg)
 	struct job *job = arg;
 
 	(void)proxy;
-	if (!job->request)
-		return;
 	job->again = true;
-	if (job->place != RESTS || !job->queue)
+	if (job->place != RESTS)
 		return;
 	if (!job->queue->ready)
 		stats_woken(job->queue, true);
@@ -224,15 +222,13 @@ static int job_new(struct evfilelock_request *request, struct job **ret_job)
 	struct job *job = calloc(1, sizeof(*job));
 	int r = job ? filelock_clone(request->lock, &job->proxy) : -ENOMEM;
 
-	if (r == 0)
-		r = filelock_begin(job->proxy, (enum filelock_mode)request->mode, FILELOCK_NEVER,
-		                   &ev->pool->driver, job);
 	if (r < 0) {
-		if (job)
-			filelock_close(job->proxy); /* has touched no file */
 		free(job);
 		return r;
 	}
+	/* refused to no handle that is new */
+	(void)filelock_begin(job->proxy, (enum filelock_mode)request->mode, FILELOCK_NEVER,
+	                     &ev->pool->driver, job);
 	filelock_follow(job->proxy, request->lock);
 	job->request = request;
 	job->queue = request->queue;
@@ -281,7 +277,9 @@ static bool finish(struct evfilelock_request *request, int result)
 /* Until the job that is out comes back. */
 static bool wait_for_it(struct queue *queue)
 {
-	return queue_sleep(queue) ? false : finish(queue->requests.first, -ENOMEM);
+	if (queue_sleep(queue))
+		return false;
+	return finish(queue->requests.first, -ENOMEM);
 }
 
 /* The proxy holds: so does the request's handle from now on, and the queue goes on with it. */
@@ -374,11 +372,8 @@ static void bury(struct evfilelock *ev, struct job *job)
 	struct queue *queue = job->queue;
 
 	submit(ev->pool, job, CLOSE);
-	if (!queue)
-		return;
 	queue->orphan = NULL;
-	if (queue->requests.first)
-		queue_make_ready(queue);
+	queue_make_ready(queue);
 	queue_free_if_empty(queue);
 }
 
@@ -399,15 +394,13 @@ static void take_release(struct evfilelock *ev, struct job *job)
 {
 	struct evfilelock_request *request = job->request;
 
-	if (request) {
-		if (job->result < 0)
-			give_back(request, job);
-		request->job = NULL;
-		request->result = job->result;
-		ev->sleeping--;
-		list_remove(&ev->releases, request);
-		list_append(&ev->prompt, request);
-	}
+	if (job->result < 0)
+		give_back(request, job);
+	request->job = NULL;
+	request->result = job->result;
+	ev->sleeping--;
+	list_remove(&ev->releases, request);
+	list_append(&ev->prompt, request);
 	submit(ev->pool, job, CLOSE);
 }
 
@@ -441,12 +434,8 @@ int workers_release(struct evfilelock_request *request)
 	if (r < 0)
 		return r;
 	ev->sleeping++; /* first: what wakes with the end of the hold may arm the loop */
-	/* not to the next of its queue: that would ask the file system first */
-	if (!filelock_hand_over(request->lock, job->proxy)) {
-		ev->sleeping--;
-		workers_forget(request);
-		return -ENOMEM;
-	}
+	/* not to the next of its queue: that would ask the file system first. A clone takes it */
+	(void)filelock_hand_over(request->lock, job->proxy);
 	(void)filelock_step(job->proxy, 0, &until);
 	submit(ev->pool, job, RELEASE);
 	list_append(&ev->releases, request);
@@ -456,29 +445,26 @@ int workers_release(struct evfilelock_request *request)
 /* Of threads that are to have none of the program's signals. */
 static unsigned start_threads(struct pool *pool, unsigned n)
 {
-	pthread_attr_t attributes;
 	sigset_t all, before;
 	pthread_t thread;
 	unsigned started = 0;
 
-	if (pthread_attr_init(&attributes) != 0)
-		return 0;
-	(void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
 	for (; started < n; started++) {
 		(void)pthread_mutex_lock(&pool->mutex);
 		pool->references++;
 		(void)pthread_mutex_unlock(&pool->mutex);
-		if (pthread_create(&thread, &attributes, run_worker, pool) == 0)
+		if (pthread_create(&thread, NULL, run_worker, pool) == 0) {
+			(void)pthread_detach(thread);
 			continue;
+		}
 		(void)pthread_mutex_lock(&pool->mutex);
 		pool->references--;
 		(void)pthread_mutex_unlock(&pool->mutex);
 		break;
 	}
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	(void)pthread_attr_destroy(&attributes);
 	return started;
 }
 
@@ -488,20 +474,12 @@ static struct pool *pool_new(struct filelock_watcher *watcher)
 
 	if (!pool)
 		return NULL;
-	if (pthread_mutex_init(&pool->mutex, NULL) != 0)
-		goto no_mutex;
-	if (pthread_cond_init(&pool->work, NULL) != 0)
-		goto no_condition;
+	(void)pthread_mutex_init(&pool->mutex, NULL); /* neither fails, on Linux */
+	(void)pthread_cond_init(&pool->work, NULL);
 	pool->watcher = watcher;
 	pool->driver = (struct filelock_driver){ .watcher = watcher, .stirred = on_stirred };
 	pool->references = 1;
 	return pool;
-
-no_condition:
-	(void)pthread_mutex_destroy(&pool->mutex);
-no_mutex:
-	free(pool);
-	return NULL;
 }
 
 void workers_leave(struct evfilelock *ev, bool with_watcher)
