@@ -217,7 +217,7 @@ static int connect_to(struct filelock *lock, struct database *db, const char *pa
 		code = sqlite3_file_control(db->connection, "main",
 		                            SQLITE_FCNTL_FILE_POINTER, &db->handle);
 	}
-	if (code == SQLITE_OK && db->handle && db->handle->pMethods)
+	if (code == SQLITE_OK)
 		return 0;
 	if (!db->connection)
 		return handle_fail(lock, -ENOMEM, "cannot open the database");
@@ -245,6 +245,17 @@ static int open_resolved(struct filelock *lock, struct database *db)
 	return r;
 }
 
+/* Whether SQLite finds that the file was renamed or replaced. */
+static bool has_moved(struct database *db)
+{
+	int moved = 1; /* stays so where it is not known */
+
+	enter_sqlite(db);
+	(void)sqlite3_file_control(db->connection, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+	leave_sqlite(db);
+	return moved != 0;
+}
+
 /* SQLite does not say which file it has open; it says whether it is the one that the path names,
    by the inode's number, and the path named the same one before and after. */
 static int open_verified(struct filelock *lock, struct database *db)
@@ -261,7 +272,7 @@ static int open_verified(struct filelock *lock, struct database *db)
 	if (!db->file)
 		return handle_fail(lock, -ENOMEM, "cannot open the database");
 	r = open_resolved(lock, db);
-	if (r == -ENOENT || (r == 0 && database_has_moved(db)))
+	if (r == -ENOENT || (r == 0 && has_moved(db)))
 		return TRY_RACED;
 	if (r < 0)
 		return r;
@@ -355,35 +366,29 @@ int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh)
 
 void database_rest(struct database **slot)
 {
-	struct database *surplus = NULL;
+	struct database *surplus;
 	struct database *db = *slot;
 
-	if (!db)
-		return;
 	enter_table();
-	if (!db->owner) {
-		db->owner = slot;
-		db->next = table.newest;
-		*(db->next ? &db->next->previous : &table.oldest) = db;
-		table.newest = db;
-		table.resting++;
-	}
+	db->owner = slot;
+	db->next = table.newest;
+	*(db->next ? &db->next->previous : &table.oldest) = db;
+	table.newest = db;
+	table.resting++;
 	surplus = surplus_of(MOST_RESTING);
 	leave_table();
 	destroy(surplus);
 }
 
-void database_exchange(struct database **a, struct database **b)
+void database_exchange(struct database **lent, struct database **resting)
 {
-	struct database *db = *a;
+	struct database *db = *lent;
 
 	enter_table();
-	*a = *b;
-	*b = db;
-	if (*a && (*a)->owner)
-		(*a)->owner = a;
-	if (db && db->owner)
-		db->owner = b;
+	*lent = *resting;
+	*resting = db;
+	if (*lent)
+		(*lent)->owner = lent;
 	leave_table();
 }
 
@@ -469,7 +474,7 @@ bool database_is_reserved(struct database *db)
 
 bool database_has_company(const struct database *db)
 {
-	return atomic_load(&db->file->locked) > (db->level > DATABASE_UNLOCKED ? 1 : 0);
+	return atomic_load(&db->file->locked) > 0;
 }
 
 /* --- what is in the file --- */
@@ -527,17 +532,6 @@ int database_examine(struct filelock *lock, struct database *db, off_t size)
 	db->examined = r == 0 && !journal;
 	db->size = size;
 	return r;
-}
-
-bool database_has_moved(struct database *db)
-{
-	int moved = 0;
-	int code;
-
-	enter_sqlite(db);
-	code = sqlite3_file_control(db->connection, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-	leave_sqlite(db);
-	return code != SQLITE_OK || moved;
 }
 
 /* --- fork --- */

@@ -42,11 +42,11 @@ struct database {
  * in lock's failure.
  */
 int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh);
-/* Lays the unlocked connection to rest: it may be closed, and *slot be emptied, at any time
-   until the next database_get or database_close. */
+/* Lays the lent and unlocked connection to rest: it may be closed, and *slot be emptied, at any
+   time until the next database_get or database_close. */
 void database_rest(struct database **slot);
-/* Each becomes the other's. */
-void database_exchange(struct database **a, struct database **b);
+/* A lent connection goes to another handle, and what rests there, if anything, comes back. */
+void database_exchange(struct database **lent, struct database **resting);
 /* Closes it, with whatever lock it has. NULL is fine. */
 void database_close(struct database **slot);
 
@@ -57,13 +57,11 @@ int database_lock(struct filelock *lock, struct database *db, enum database_leve
 int database_unlock(struct database *db);
 /* Whether somebody, here or in another process, is at RESERVED or above. */
 bool database_is_reserved(struct database *db);
-/* Whether other connections of this process have a level of that file, or are taking one. */
+/* Of an unlocked one: whether others of this process have a level of that file, or take one. */
 bool database_has_company(const struct database *db);
 
 /* Of a locked one, whose size lstat(2) says: whether it may serve as a lock. */
 int database_examine(struct filelock *lock, struct database *db, off_t size);
-/* Whether SQLite finds that the file was renamed or replaced. */
-bool database_has_moved(struct database *db);
 
 void database_before_fork(void);
 void database_after_fork(void);

@@ -100,15 +100,12 @@ static void close_database(struct filelock *lock)
 	rw->lent = false;
 }
 
-/* Gives every level back, by closing the connection if there is no other way. */
+/* Gives every level back, of which there is one; by closing the connection if there is no other
+   way. */
 static void unlock(struct filelock *lock)
 {
-	struct readwrite *rw = state_of(lock);
-	int r;
+	int r = database_unlock(state_of(lock)->database);
 
-	if (!rw->lent || rw->database->level == DATABASE_UNLOCKED)
-		return;
-	r = database_unlock(rw->database);
 	if (r == 0)
 		return;
 	log_write(FILELOCK_LOG_WARNING, "closing %s, which cannot be unlocked: %s", lock->path,
@@ -177,7 +174,7 @@ static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fres
 	close_database(lock);
 	/* it may have become writable since; and where SQLite finds no file to open for writing,
 	   it then opens for reading one that has come meanwhile */
-	if (!*ret_fresh || !rw->doubted) {
+	if (!rw->doubted) {
 		rw->doubted = *ret_fresh;
 		return TRY_RACED;
 	}
@@ -260,7 +257,7 @@ static int readwrite_try(struct filelock *lock, enum filelock_mode mode)
 		return r;
 	r = mode == FILELOCK_SHARED ? lock_shared(lock) : lock_exclusive(lock);
 	/* a waiter's file may have been replaced, and its successor be free */
-	if (r == TRY_HELD || (r == TRY_BUSY && !fresh && state_of(lock)->lent))
+	if (r == TRY_HELD || (r == TRY_BUSY && !fresh))
 		r = confirm(lock, r);
 	if (r < 0) {
 		make_way(lock);
@@ -323,11 +320,10 @@ static void readwrite_pass(struct filelock *from, struct filelock *to)
 
 static int readwrite_verify(const struct filelock *lock)
 {
-	struct database *db = state_of(lock)->database;
 	off_t size;
 	int r = check_path(lock, &size);
 
-	return r == TRY_RACED || (r == 0 && database_has_moved(db)) ? -ESTALE : r;
+	return r == TRY_RACED ? -ESTALE : r;
 }
 
 /* A holder has a lock on bytes of the SHARED range; a writer that waits has so too, and

@@ -1,12 +1,18 @@
 /* Read/write locks when calls fail: the library's own, SQLite's, and allocations of both. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <filelock/driver.h>
+
 #include "support.h"
+#include "sys.h"
 
 #ifdef FILELOCK_SQLITE
 
@@ -107,15 +113,20 @@ END_TEST
 
 /* --- SQLite's own --- */
 
+#define RESERVED_BYTE 0x40000001 /* and the range behind it is SHARED */
+#define SHARED_SIZE 510
+
 static struct {
 	unsigned nth; /* 0: none */
 	bool for_good;
+	int operation; /* of fcntl(2) */
 	short type; /* of lock; -1: any */
 	int error;
 	unsigned count, hits;
 } strike;
 
 static int (*real_fcntl)(int fd, int operation, ...);
+static void (*before_reserved)(void); /* called once */
 static int (*real_open)(const char *name, int flags, int mode);
 
 static bool strikes(void)
@@ -137,7 +148,11 @@ static int failing_fcntl(int fd, int operation, ...)
 	va_start(arguments, operation);
 	lock = va_arg(arguments, struct flock *);
 	va_end(arguments);
-	if (operation == F_SETLK && (strike.type < 0 || lock->l_type == strike.type) && strikes())
+	if (before_reserved && operation == F_SETLK && lock->l_start == RESERVED_BYTE) {
+		before_reserved();
+		before_reserved = NULL;
+	}
+	if (operation == strike.operation && (strike.type < 0 || lock->l_type == strike.type) && strikes())
 		return -1;
 	return real_fcntl(fd, operation, lock);
 }
@@ -159,6 +174,7 @@ static void set_strike(unsigned nth, bool for_good, short type, int error)
 {
 	strike.nth = nth;
 	strike.for_good = for_good;
+	strike.operation = F_SETLK;
 	strike.type = type;
 	strike.error = error;
 	strike.count = strike.hits = 0;
@@ -254,6 +270,293 @@ START_TEST(test_failing_open_of_sqlite_is_its_error)
 }
 END_TEST
 
+/* As if a writer waited: a reader too many would keep it out, one too few costs time. */
+START_TEST(test_reader_that_cannot_ask_for_a_writer_waits_for_it)
+{
+	struct filelock *reader, *lock;
+
+	set_up();
+	replace("fcntl", (sqlite3_syscall_ptr)failing_fcntl, (sqlite3_syscall_ptr *)&real_fcntl);
+	reader = test_open(path, NULL);
+	lock = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(reader, FILELOCK_SHARED, 0), 0);
+	set_strike(1, true, -1, EIO);
+	strike.operation = F_GETLK;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_SHARED, 0), -ETIMEDOUT);
+	ck_assert_uint_ge(strike.hits, 1);
+	set_strike(0, false, 0, 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_SHARED, 0), 0);
+	filelock_close(lock);
+	filelock_close(reader);
+	check_all_is_free();
+	peer_stop(&other);
+}
+END_TEST
+
+/* In a peer: what a stranger has of the file. */
+static int set_record(short type, off_t start, off_t length)
+{
+	static int fd = -1;
+	struct flock record = { .l_type = type, .l_start = start, .l_len = length };
+
+	if (fd < 0)
+		fd = open(path, O_RDWR | O_CLOEXEC);
+	return fcntl(fd, F_SETLK, &record);
+}
+
+static int reserve(void *arg)
+{
+	(void)arg;
+	return set_record(F_WRLCK, RESERVED_BYTE, 1);
+}
+
+static int have_all_for_a_moment(void *arg)
+{
+	(void)arg;
+	return set_record(F_WRLCK, RESERVED_BYTE + 1, SHARED_SIZE) |
+	       set_record(F_UNLCK, RESERVED_BYTE + 1, SHARED_SIZE);
+}
+
+static int unreserve(void *arg)
+{
+	(void)arg;
+	return set_record(F_UNLCK, RESERVED_BYTE, 1);
+}
+
+static int step(struct filelock *lock)
+{
+	int64_t until;
+
+	filelock_hasten(lock);
+	return filelock_step(lock, filelock_now(), &until);
+}
+
+/* Its SHARED must go, or the writer that has RESERVED would wait for it. */
+START_TEST(test_writer_refused_reserved_that_cannot_unlock_closes_and_waits_on)
+{
+	struct filelock *lock;
+
+	set_up();
+	replace("fcntl", (sqlite3_syscall_ptr)failing_fcntl, (sqlite3_syscall_ptr *)&real_fcntl);
+	ck_assert_int_eq(cycle(FILELOCK_SHARED), 0);
+	ck_assert_int_eq(peer_call(&other, reserve, NULL), 0);
+	lock = test_open(path, NULL);
+	ck_assert_int_eq(filelock_begin(lock, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, NULL, NULL), 0);
+	ck_assert_int_eq(step(lock), FILELOCK_STEP_WAIT);
+	set_strike(2, false, F_UNLCK, EIO); /* the first: of PENDING, on the way to SHARED */
+	ck_assert_int_eq(step(lock), FILELOCK_STEP_WAIT);
+	ck_assert_uint_eq(strike.hits, 1);
+	set_strike(0, false, 0, 0);
+	ck_assert_int_eq(peer_call(&other, have_all_for_a_moment, NULL), 0);
+	ck_assert_int_eq(step(lock), FILELOCK_STEP_WAIT);
+	ck_assert_int_eq(peer_call(&other, unreserve, NULL), 0);
+	ck_assert_int_eq(step(lock), FILELOCK_STEP_HELD);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	filelock_close(lock);
+	peer_stop(&other);
+}
+END_TEST
+
+static unsigned denials; /* opens yet to be refused: for want of a descriptor, or for writing */
+static bool is_scarce;
+
+static int denying_open(const char *name, int flags, int mode)
+{
+	if (denials == 0 || (!is_scarce && (flags & O_ACCMODE) != O_RDWR))
+		return real_open(name, flags, mode);
+	denials--;
+	errno = is_scarce ? EMFILE : EACCES;
+	return -1;
+}
+
+/* It rests with the other handle, until somebody needs its descriptor. */
+START_TEST(test_connection_that_came_back_for_a_passed_hold_may_be_closed)
+{
+	struct filelock *from, *to, *third;
+	int64_t until;
+
+	set_up();
+	replace("open", (sqlite3_syscall_ptr)denying_open, (sqlite3_syscall_ptr *)&real_open);
+	from = test_open(path, NULL);
+	to = test_open(path, NULL);
+	third = test_open(test_path("third.db"), NULL);
+	ck_assert_int_eq(filelock_acquire(to, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_release(to), 0);
+	ck_assert_int_eq(filelock_acquire(from, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_begin(to, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, NULL, NULL), 0);
+	ck_assert(filelock_pass(from, to));
+	ck_assert_int_eq(filelock_step(to, filelock_now(), &until), FILELOCK_STEP_HELD);
+	is_scarce = true;
+	denials = 2; /* SQLite tries to open it for reading, too */
+	ck_assert_int_eq(filelock_acquire(third, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(denials, 0);
+	ck_assert_int_eq(filelock_acquire(from, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_verify(to), 0);
+	ck_assert_int_eq(filelock_release(to), 0);
+	ck_assert_int_eq(filelock_acquire(from, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(from);
+	filelock_close(to);
+	filelock_close(third);
+	check_all_is_free();
+	peer_stop(&other);
+}
+END_TEST
+
+/* --- what is in the file --- */
+
+static char journal[600];
+
+static void put_database(void)
+{
+	FILE *file = fopen(path, "we");
+
+	ck_assert_uint_eq(fwrite("SQLite format 3\0\020\0\1\1", 1, 20, file), 20);
+	ck_assert_int_eq(fclose(file), 0);
+}
+
+static void kill_the_writer(void)
+{
+	peer_kill(&other, SIGKILL);
+}
+
+/* While it lived its journal was no obstacle. */
+START_TEST(test_journal_of_a_writer_that_died_just_before_our_turn_is_refused)
+{
+	set_up();
+	replace("fcntl", (sqlite3_syscall_ptr)failing_fcntl, (sqlite3_syscall_ptr *)&real_fcntl);
+	ck_assert_int_eq(cycle(FILELOCK_SHARED), 0);
+	put_database();
+	(void)snprintf(journal, sizeof(journal), "%s-journal", path);
+	test_write_file(journal, "of a transaction");
+	ck_assert_int_eq(peer_call(&other, reserve, NULL), 0);
+	before_reserved = kill_the_writer;
+	ck_assert_int_eq(cycle(FILELOCK_EXCLUSIVE), FILELOCK_EJOURNAL);
+	ck_assert(!before_reserved);
+	ck_assert_int_eq(unlink(journal), 0);
+	ck_assert_int_eq(cycle(FILELOCK_EXCLUSIVE), 0);
+}
+END_TEST
+
+/* Opening a database reads its whole header, of 100 bytes. */
+static bool is_our_read(size_t size)
+{
+	if (size > 20)
+		return false;
+	strike.hits++;
+	errno = EIO;
+	return true;
+}
+
+static ssize_t failing_read(int fd, void *buffer, size_t size)
+{
+	return is_our_read(size) ? -1 : read(fd, buffer, size);
+}
+
+static ssize_t failing_pread(int fd, void *buffer, size_t size, off_t at)
+{
+	return is_our_read(size) ? -1 : pread(fd, buffer, size, at);
+}
+
+/* By which of the calls SQLite reads depends on how it was built. */
+static void replace_reads(void)
+{
+	sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
+
+	(void)vfs->xSetSystemCall(vfs, "read", (sqlite3_syscall_ptr)failing_read);
+	(void)vfs->xSetSystemCall(vfs, "pread", (sqlite3_syscall_ptr)failing_pread);
+	(void)vfs->xSetSystemCall(vfs, "pread64", (sqlite3_syscall_ptr)failing_pread);
+}
+
+START_TEST(test_database_that_cannot_be_read_is_an_error_and_leaves_nothing)
+{
+	struct filelock *lock;
+	unsigned before;
+
+	set_up();
+	ck_assert_int_eq(cycle(FILELOCK_SHARED), 0);
+	put_database();
+	before = test_descriptors();
+	replace_reads();
+	for (int mode = FILELOCK_EXCLUSIVE; mode <= FILELOCK_SHARED; mode++) {
+		lock = test_open(path, NULL);
+		ck_assert_int_eq(filelock_acquire(lock, (enum filelock_mode)mode, -1), -EIO);
+		ck_assert_msg(strstr(filelock_last_error(lock), "cannot read") != NULL, "%s",
+		              filelock_last_error(lock));
+		filelock_close(lock);
+	}
+	ck_assert_uint_ge(strike.hits, 2);
+	ck_assert_uint_eq(test_descriptors(), before);
+	check_all_is_free();
+	peer_stop(&other);
+}
+END_TEST
+
+/* --- a database that we may only read --- */
+
+static struct filelock *open_denied(unsigned count)
+{
+	set_up();
+	ck_assert_int_eq(cycle(FILELOCK_EXCLUSIVE), 0);
+	replace("open", (sqlite3_syscall_ptr)denying_open, (sqlite3_syscall_ptr *)&real_open);
+	denials = count;
+	return test_open(path, NULL);
+}
+
+static int (*real_statfs)(const char *name, struct statfs *ret);
+
+static int say_read_only(const char *name, struct statfs *ret)
+{
+	int r = real_statfs(name, ret);
+
+	ret->f_flags |= ST_RDONLY;
+	return r;
+}
+
+START_TEST(test_writing_to_what_may_only_be_read_says_why)
+{
+	struct filelock *lock = open_denied(UINT_MAX);
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -EACCES);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "read-only"));
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_SHARED, -1), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	fault_set(FAULT_statfs, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -EACCES);
+	real_statfs = sys.statfs;
+	sys.statfs = say_read_only;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -EROFS);
+	filelock_close(lock);
+	check_all_is_free();
+	peer_stop(&other);
+}
+END_TEST
+
+START_TEST(test_file_that_could_not_be_written_for_a_moment_is_locked_exclusively)
+{
+	struct filelock *lock = open_denied(1);
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(denials, 0);
+	filelock_close(lock);
+	check_all_is_free();
+	peer_stop(&other);
+}
+END_TEST
+
+START_TEST(test_file_that_may_be_written_since_it_was_read_is_locked_exclusively)
+{
+	struct filelock *lock = open_denied(UINT_MAX);
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_SHARED, 0), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	denials = 0;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(lock);
+	check_all_is_free();
+	peer_stop(&other);
+}
+END_TEST
+
 static sqlite3_mem_methods real_memory;
 
 static void *failing_malloc(int size)
@@ -300,7 +603,15 @@ int main(void)
 {
 	Suite *suite = SUITE("readwrite faults", test_error_of_sqlite_comes_with_its_words,
 	                     test_failing_unlock_is_a_release_all_the_same,
-	                     test_failing_open_of_sqlite_is_its_error);
+	                     test_failing_open_of_sqlite_is_its_error,
+	                     test_reader_that_cannot_ask_for_a_writer_waits_for_it,
+	                     test_writer_refused_reserved_that_cannot_unlock_closes_and_waits_on,
+	                     test_connection_that_came_back_for_a_passed_hold_may_be_closed,
+	                     test_journal_of_a_writer_that_died_just_before_our_turn_is_refused,
+	                     test_database_that_cannot_be_read_is_an_error_and_leaves_nothing,
+	                     test_writing_to_what_may_only_be_read_says_why,
+	                     test_file_that_could_not_be_written_for_a_moment_is_locked_exclusively,
+	                     test_file_that_may_be_written_since_it_was_read_is_locked_exclusively);
 	TCase *each = tcase_create("each call");
 
 	(void)setenv("FILELOCK_TEST_KIND", "readwrite", 1);
