@@ -101,6 +101,9 @@ static const char *differing_option(const struct filelock_options *a,
 static void destroy(struct filelock *lock, bool registered)
 {
 	if (registered) {
+		/* of a driver that was not to be told; what a fork left under way has none */
+		if (!filelock_is_foreign(lock))
+			(void)filelock_give_up(lock, -ECANCELED);
 		lock->kind->abandon(lock);
 		registry_remove(lock);
 	}

@@ -1,11 +1,15 @@
 /* The acquisition as a state machine, stepped by hand at times of the test's choosing. */
 #include <errno.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/vfs.h>
 
 #include <filelock/driver.h>
 
 #include "handle.h"
 #include "support.h"
+#include "sys.h"
+#include "watch.h"
 
 #define T0 (1000 * SECONDS)
 #define INTERVAL (50 * MILLISECONDS) /* the default */
@@ -487,9 +491,88 @@ START_TEST(test_kind_that_retries_later_does_not_stretch_the_interval)
 }
 END_TEST
 
+static const struct {
+	unsigned waiting;
+	unsigned long file_system; /* 0: it cannot be asked for */
+	int64_t interval;
+} loads[] = {
+	{ 50, TMPFS_MAGIC, INTERVAL },
+	{ 1000, TMPFS_MAGIC, 1000 * MILLISECONDS },
+	{ 1000000, TMPFS_MAGIC, 60000 * MILLISECONDS },
+	{ 400, NFS_SUPER_MAGIC, INTERVAL },
+	{ 1000, NFS_SUPER_MAGIC, 100 * MILLISECONDS },
+	{ 1000000, NFS_SUPER_MAGIC, 60000 * MILLISECONDS },
+	{ 1000, 0, 100 * MILLISECONDS },
+};
+
+static unsigned long file_system;
+static unsigned asked;
+
+static int say_file_system(const char *path, struct statfs *ret)
+{
+	(void)path;
+	asked++;
+	memset(ret, 0, sizeof(*ret));
+	ret->f_type = (__fsword_t)file_system;
+	errno = EIO;
+	return file_system ? 0 : -1;
+}
+
+/* Only on file systems of this machine: elsewhere there may be no events to rely on. */
+START_TEST(test_default_interval_grows_with_the_number_that_wait_in_the_loop)
+{
+	struct filelock_driver driver = { 0 };
+	int64_t now = T0;
+
+	set_up(NULL);
+	sys.statfs = say_file_system;
+	file_system = loads[_i].file_system;
+	fault_set(FAULT_inotify_init1, 1, FAULT_FOR_GOOD, EMFILE);
+	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
+	(void)watch_count(driver.watcher, (int)loads[_i].waiting - 1);
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, NULL),
+	                 0);
+	for (int i = 0; i < 3; i++) {
+		int64_t until = step_busy(now);
+
+		/* stretched polls come in groups, the later of two by less than 17 ms */
+		ck_assert_int_ge(until, now + loads[_i].interval - loads[_i].interval / 8);
+		ck_assert_int_lt(until, now + loads[_i].interval + 17 * MILLISECONDS);
+		now = until;
+	}
+	ck_assert_uint_le(asked, 1);
+	ck_assert_int_eq(filelock_give_up(waiter, -ECANCELED), -ECANCELED);
+	filelock_watcher_free(driver.watcher);
+	tear_down();
+}
+END_TEST
+
+/* A driver that does not want to know of it need not end the acquisition. */
+START_TEST(test_handle_closed_while_it_waits_is_counted_no_more)
+{
+	struct filelock_driver driver = { 0 };
+	unsigned descriptors;
+
+	set_up(NULL);
+	descriptors = test_descriptors();
+	fault_set(FAULT_inotify_init1, 1, FAULT_FOR_GOOD, EMFILE);
+	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, NULL),
+	                 0);
+	(void)step_busy(T0);
+	ck_assert_uint_eq(watch_count(driver.watcher, 0), 1);
+	filelock_close(waiter);
+	ck_assert_uint_eq(watch_count(driver.watcher, 0), 0);
+	ck_assert_uint_eq(test_descriptors(), descriptors);
+	filelock_watcher_free(driver.watcher);
+	filelock_close(holder);
+}
+END_TEST
+
 int main(void)
 {
-	return support_main(SUITE(
+	TCase *each = tcase_create("each");
+	Suite *suite = SUITE(
 	        "step", test_free_lock_is_held_by_the_first_step, test_no_wait_is_exactly_one_attempt,
 	        test_new_watch_is_worth_an_attempt_at_once_then_after_1_2_4_ms,
 	        test_early_step_makes_no_attempt, test_polls_come_every_interval_option,
@@ -502,11 +585,18 @@ int main(void)
 	        test_stir_begins_the_series_anew, test_back_off_stops_at_a_short_interval,
 	        test_hasten_is_one_attempt_at_once, test_endless_races_become_a_wait,
 	        test_waiting_for_a_file_that_is_never_the_paths_sleeps,
-	                     test_races_respect_a_passed_deadline, test_nested_step_makes_no_system_call,
+	        test_races_respect_a_passed_deadline, test_nested_step_makes_no_system_call,
 	        test_begin_refuses_what_cannot_be,
 	        test_giving_up_drops_the_descriptor_and_can_be_begun_again,
 	        test_giving_up_a_nested_one_keeps_the_hold,
 	        test_waiter_keeps_its_descriptor_between_attempts,
 	        test_kind_that_retries_sooner_shortens_the_interval_whatever_was_asked_for,
-	        test_kind_that_retries_later_does_not_stretch_the_interval));
+	        test_kind_that_retries_later_does_not_stretch_the_interval,
+	        test_handle_closed_while_it_waits_is_counted_no_more);
+
+	tcase_add_loop_test(each,
+	                    test_default_interval_grows_with_the_number_that_wait_in_the_loop, 0,
+	                    sizeof(loads) / sizeof(*loads));
+	suite_add_tcase(suite, each);
+	return support_main(suite);
 }
