@@ -310,7 +310,7 @@ FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	if (frugal && !a->frugal && a->pending && lock->depth == 0)
+	if (frugal && !a->frugal && lock->depth == 0)
 		lock->kind->abandon(lock);
 	a->frugal = frugal;
 }

@@ -47,7 +47,6 @@ static void remove_at_exit(void)
 	for (const struct leftover *l = list.first; l; l = l->next)
 		if (path_check(l->path, l->identity.dev, l->identity.ino) == 0)
 			(void)sys_unlink(l->path);
-	list.first = NULL;
 	leave();
 }
 
@@ -82,7 +81,7 @@ static void take_off(struct leftover *leftover)
 	leftover->path = NULL;
 	if (leftover->previous)
 		leftover->previous->next = leftover->next;
-	else if (list.first == leftover)
+	else
 		list.first = leftover->next;
 	if (leftover->next)
 		leftover->next->previous = leftover->previous;

@@ -163,14 +163,10 @@ void life_describe(const struct marker *record, struct filelock_owner *ret_owner
 
 static int write_record(char ret[MARKER_SIZE], pid_t pid, const char *token)
 {
-	char host[256];
-	size_t length;
+	char host[256]; /* with the token it fits */
 	int r = own_host(host);
 
-	if (r < 0)
-		return r;
-	length = marker_format(ret, pid, host, token);
-	return length ? (int)length : -EOVERFLOW;
+	return r < 0 ? r : (int)marker_format(ret, pid, host, token);
 }
 
 int life_write_record(char ret[MARKER_SIZE], bool two_lines)

@@ -187,7 +187,7 @@ size_t marker_format(char ret[MARKER_SIZE], pid_t pid, const char *host, const c
 	int n = snprintf(ret, MARKER_SIZE, "%ld\n%s\n%s%s", (long)pid, host, token ? token : "",
 	                 token ? "\n" : "");
 
-	return n > 0 && n < MARKER_SIZE ? (size_t)n : 0;
+	return n < MARKER_SIZE ? (size_t)n : 0;
 }
 
 /* Divides the number of six digits to the base 2^32, and returns the rest. */

@@ -165,9 +165,7 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 		return handle_fail(lock, fd, "cannot open the lock file");
 	n->forks = forks;
 	r = sys_fstat(fd, &st);
-	if (r == 0 && S_ISDIR(st.st_mode))
-		r = -EISDIR;
-	else if (r == 0 && !S_ISREG(st.st_mode))
+	if (r == 0 && !S_ISREG(st.st_mode))
 		r = FILELOCK_ENOTREGULAR;
 	if (r < 0) {
 		drop(lock);
@@ -221,7 +219,7 @@ static int probe(struct filelock *lock)
 	int error = 0;
 	int r;
 
-	if (n->probed || is_borrowed(lock))
+	if (n->probed)
 		return 0;
 	r = sys_lstat(lock->path, &st);
 	if (r == 0)

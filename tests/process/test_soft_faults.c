@@ -324,6 +324,33 @@ START_TEST(test_pid_given_to_another_process_is_recovered)
 }
 END_TEST
 
+static int has_a_token(void *arg)
+{
+	(void)arg;
+	return *own_token() != '\0';
+}
+
+/* Whether the first process of a namespace in this one's, whose /proc it is not in, has one. */
+static int tell_and_descend(void *arg)
+{
+	(void)arg;
+	if (getpid() != 1 || !has_a_token(NULL) || unshare(CLONE_NEWPID) < 0)
+		return CANNOT;
+	return test_in_child(has_a_token, NULL);
+}
+
+/* The parent's was remembered for this very pid. */
+START_TEST(test_first_process_of_a_nested_pid_namespace_has_not_its_parents_token)
+{
+	int r = in_pid_namespace(tell_and_descend, NULL);
+
+	if (r == CANNOT)
+		test_skip("no PID namespace in another to be had");
+	else
+		ck_assert_int_eq(r, 0);
+}
+END_TEST
+
 static int have_another_host_name(void *arg)
 {
 	if (unshare(CLONE_NEWUTS) < 0 || sethostname("elsewhere", 9) < 0)
@@ -356,7 +383,9 @@ int main(void)
 	Suite *suite;
 
 	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
-	suite = SUITE("soft faults", test_dead_holder_of_another_uts_namespace_is_held);
+	suite = SUITE("soft faults",
+	              test_first_process_of_a_nested_pid_namespace_has_not_its_parents_token,
+	              test_dead_holder_of_another_uts_namespace_is_held);
 	EACH_DESIGN(test_live_holder_in_another_pid_namespace_is_held);
 	EACH_DESIGN(test_live_holder_in_another_time_namespace_is_held);
 	tcase_add_loop_test(designs, test_delayed_breaker_leaves_the_successor_alone, 0, 4);

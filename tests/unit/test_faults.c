@@ -6,7 +6,10 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <filelock/driver.h>
+
 #include "support.h"
+#include "sys.h"
 
 static struct filelock *lock;
 
@@ -142,6 +145,93 @@ START_TEST(test_failed_unlock_after_the_removal_releases)
 }
 END_TEST
 
+static void remove_it(void *arg)
+{
+	(void)arg;
+	ck_assert_int_eq(unlink(test_path("lock")), 0);
+}
+
+START_TEST(test_file_that_somebody_else_removes_first_is_released)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.unlink_on_release = true;
+	lock = test_open(test_path("lock"), &options);
+	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+	fault_before(FAULT_unlink, 1, remove_it, NULL);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_unlink), 1);
+	ck_assert(!filelock_is_held(lock));
+	filelock_close(lock);
+}
+END_TEST
+
+/* --- on a descriptor of the caller's --- */
+
+static int borrow(void)
+{
+	int fd = open(test_path("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	ck_assert_int_eq(filelock_open_fd(fd, NULL, &lock), 0);
+	return fd;
+}
+
+/* There is no path at which a marker could stand. */
+START_TEST(test_callers_descriptor_without_flock_has_its_error)
+{
+	static const int errors[] = { ENOSYS, EOPNOTSUPP };
+	int fd = borrow();
+
+	for (size_t i = 0; i < 2; i++) {
+		fault_set(FAULT_flock, 1, FAULT_ONCE, errors[i]);
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -errors[i]);
+		ck_assert_int_eq(filelock_kind(lock), FILELOCK_NATIVE);
+	}
+	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+	filelock_close(lock);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_callers_descriptor_is_polled_where_it_cannot_be_watched)
+{
+	struct filelock_driver driver = { 0 };
+	struct filelock *holder = test_open(test_path("lock"), NULL);
+	int fd = borrow();
+	int64_t until;
+
+	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
+	fault_set(FAULT_inotify_add_watch, 1, FAULT_ONCE, ENOENT); /* no /proc */
+	ck_assert_int_eq(filelock_begin(lock, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, NULL), 0);
+	ck_assert_int_eq(filelock_step(lock, SECONDS, &until), FILELOCK_STEP_WAIT);
+	ck_assert_int_gt(until, SECONDS);
+	ck_assert_uint_eq(fault_calls(FAULT_inotify_add_watch), 1);
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_int_eq(filelock_step(lock, until, &until), FILELOCK_STEP_HELD);
+	filelock_close(lock);
+	filelock_close(holder);
+	filelock_watcher_free(driver.watcher);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_release_of_a_callers_descriptor_that_cannot_stir_is_a_release)
+{
+	int fd = borrow();
+
+	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+	fault_set(FAULT_open, 1, FAULT_ONCE, EMFILE);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_open), 1);
+	ck_assert(is_free());
+	filelock_close(lock);
+	close(fd);
+}
+END_TEST
+
+/* --- contention, and paths --- */
+
 /* As some file systems say "busy". */
 START_TEST(test_eacces_from_flock_is_contention)
 {
@@ -156,13 +246,39 @@ START_TEST(test_eacces_from_flock_is_contention)
 }
 END_TEST
 
+static unsigned denials; /* of files to be made */
+static int (*real_open)(const char *path, int flags, mode_t mode);
+
+static int denying_open(const char *path, int flags, mode_t mode)
+{
+	if (!(flags & O_CREAT) || denials == 0)
+		return real_open(path, flags, mode);
+	denials--;
+	errno = ENOENT;
+	return -1;
+}
+
 /* The parent is there, and yet O_CREAT says ENOENT, as FUSE and NFS may in a race. */
 START_TEST(test_enoent_under_an_existing_parent_is_tried_again)
 {
 	lock = test_open(test_path("lock"), NULL);
-	fault_set(FAULT_open, 1, FAULT_ONCE, ENOENT);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
-	ck_assert_uint_eq(fault_hits(FAULT_open), 1);
+	real_open = sys.open;
+	sys.open = denying_open;
+	for (unsigned count = 1; count <= 2; count++) {
+		denials = count;
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
+		ck_assert_uint_eq(denials, 0);
+		ck_assert_int_eq(filelock_release(lock), 0);
+	}
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_parent_that_is_there_and_leads_nowhere_is_enoent)
+{
+	lock = test_open(test_path("folder/lock"), NULL);
+	ck_assert_int_eq(symlink("nowhere", test_path("folder")), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -ENOENT);
 	filelock_close(lock);
 }
 END_TEST
@@ -182,6 +298,18 @@ START_TEST(test_parent_removed_just_before_the_open_is_made_again)
 	fault_before(FAULT_open, 1, remove_parent, NULL);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(filelock_verify(lock), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_parent_that_was_removed_and_cannot_be_made_again_is_its_error)
+{
+	lock = test_open(test_path("folder/lock"), NULL);
+	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	remove_parent(NULL);
+	fault_set(FAULT_mkdir, 1, FAULT_FOR_GOOD, EACCES);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -EACCES);
 	filelock_close(lock);
 }
 END_TEST
@@ -210,6 +338,44 @@ START_TEST(test_last_error_without_memory_is_a_sentence_still)
 }
 END_TEST
 
+enum { HOLDS = 40 };
+
+static struct filelock *open_numbered(int i)
+{
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "lock%d", i);
+	return test_open(test_path(name), NULL);
+}
+
+START_TEST(test_holds_are_known_though_there_is_no_memory_for_a_larger_table)
+{
+	struct filelock *holders[HOLDS], *others[HOLDS];
+
+	for (int i = 0; i < HOLDS; i++) {
+		holders[i] = open_numbered(i);
+		others[i] = open_numbered(i);
+	}
+	fault_set(FAULT_calloc, 1, FAULT_FOR_GOOD, ENOMEM);
+	for (int i = 0; i < HOLDS; i++)
+		ck_assert_int_eq(filelock_acquire(holders[i], FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_gt(fault_hits(FAULT_calloc), 0);
+	fault_set(FAULT_calloc, 3, FAULT_FOR_GOOD, ENOMEM); /* a path, a handle, and the table */
+	filelock_close(open_numbered(HOLDS));
+	ck_assert_uint_gt(fault_hits(FAULT_calloc), 0);
+	for (int i = 0; i < HOLDS; i++)
+		ck_assert_int_eq(filelock_acquire(others[i], FILELOCK_EXCLUSIVE, -1), -EDEADLK);
+	for (int i = 0; i < HOLDS; i++) {
+		ck_assert_int_eq(filelock_release(holders[i]), 0);
+		ck_assert_int_eq(filelock_acquire(others[i], FILELOCK_EXCLUSIVE, -1), 0);
+	}
+	for (int i = 0; i < HOLDS; i++) {
+		filelock_close(holders[i]);
+		filelock_close(others[i]);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
@@ -220,9 +386,16 @@ int main(void)
 	        test_close_with_a_failing_unlock_still_frees_the_lock,
 	        test_failing_removal_leaves_the_lock_held_and_the_call_retryable,
 	        test_failed_unlock_after_the_removal_releases,
+	        test_file_that_somebody_else_removes_first_is_released,
+	        test_callers_descriptor_without_flock_has_its_error,
+	        test_callers_descriptor_is_polled_where_it_cannot_be_watched,
+	        test_release_of_a_callers_descriptor_that_cannot_stir_is_a_release,
 	        test_eacces_from_flock_is_contention,
 	        test_enoent_under_an_existing_parent_is_tried_again,
+	        test_parent_that_is_there_and_leads_nowhere_is_enoent,
 	        test_parent_removed_just_before_the_open_is_made_again,
+	        test_parent_that_was_removed_and_cannot_be_made_again_is_its_error,
 	        test_failing_mkdir_is_its_error,
-	        test_last_error_without_memory_is_a_sentence_still));
+	        test_last_error_without_memory_is_a_sentence_still,
+	        test_holds_are_known_though_there_is_no_memory_for_a_larger_table));
 }

@@ -129,6 +129,66 @@ START_TEST(test_another_token_proves_death_only_if_proc_can_be_read)
 }
 END_TEST
 
+/* What /proc says is read from files of the test's own. */
+static char faked[64]; /* the path */
+
+static int open_faked(const char *path, int flags, mode_t mode)
+{
+	return open(strcmp(path, faked) == 0 ? test_path("fake") : path, flags, mode);
+}
+
+static void fake(const char *path, const char *content)
+{
+	(void)snprintf(faked, sizeof(faked), "%s", path);
+	test_write_file(test_path("fake"), content);
+	sys.open = open_faked;
+}
+
+/* Its zombie is gone in a moment: proc_pid_stat(5). */
+START_TEST(test_a_process_that_is_just_going_is_dead)
+{
+	static const struct {
+		char state;
+		unsigned threads;
+		bool dead;
+	} cases[] = {
+		{ 'S', 1, false }, { 'Z', 1, true },  { 'X', 1, true },
+		{ 'Z', 2, false }, { 'X', 2, false }, { 'X', 0, true },
+	};
+	struct marker record = record_of(getpid());
+
+	record.token[0] = '\0';
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char path[64], stat[128];
+
+		(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)getpid());
+		(void)snprintf(stat, sizeof(stat),
+		               "%ld (x) %c 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 %u 0 7 0\n",
+		               (long)getpid(), cases[i].state, cases[i].threads);
+		fake(path, stat);
+		ck_assert_int_eq(life_is_over(&record), cases[i].dead);
+	}
+}
+END_TEST
+
+START_TEST(test_without_a_boot_id_that_makes_sense_there_is_no_token)
+{
+	struct marker record = record_of(getpid());
+	struct marker written;
+	char bytes[MARKER_SIZE];
+	int size;
+
+	ck_assert(life_is_over(&record));
+	fake("/proc/sys/kernel/random/boot_id", "once upon a time\n");
+	ck_assert(!life_is_over(&record));
+	size = life_write_record(bytes, false);
+	ck_assert_int_gt(size, 0);
+	marker_parse(bytes, (size_t)size, &written);
+	ck_assert_int_eq(written.type, MARKER_RECORD);
+	ck_assert_str_eq(written.token, "");
+}
+END_TEST
+
 START_TEST(test_a_record_is_ours_by_pid_host_and_token)
 {
 	struct marker record = record_of(getpid());
@@ -196,6 +256,8 @@ int main(void)
 	return support_main(SUITE("life", test_a_lease_tells_only_on_file_systems_of_this_kernel,
 	                          test_a_lease_that_cannot_be_asked_for_tells_nothing,
 	                          test_another_token_proves_death_only_if_proc_can_be_read,
+	                          test_a_process_that_is_just_going_is_dead,
+	                          test_without_a_boot_id_that_makes_sense_there_is_no_token,
 	                          test_a_record_is_ours_by_pid_host_and_token,
 	                          test_without_proc_any_token_of_our_pid_is_ours,
 	                          test_a_record_is_described_as_far_as_it_is_known,

@@ -68,6 +68,18 @@ START_TEST(test_record_is_pythons_byte_for_byte)
 }
 END_TEST
 
+START_TEST(test_record_that_would_be_too_long_is_none)
+{
+	char bytes[MARKER_SIZE], host[MARKER_SIZE];
+	const size_t longest = MARKER_SIZE - 1 - strlen("1\n\n123\n");
+
+	memset(host, 'h', sizeof(host));
+	host[longest] = '\0';
+	ck_assert_uint_eq(marker_format(bytes, 1, host, "123"), MARKER_SIZE - 1);
+	ck_assert_uint_eq(marker_format(bytes, 1, host, "1234"), 0);
+}
+END_TEST
+
 static size_t read_fixture(const char *name, char *bytes, size_t size)
 {
 	const char *top = getenv("FILELOCK_SOURCE_DIR");
@@ -260,7 +272,8 @@ int main(void)
 {
 	return support_main(SUITE(
 	        "marker", test_token_is_exact_to_192_bits, test_text_that_is_no_boot_id_is_refused,
-	        test_record_is_pythons_byte_for_byte, test_markers_of_the_releases_are_understood,
+	        test_record_is_pythons_byte_for_byte, test_record_that_would_be_too_long_is_none,
+	        test_markers_of_the_releases_are_understood,
 	        test_padding_is_no_part_of_the_record,
 	        test_numbers_are_compared_without_their_zeros_and_spaces,
 	        test_nothing_is_empty_and_not_malformed,

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <printf.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -289,6 +290,41 @@ START_TEST(test_log_goes_to_the_hook_up_to_its_level)
 }
 END_TEST
 
+static int end_the_log(FILE *stream, const struct printf_info *info, const void *const *arguments)
+{
+	(void)stream;
+	(void)info;
+	(void)arguments;
+	filelock_set_log(NULL, NULL, FILELOCK_LOG_DEBUG);
+	return 0;
+}
+
+static int take_no_argument(const struct printf_info *info, size_t n, int *types, int *sizes)
+{
+	(void)info;
+	(void)n;
+	(void)types;
+	(void)sizes;
+	return 0;
+}
+
+/* As by another thread, while a message is put into words. */
+START_TEST(test_no_message_comes_once_the_log_was_ended)
+{
+	static const char format[] = "%Y";
+	const char *words = format;
+
+	if (register_printf_specifier('Y', end_the_log, take_no_argument) != 0) {
+		test_skip("printf(3) takes no words of one's own here");
+		return;
+	}
+	filelock_set_log(log_here, &logged, FILELOCK_LOG_DEBUG);
+	log_write(FILELOCK_LOG_ERROR, words);
+	ck_assert_uint_eq(logged.count[FILELOCK_LOG_ERROR], 0);
+	ck_assert(!log_wants(FILELOCK_LOG_ERROR));
+}
+END_TEST
+
 START_TEST(test_library_prints_nothing)
 {
 	int out = dup(STDOUT_FILENO), err = dup(STDERR_FILENO);
@@ -329,6 +365,7 @@ int main(void)
 	        test_closing_null_is_fine_and_close_keeps_errno,
 	        test_every_error_has_a_sentence_of_its_own, test_own_codes_lie_below_every_errno,
 	        test_last_error_says_what_where_and_why,
-	        test_log_goes_to_the_hook_up_to_its_level, test_library_prints_nothing,
+	        test_log_goes_to_the_hook_up_to_its_level,
+	        test_no_message_comes_once_the_log_was_ended, test_library_prints_nothing,
 	        test_version_is_three_numbers));
 }
