@@ -311,7 +311,7 @@ static int take_no_argument(const struct printf_info *info, size_t n, int *types
 /* As by another thread, while a message is put into words. */
 START_TEST(test_no_message_comes_once_the_log_was_ended)
 {
-	static const char format[] = "%Y";
+	static const char format[] = "%s%Y";
 	const char *words = format;
 
 	if (register_printf_specifier('Y', end_the_log, take_no_argument) != 0) {
@@ -319,7 +319,7 @@ START_TEST(test_no_message_comes_once_the_log_was_ended)
 		return;
 	}
 	filelock_set_log(log_here, &logged, FILELOCK_LOG_DEBUG);
-	log_write(FILELOCK_LOG_ERROR, words);
+	log_write(FILELOCK_LOG_ERROR, words, "a message");
 	ck_assert_uint_eq(logged.count[FILELOCK_LOG_ERROR], 0);
 	ck_assert(!log_wants(FILELOCK_LOG_ERROR));
 }
