@@ -203,7 +203,7 @@ struct event *context_event(struct evfilelock *ev, int fd, event_callback_fn cal
 void pass_disarm(struct evfilelock *ev);
 /* Sets the timer, and listens to the watcher, as what is pending demands. False: no memory. */
 bool pass_arm(struct evfilelock *ev);
-/* The same where there is nobody to tell. */
+/* The same where there is nobody to tell; a pass that runs does it at its end. */
 void pass_arm_surely(struct evfilelock *ev);
 
 /* many.c */
@@ -213,6 +213,8 @@ void many_free_all(struct evfilelock *ev);
 /* event.c */
 /* As evfilelock_release, also while the context is being freed: a worker then goes on with it. */
 int request_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb, void *arg);
+/* Puts a request that has begun where it belongs. 0, or -ENOMEM. */
+int request_enlist(struct evfilelock_request *request, int64_t now);
 bool timeout_is_valid(const struct timeval *timeout);
 /* In nanoseconds, below zero for ever; what cannot be told from it is. */
 int64_t timeout_ns(const struct timeval *timeout);

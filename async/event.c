@@ -47,7 +47,7 @@ static bool on_scarce(struct filelock *lock, void *arg)
 {
 	struct evfilelock_request *request = arg;
 
-	if (!request->queue || !keepers_make_room(request->ev))
+	if (!keepers_make_room(request->ev))
 		return false;
 	filelock_set_frugal(lock, true);
 	return true;
@@ -108,8 +108,7 @@ static struct evfilelock_request *request_new(struct evfilelock *ev, struct file
 	return request;
 }
 
-/* Puts a request that has begun where it belongs. */
-static int request_enlist(struct evfilelock_request *request, int64_t now)
+int request_enlist(struct evfilelock_request *request, int64_t now)
 {
 	struct evfilelock *ev = request->ev;
 	struct queue *queue;
@@ -234,8 +233,7 @@ int request_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb 
 		return r;
 	}
 	filelock_ref(lock);
-	if (!ev->running && !ev->freeing)
-		pass_arm_surely(ev);
+	pass_arm_surely(ev);
 	return 0;
 }
 
@@ -259,8 +257,7 @@ FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
 	if (is_foreign(ev))
 		return;
 	request_cancel(request);
-	if (!ev->running && !ev->freeing)
-		pass_arm_surely(ev);
+	pass_arm_surely(ev);
 }
 
 FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
@@ -304,8 +301,7 @@ FILELOCK_API int evfilelock_set_descriptors(struct evfilelock *ev, unsigned most
 	ev->most_keepers = most;
 	while (ev->keepers > most)
 		(void)keepers_make_room(ev);
-	if (!ev->running && !ev->freeing)
-		pass_arm_surely(ev);
+	pass_arm_surely(ev);
 	return 0;
 }
 
@@ -341,6 +337,17 @@ static struct evfilelock_request *take_any(struct evfilelock *ev, size_t *bucket
 	return NULL;
 }
 
+/* A callback of evfilelock_free may run the loop: nothing is served there any more, and what nobody
+   reads would keep it spinning. */
+static void stop_listening(struct evfilelock *ev)
+{
+	struct event *events[] = { ev->timer, ev->precise, ev->readable };
+
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
+		if (events[i])
+			(void)event_del(events[i]);
+}
+
 FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 {
 	struct evfilelock_request *request;
@@ -349,6 +356,7 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 	if (!ev || ev->freeing)
 		return;
 	ev->freeing = true;
+	stop_listening(ev);
 	while ((request = take_any(ev, &bucket))) {
 		/* asked each time: a callback may fork */
 		if (!is_foreign(ev)) {

@@ -164,8 +164,10 @@ static void on_bell(evutil_socket_t fd, short events, void *arg)
 
 	(void)fd;
 	(void)events;
-	if (ev->freeing || filelock_watcher_is_foreign(ev->watcher))
+	if (filelock_watcher_is_foreign(ev->watcher)) {
+		(void)event_del(ev->bell); /* the parent's: see on_readable */
 		return;
+	}
 	filelock_watcher_hush(ev->watcher);
 	hub_settle(ev);
 	if (ev->pool)

@@ -63,10 +63,10 @@ static void many_free(struct evfilelock_many *many)
 /* The copy of a set, sorted. Sets errno. */
 static struct evfilelock_many *many_new(struct filelock *const *set, size_t n)
 {
-	struct evfilelock_many *many = NULL;
+	struct evfilelock_many *many;
 
-	if (n <= (SIZE_MAX - sizeof(*many)) / (2 * sizeof(*set)))
-		many = calloc(1, sizeof(*many) + 2 * n * sizeof(*set));
+	/* in pieces as large as a lock's two places, so that calloc(3) checks the product */
+	many = calloc(n + sizeof(*many) / (2 * sizeof(*set)) + 1, 2 * sizeof(*set));
 	if (!many) {
 		errno = ENOMEM;
 		return NULL;

@@ -105,10 +105,12 @@ static bool take_prompt(struct evfilelock *ev)
 		r = request->result;
 	else if (request->result < 0)
 		r = filelock_give_up(request->lock, request->result);
-	else
+	else if (filelock_is_held(request->lock))
 		r = filelock_step(request->lock, ev->now, &until);
-	if (r > 0) /* released meanwhile, and taken by another */
-		r = filelock_give_up(request->lock, -EPERM);
+	else if ((r = request_enlist(request, ev->now)) == 0)
+		return true; /* what it was to nest in has ended: it waits as others do */
+	else
+		r = filelock_give_up(request->lock, r);
 	request_complete(request, r);
 	return true;
 }
@@ -197,7 +199,7 @@ static bool take_alarm(struct evfilelock *ev)
 		return true;
 	}
 	request = hash_entry(alarm, struct evfilelock_request, deadline);
-	if (!request->queue || request->queue->requests.first->born == ev->pass)
+	if (request->queue->requests.first->born == ev->pass)
 		return false;
 	if (queue_has_refused(request) || request->last_call ||
 	    queue_waits_for_itself(request->queue)) {
@@ -255,13 +257,14 @@ static void run(struct evfilelock *ev, unsigned completions)
 		pass_arm_surely(ev);
 }
 
-/* Keeps the timer in libevent's heap, so that setting it after the callbacks needs no memory. */
+/* Keeps the timer in libevent's heap, so that setting it after the callbacks needs no memory;
+   unless another event of this turn has taken its place there. */
 static void keep_timer(struct evfilelock *ev)
 {
 	static const struct timeval later = { 3600, 0 };
 
-	if (event_add(ev->timer, &later) == 0)
-		ev->armed = FILELOCK_NEVER - 1;
+	(void)event_add(ev->timer, &later);
+	ev->armed = FILELOCK_NEVER - 1;
 }
 
 void pass_on_timer(evutil_socket_t fd, short events, void *arg)
@@ -270,9 +273,9 @@ void pass_on_timer(evutil_socket_t fd, short events, void *arg)
 
 	(void)fd;
 	(void)events;
-	if (ev->freeing || filelock_watcher_is_foreign(ev->watcher))
+	pass_disarm(ev); /* also in a forked child: see on_readable */
+	if (filelock_watcher_is_foreign(ev->watcher))
 		return;
-	pass_disarm(ev);
 	keep_timer(ev);
 	ev->next_born = ++ev->pass;
 	run(ev, MOST_COMPLETIONS - 1);
@@ -284,8 +287,12 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 
 	(void)fd;
 	(void)events;
-	if (ev->freeing || filelock_watcher_is_foreign(ev->watcher))
+	if (filelock_watcher_is_foreign(ev->watcher)) {
+		/* it is the parent that has something to read: its epoll(7) instance is ours as
+		   well, and would keep our loop spinning */
+		(void)event_del(ev->readable);
 		return;
+	}
 	filelock_watcher_dispatch(ev->watcher);
 	/* the one that was woken, at once; the timer may follow in this turn of the loop, so what
 	   a callback begins here is left out of its pass */
@@ -399,7 +406,11 @@ bool pass_arm(struct evfilelock *ev)
 
 void pass_arm_surely(struct evfilelock *ev)
 {
-	/* without memory for a timer nor for a descriptor: in this turn, rather than never */
-	if (!pass_arm(ev) && !filelock_watcher_is_foreign(ev->watcher))
-		event_active(ev->timer, EV_TIMEOUT, 1);
+	if (ev->running || ev->freeing)
+		return;
+	if (pass_arm(ev) || filelock_watcher_is_foreign(ev->watcher))
+		return;
+	/* without memory for a timer nor for a descriptor: at once, but after what else is due */
+	event_active(ev->timer, EV_TIMEOUT, 1);
+	(void)event_base_loopcontinue(ev->base);
 }

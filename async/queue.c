@@ -236,8 +236,7 @@ void queue_settle(struct evfilelock_request *grant, const struct filelock *lock)
 			filelock_follow(first->lock, lock);
 		if (queue->asleep && !queue_waits_for_itself(queue)) {
 			queue_make_ready(queue);
-			if (!ev->running && !ev->freeing)
-				pass_arm_surely(ev);
+			pass_arm_surely(ev);
 		}
 		queue_free_if_empty(queue);
 	}
@@ -251,14 +250,12 @@ bool queue_waits_for_itself(const struct queue *queue)
 	const struct evfilelock_request *grant = queue->grants.first;
 
 	/* one whose handle holds it has been passed the hold */
-	return first && grant && !filelock_is_held(first->lock) &&
+	return grant && !filelock_is_held(first->lock) &&
 	       (first->mode == FILELOCK_EXCLUSIVE || grant->mode == FILELOCK_EXCLUSIVE);
 }
 
 bool queue_sleep(struct queue *queue)
 {
-	if (queue->asleep)
-		return true;
 	if (!hub_hear(queue->ev))
 		return false;
 	alarms_unset(&queue->ev->alarms, &queue->poll);

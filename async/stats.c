@@ -116,7 +116,7 @@ int64_t slow_due(const struct queue *queue)
 	const struct evfilelock_request *first = queue->requests.first;
 	int64_t since;
 
-	if (ev->slow_wait == 0 || !first || first->slow)
+	if (ev->slow_wait == 0 || first->slow)
 		return FILELOCK_NEVER;
 	since = queue->slow_at > first->since ? queue->slow_at : first->since;
 	return since + ev->slow_wait;
@@ -170,7 +170,6 @@ FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms)
 		for (struct hash_node *node = ev->queues.buckets[i]; node; node = node->next)
 			if (hash_entry(node, struct queue, node)->requests.first)
 				queue_make_ready(hash_entry(node, struct queue, node));
-	if (!ev->running && !ev->freeing)
-		pass_arm_surely(ev);
+	pass_arm_surely(ev);
 	return 0;
 }

@@ -341,6 +341,45 @@ START_TEST(test_loopexit_inside_a_callback_loses_no_request)
 }
 END_TEST
 
+static void change_settings(struct asked *asked)
+{
+	struct evfilelock *ev = asked->arg;
+
+	ck_assert_int_eq(evfilelock_set_slow_wait(ev, 2), 0);
+	ck_assert_int_eq(evfilelock_set_descriptors(ev, 0), 0);
+	ck_assert_int_eq(evfilelock_set_handover(ev, 1, 0), 0);
+}
+
+/* Inside those that a free calls, too. */
+START_TEST(test_settings_may_be_changed_inside_a_callback)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
+	struct asked granted = { .lock = open_patient("b"), .then = change_settings,
+		                 .arg = loop.ev };
+	struct asked waits = { .lock = open_patient("a"), .then = change_settings,
+		               .arg = loop.ev };
+
+	loop_ask(&loop, &waits, FILELOCK_EXCLUSIVE, -1);
+	loop_ask(&loop, &granted, FILELOCK_EXCLUSIVE, -1);
+	ck_assert_int_eq(loop_answer(&loop, &granted), 0);
+	do {
+		ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_ONCE), 0);
+		ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats), 0);
+	} while (stats.slow == 0);
+	ck_assert_uint_eq(waits.calls, 0);
+	evfilelock_free(loop.ev);
+	ck_assert_int_eq(waits.result, -ECANCELED);
+	ck_assert_uint_eq(waits.calls + granted.calls, 2);
+	loop_drain(&loop);
+	event_base_free(loop.base);
+	filelock_close(waits.lock);
+	filelock_close(granted.lock);
+	filelock_close(holder);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
@@ -354,5 +393,6 @@ int main(void)
 	        test_handle_is_free_for_synchronous_use_inside_its_callback,
 	        test_no_callback_comes_after_loopbreak_until_the_loop_runs_again,
 	        test_context_may_be_freed_after_loopbreak,
-	        test_loopexit_inside_a_callback_loses_no_request));
+	        test_loopexit_inside_a_callback_loses_no_request,
+	        test_settings_may_be_changed_inside_a_callback));
 }

@@ -1,5 +1,6 @@
 /* Fork: a child's copy of a context is dead, does nothing to the parent, and can be replaced. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -95,6 +96,78 @@ START_TEST(test_no_callback_comes_in_a_child_that_runs_the_loop)
 }
 END_TEST
 
+/* The parent has something to read, or will have at once. */
+struct readable {
+	struct loop loop;
+	struct filelock *holder;
+	struct asked waits;
+};
+
+static void there_is_an_event(struct readable *r)
+{
+	r->holder = hold("a", EXCLUSIVE);
+	r->waits.lock = open_patient("a");
+	loop_ask(&r->loop, &r->waits, EXCLUSIVE, -1);
+	loop_for(&r->loop, 5);
+	ck_assert_int_eq(filelock_release(r->holder), 0);
+}
+
+static void a_timer_is_due(struct readable *r)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.poll_interval_ms = 1;
+	r->holder = hold("a", EXCLUSIVE);
+	r->waits.lock = test_open(test_path("a"), &options);
+	loop_ask(&r->loop, &r->waits, EXCLUSIVE, -1);
+	loop_for(&r->loop, 5);
+}
+
+static void *release_there(void *arg)
+{
+	ck_assert_int_eq(filelock_release(arg), 0);
+	return NULL;
+}
+
+static void the_bell_has_rung(struct readable *r)
+{
+	pthread_t thread;
+
+	r->holder = open_patient("a");
+	ck_assert_int_eq(loop_acquire(&r->loop, r->holder, EXCLUSIVE, -1), 0);
+	r->waits.lock = open_patient("a");
+	loop_ask(&r->loop, &r->waits, EXCLUSIVE, -1);
+	loop_for(&r->loop, 5);
+	ck_assert_int_eq(pthread_create(&thread, NULL, release_there, r->holder), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+static int turn_in_child(void *arg)
+{
+	struct readable *r = arg;
+
+	alarm(TEST_PATIENCE / SECONDS); /* rather than spin for ever */
+	run_loop_for(r->loop.base, 20);
+	return (int)r->waits.calls;
+}
+
+/* They share an epoll(7) instance, and what is readable there is so for both. */
+START_TEST(test_child_does_not_spin_on_what_is_for_its_parent_to_read)
+{
+	static void (*const ways[])(struct readable *) = { there_is_an_event, a_timer_is_due,
+		                                           the_bell_has_rung };
+	struct readable r = { .loop = loop_new() };
+
+	ways[_i](&r);
+	ck_assert_uint_eq(r.waits.calls, 0);
+	ck_assert_int_eq(test_in_child(turn_in_child, &r), 0);
+	filelock_close(r.holder);
+	ck_assert_int_eq(loop_answer(&r.loop, &r.waits), 0);
+	filelock_close(r.waits.lock);
+	loop_free(&r.loop);
+}
+END_TEST
+
 static int reinit_in_child(void *arg)
 {
 	struct family *family = arg;
@@ -126,6 +199,7 @@ static int ask_in_child(void *arg)
 	ck_assert_int_eq(errno, ECHILD);
 	ck_assert(!loop_try_ask(&family->loop, &inherited, EXCLUSIVE, -1));
 	ck_assert_int_eq(errno, ECHILD);
+	ck_assert_int_eq(evfilelock_set_priority(family->loop.ev, 0), -EINVAL);
 	fresh = loop_new();
 	ck_assert(!loop_try_ask(&fresh, &inherited, EXCLUSIVE, -1));
 	ck_assert_int_eq(errno, ECHILD);
@@ -404,11 +478,12 @@ int main(void)
 	                     test_context_may_be_freed_in_a_child_forked_inside_a_callback,
 	                     test_grandchild_does_as_little_as_a_child,
 	                     test_no_descriptor_survives_exec);
-	TCase *ways = tcase_create("ways to free");
+	TCase *ways = tcase_create("ways");
 
 	tcase_set_timeout(ways, 60);
 	tcase_add_loop_test(ways, test_child_may_free_everything_and_the_parent_is_still_woken,
 	                    0, 3);
+	tcase_add_loop_test(ways, test_child_does_not_spin_on_what_is_for_its_parent_to_read, 0, 3);
 	suite_add_tcase(suite, ways);
 	return support_main(suite);
 }

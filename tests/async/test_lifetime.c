@@ -160,6 +160,46 @@ START_TEST(test_context_may_be_freed_in_the_turn_in_which_its_events_are_due)
 }
 END_TEST
 
+static void run_loop_inside(struct asked *asked)
+{
+	const struct loop *loop = asked->arg;
+	unsigned before = loop_answers;
+
+	ck_assert_int_eq(asked->result, -ECANCELED);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_ge(event_base_loop(loop->base, EVLOOP_NONBLOCK), 0);
+	ck_assert_uint_eq(loop_answers, before);
+}
+
+/* A timer is due, and an event is there to be read; without workers and with them. */
+START_TEST(test_loop_run_inside_a_callback_of_the_free_serves_nothing_of_the_context)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
+	struct asked asked[3] = { { .lock = open_patient("a") }, { .lock = open_patient("a") },
+		                  { .lock = open_patient("b") } };
+
+	ck_assert_int_eq(evfilelock_set_workers(loop.ev, (unsigned)_i), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		asked[i].then = run_loop_inside;
+		asked[i].arg = &loop;
+	}
+	loop_ask(&loop, &asked[0], FILELOCK_EXCLUSIVE, -1);
+	loop_ask(&loop, &asked[1], FILELOCK_EXCLUSIVE, -1);
+	loop_for(&loop, 5);
+	loop_ask(&loop, &asked[2], FILELOCK_EXCLUSIVE, -1);
+	filelock_close(holder);
+	evfilelock_free(loop.ev);
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_uint_eq(asked[i].calls, 1);
+		filelock_close(asked[i].lock);
+	}
+	await(is_free("a") && is_free("b"));
+	loop_drain(&loop);
+	event_base_free(loop.base);
+}
+END_TEST
+
 START_TEST(test_granted_locks_outlive_their_context)
 {
 	struct loop loop = loop_new();
@@ -308,7 +348,8 @@ END_TEST
 
 int main(void)
 {
-	return support_main(SUITE(
+	TCase *both = tcase_create("with workers and without");
+	Suite *suite = SUITE(
 	        "async lifetime",
 	        test_context_with_requests_of_every_sort_may_be_freed_at_once,
 	        test_context_with_requests_of_every_sort_may_be_freed_after_a_while,
@@ -320,5 +361,11 @@ int main(void)
 	        test_dispatch_goes_on_while_a_request_waits, test_base_outlives_its_contexts,
 	        test_neither_descriptors_nor_watches_are_left_behind,
 	        test_context_keeps_two_descriptors_at_most_and_no_watch,
-	        test_queued_requests_cost_no_descriptors));
+	        test_queued_requests_cost_no_descriptors);
+
+	tcase_add_loop_test(
+	        both, test_loop_run_inside_a_callback_of_the_free_serves_nothing_of_the_context, 0,
+	        2);
+	suite_add_tcase(suite, both);
+	return support_main(suite);
 }

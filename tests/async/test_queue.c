@@ -1,6 +1,8 @@
 /* Requests for one lock in one context: first come first served, shared ones together. */
 #include <stdio.h>
 
+#include <filelock/driver.h>
+
 #include "loop.h"
 
 #define SHARED FILELOCK_SHARED
@@ -347,6 +349,76 @@ START_TEST(test_lock_file_removed_on_release_serves_the_whole_queue)
 }
 END_TEST
 
+START_TEST(test_nested_request_whose_hold_has_ended_waits_as_others_do)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = hold("a", EXCLUSIVE) };
+	struct asked waits = { .lock = open_patient("a") };
+
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	ck_assert_int_eq(filelock_release(asked.lock), 0);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	ck_assert_uint_eq(filelock_depth(asked.lock), 1);
+	loop_ask(&loop, &waits, EXCLUSIVE, -1);
+	loop_for(&loop, 2);
+	loop_ask(&loop, &asked, EXCLUSIVE, 60000);
+	ck_assert_int_eq(filelock_release(asked.lock), 0);
+	ck_assert_int_eq(loop_answer(&loop, &waits), 0);
+	loop_for(&loop, 5);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(filelock_release(waits.lock), 0);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	ck_assert_uint_eq(filelock_depth(asked.lock), 1);
+	filelock_close(asked.lock);
+	filelock_close(waits.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+START_TEST(test_nested_request_whose_hold_has_ended_keeps_its_deadline)
+{
+	struct loop loop = loop_new();
+	struct asked asked = { .lock = hold("a", EXCLUSIVE) };
+	struct filelock *other = open_patient("a");
+
+	loop_ask(&loop, &asked, EXCLUSIVE, 20);
+	ck_assert_int_eq(filelock_release(asked.lock), 0);
+	ck_assert_int_eq(filelock_acquire(other, EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+	ck_assert_int_eq(loop_answer(&loop, &asked), -ETIMEDOUT);
+	ck_assert(!filelock_is_held(asked.lock));
+	loop_drain(&loop);
+	filelock_close(other);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+/* Of files that are never looked at: the loop does not run. */
+START_TEST(test_locks_whose_hashes_are_equal_have_queues_of_their_own)
+{
+	static const char *const paths[] = { "/VVqpE9VAMpB", "/Yx4j2nmefEA" };
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	struct loop loop = loop_new();
+	struct asked asked[4] = { 0 };
+
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert_int_eq(filelock_open(paths[i % 2], FILELOCK_NATIVE, NULL,
+		                               &asked[i].lock), 0);
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	}
+	ck_assert_uint_eq(filelock_hash(asked[0].lock), filelock_hash(asked[1].lock));
+	ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats), 0);
+	ck_assert_uint_eq(stats.queues, 2);
+	ck_assert_uint_eq(stats.longest_queue, 2);
+	evfilelock_free(loop.ev);
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert_int_eq(asked[i].result, -ECANCELED);
+		filelock_close(asked[i].lock);
+	}
+	event_base_free(loop.base);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
@@ -364,5 +436,8 @@ int main(void)
 	        test_handle_is_pending_until_its_own_callback_begins,
 	        test_two_contexts_on_one_base_share_a_lock,
 	        test_handles_on_descriptors_wait_in_the_loop_too,
-	        test_lock_file_removed_on_release_serves_the_whole_queue));
+	        test_lock_file_removed_on_release_serves_the_whole_queue,
+	        test_nested_request_whose_hold_has_ended_waits_as_others_do,
+	        test_nested_request_whose_hold_has_ended_keeps_its_deadline,
+	        test_locks_whose_hashes_are_equal_have_queues_of_their_own));
 }
