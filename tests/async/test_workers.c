@@ -416,6 +416,39 @@ START_TEST(test_context_may_be_freed_while_it_releases)
 }
 END_TEST
 
+/* It has neither the threads nor their work, but the descriptors. */
+static int free_in_child(void *arg)
+{
+	struct asked *asked = arg;
+	struct loop *loop = asked->arg;
+	unsigned before = test_descriptors();
+
+	evfilelock_free(loop->ev);
+	if (test_descriptors() >= before)
+		return 1;
+	event_base_free(loop->base);
+	filelock_close(asked->lock);
+	return asked->calls == 0 ? 0 : 2;
+}
+
+START_TEST(test_context_with_workers_may_be_freed_in_a_child)
+{
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct loop loop = loop_with_workers(1);
+	struct asked asked = { .lock = open_patient("a"), .arg = &loop };
+
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_for(&loop, 5);
+	ck_assert_int_eq(test_in_child(free_in_child, &asked), 0);
+	ck_assert_uint_eq(asked.calls, 0);
+	filelock_close(holder);
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
 START_TEST(test_without_workers_a_release_is_answered_by_the_loop)
 {
 	struct asked asked = { .lock = hold("a", EXCLUSIVE) };
@@ -484,6 +517,7 @@ int main(void)
 	        test_release_of_a_level_keeps_the_lock,
 	        test_handle_may_be_closed_while_it_is_released,
 	        test_context_may_be_freed_while_it_releases,
+	        test_context_with_workers_may_be_freed_in_a_child,
 	        test_without_workers_a_release_is_answered_by_the_loop,
 	        test_workers_are_set_once_before_the_first_request,
 	        test_error_of_an_attempt_comes_through));
