@@ -288,8 +288,8 @@ static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
 	}
 	if (a->frugal)
 		lock->kind->abandon(lock);
-	else if (watch_anew(lock) && a->races < MOST_RACES)
-		expect_release(a, 1); /* but not for ever: see races */
+	else if (watch_anew(lock))
+		expect_release(a, a->races < MOST_RACES); /* at once, but not for ever: see races */
 	/* the synchronous driver finds a watcher only after the first attempt */
 	(void)wait_until(lock, first && a->blocking ? now : next_attempt(lock, now), ret_until);
 	if (a->next > now)

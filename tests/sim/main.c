@@ -5,7 +5,7 @@
 #include "schedule.h"
 
 /* Depth first, of each scenario, unless told otherwise. */
-#define SCHEDULES 10000
+#define SCHEDULES 300000
 
 static int usage(const char *program)
 {
@@ -59,7 +59,7 @@ int schedule_main(int argc, char **argv, const struct scenario *scenarios, size_
 {
 	struct run_options options = { .schedules = scaled(SCHEDULES) };
 	const char *only = NULL;
-	unsigned ran = 0;
+	unsigned ran = 0, whole = 0;
 	bool fine = true;
 
 	(void)argc;
@@ -68,11 +68,16 @@ int schedule_main(int argc, char **argv, const struct scenario *scenarios, size_
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	processes_prepare();
 	for (size_t i = 0; i < count; i++) {
+		bool is_whole;
+
 		if (only && strcmp(only, scenarios[i].name) != 0)
 			continue;
 		ran++;
-		fine = schedule_run(&scenarios[i], &options) && fine;
+		fine = schedule_run(&scenarios[i], &options, &is_whole) && fine;
+		whole += is_whole;
 	}
+	if (!options.replay)
+		printf("of %u scenarios all schedules within their bounds were tried in %u\n", ran, whole);
 	if (ran == 0)
 		fprintf(stderr, "no such scenario: %s\n", only);
 	return ran && fine ? 0 : 1;

@@ -341,7 +341,8 @@ static unsigned count_processes(const struct scenario *scenario)
 	return n;
 }
 
-bool schedule_run(const struct scenario *scenario, const struct run_options *options)
+bool schedule_run(const struct scenario *scenario, const struct run_options *options,
+                  bool *ret_whole)
 {
 	unsigned long done = 0;
 	bool more = true;
@@ -352,6 +353,7 @@ bool schedule_run(const struct scenario *scenario, const struct run_options *opt
 	x.random = options->seed != 0;
 	x.dice = options->seed;
 	seen_clear();
+	*ret_whole = false;
 	if (options->replay)
 		return replay(options->replay);
 	while (more && done < options->schedules && !x.failure[0]) {
@@ -362,6 +364,7 @@ bool schedule_run(const struct scenario *scenario, const struct run_options *opt
 	}
 	printf("%-28s %8lu schedules, %8zu states%s\n", scenario->name, done, seen_count(),
 	       more ? "" : ", all there are");
+	*ret_whole = !more;
 	if (!x.failure[0])
 		return true;
 	printf("%s: %s\nreplay: --scenario %s --replay ", scenario->name, x.failure,

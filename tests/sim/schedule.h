@@ -34,8 +34,10 @@ struct run_options {
 	const char *replay;      /* one execution, of these choices, told call by call */
 };
 
-/* Prints what it tried. False: it failed, and the choices that show it were printed. */
-bool schedule_run(const struct scenario *scenario, const struct run_options *options);
+/* Prints what it tried. ret_whole: whether there are no more of them. False: it failed, and the choices
+   that show it were printed. */
+bool schedule_run(const struct scenario *scenario, const struct run_options *options,
+                  bool *ret_whole);
 
 /* main of a program of scenarios: see its usage. */
 int schedule_main(int argc, char **argv, const struct scenario *scenarios, size_t count);

@@ -1,13 +1,16 @@
 /* The acquisition as a state machine, stepped by hand at times of the test's choosing. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <filelock/driver.h>
 
 #include "handle.h"
-#include "support.h"
+#include "softly.h"
 #include "sys.h"
 #include "watch.h"
 
@@ -350,6 +353,30 @@ START_TEST(test_waiting_for_a_file_that_is_never_the_paths_sleeps)
 }
 END_TEST
 
+/* Soft: somebody judges the dead marker, and stops. The watch comes after the last attempt, and what
+   happened between the two must not wait for a poll. */
+START_TEST(test_new_watch_after_many_races_is_worth_an_attempt_soon)
+{
+	struct filelock_driver driver = { 0 };
+	int64_t until = T0;
+	int judge;
+
+	put_record(test_path("lock"), dead_pid(), NULL);
+	judge = open(test_path("lock"), O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(flock(judge, LOCK_SH), 0);
+	ck_assert_int_eq(filelock_open(test_path("lock"), FILELOCK_SOFT, NULL, &waiter), 0);
+	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
+	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, T0 + SECONDS, &driver, NULL), 0);
+	for (int steps = 0; until <= T0 && steps < 100; steps++)
+		ck_assert_int_gt(filelock_step(waiter, T0, &until), 0);
+	ck_assert_int_eq(until, T0 + MILLISECONDS);
+	ck_assert_int_eq(filelock_give_up(waiter, -ECANCELED), -ECANCELED);
+	filelock_watcher_free(driver.watcher);
+	filelock_close(waiter);
+	close(judge);
+}
+END_TEST
+
 START_TEST(test_races_respect_a_passed_deadline)
 {
 	int r = FILELOCK_STEP_EARLY;
@@ -585,7 +612,9 @@ int main(void)
 	        test_stir_begins_the_series_anew, test_back_off_stops_at_a_short_interval,
 	        test_hasten_is_one_attempt_at_once, test_endless_races_become_a_wait,
 	        test_waiting_for_a_file_that_is_never_the_paths_sleeps,
-	        test_races_respect_a_passed_deadline, test_nested_step_makes_no_system_call,
+	        test_races_respect_a_passed_deadline,
+	        test_new_watch_after_many_races_is_worth_an_attempt_soon,
+	        test_nested_step_makes_no_system_call,
 	        test_begin_refuses_what_cannot_be,
 	        test_giving_up_drops_the_descriptor_and_can_be_begun_again,
 	        test_giving_up_a_nested_one_keeps_the_hold,
