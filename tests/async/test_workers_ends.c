@@ -61,6 +61,36 @@ START_TEST(test_in_a_child_releases_and_workers_of_the_parents_are_refused)
 }
 END_TEST
 
+static void turn_the_loop(struct asked *asked)
+{
+	loop_turn(asked->arg);
+}
+
+/* Though a bell that has rung is heard in it: what was known to have ended is answered so. */
+START_TEST(test_loop_that_is_turned_inside_free_comes_to_rest)
+{
+	struct loop loop;
+	struct asked asked[2] = {
+		{ .lock = hold("a", EXCLUSIVE), .then = turn_the_loop, .arg = &loop },
+		{ .lock = hold("b", EXCLUSIVE) },
+	};
+
+	loop = gated_loop(0);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(evfilelock_release(loop.ev, asked[i].lock, loop_note, &asked[i]),
+		                 0);
+	await_rings(2);
+	loop_free(&loop);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_uint_eq(asked[i].calls, 1);
+		ck_assert_int_eq(asked[i].result, i == 0 ? -ECANCELED : 0);
+		filelock_close(asked[i].lock);
+	}
+	ck_assert(is_free("a"));
+	ck_assert(is_free("b"));
+}
+END_TEST
+
 /* One worker stands inside an attempt; the other has rung, and has what it shares with the loop
    locked: so it stays in the child. */
 struct family {
@@ -107,12 +137,12 @@ static int free_in_child(void *arg)
 	return (int)(family->asking.calls + family->releasing.calls);
 }
 
-/* Once: without event_reinit(3) the child sees the parent's bell, which it cannot hush. */
+/* Without event_reinit(3) the child sees the parent's bell, which it cannot hush. */
 static int turn_in_child(void *arg)
 {
 	struct family *family = arg;
 
-	(void)event_base_loop(family->loop.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	loop_turn(&family->loop);
 	return (int)(family->asking.calls + family->releasing.calls);
 }
 
@@ -126,7 +156,7 @@ START_TEST(test_child_frees_a_context_whose_workers_were_at_it)
 }
 END_TEST
 
-START_TEST(test_child_that_turns_the_loop_hears_no_worker)
+START_TEST(test_child_that_turns_the_loop_hears_no_worker_and_comes_to_rest)
 {
 	struct family family;
 
@@ -140,6 +170,7 @@ int main(void)
 {
 	return support_main(SUITE("workers_ends", test_inside_free_releases_and_workers_are_refused,
 	                          test_in_a_child_releases_and_workers_of_the_parents_are_refused,
+	                          test_loop_that_is_turned_inside_free_comes_to_rest,
 	                          test_child_frees_a_context_whose_workers_were_at_it,
-	                          test_child_that_turns_the_loop_hears_no_worker));
+	                          test_child_that_turns_the_loop_hears_no_worker_and_comes_to_rest));
 }
