@@ -79,7 +79,6 @@ bool keepers_make_room(struct evfilelock *ev)
 	keepers_remove(oldest);
 	filelock_set_frugal(oldest->requests.first->lock, true);
 	/* it has neither watch nor deadline of its own for what it missed: soon */
-	if (!oldest->serving)
-		queue_make_ready(oldest);
+	queue_make_ready(oldest);
 	return true;
 }

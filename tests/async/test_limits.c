@@ -206,6 +206,31 @@ START_TEST(test_alone_a_request_without_a_descriptor_fails_at_once)
 }
 END_TEST
 
+START_TEST(test_request_that_kept_a_descriptor_outlives_a_want_of_its_own)
+{
+	struct asked asked = { 0 };
+	struct filelock *holder;
+	struct loop loop;
+
+	if (test_is_not_native())
+		return;
+	asked.lock = open_patient("a");
+	holder = hold("a", FILELOCK_EXCLUSIVE);
+	loop = loop_new();
+	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
+	loop_for(&loop, 5);
+	fault_set(FAULT_open, 1, FAULT_ONCE, EMFILE);
+	/* it gives its own back, and opens the file that stands there now */
+	ck_assert_int_eq(rename(test_path("a"), test_path("away")), 0);
+	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_open), 1);
+	ck_assert_int_eq(filelock_verify(asked.lock), 0);
+	filelock_close(asked.lock);
+	filelock_close(holder);
+	loop_free(&loop);
+}
+END_TEST
+
 START_TEST(test_without_watches_requests_poll_and_get_one_later)
 {
 	struct asked asked[PATHS] = { 0 };
@@ -309,6 +334,7 @@ int main(void)
 	        test_who_polls_keeps_a_descriptor_when_another_has_finished,
 	        test_running_out_of_descriptors_fails_no_request_that_waits,
 	        test_alone_a_request_without_a_descriptor_fails_at_once,
+	        test_request_that_kept_a_descriptor_outlives_a_want_of_its_own,
 	        test_without_watches_requests_poll_and_get_one_later,
 	        test_polls_are_about_a_thousand_a_second_however_many_wait,
 	        test_by_default_three_quarters_of_the_allowed_descriptors_are_kept,

@@ -77,6 +77,34 @@ static uint64_t wakes_by_event(const struct loop *loop)
 	return stats.wakes_by_event;
 }
 
+START_TEST(test_events_that_are_heard_together_are_one_wake)
+{
+	struct asked asked = { .lock = open_patient("a") };
+	struct filelock *holder = hold("a", EXCLUSIVE);
+	struct loop loop;
+	uint64_t wakes;
+	int fd;
+
+	clock_stop();
+	loop = gated_loop(0);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	loop_for(&loop, 50);
+	wakes = wakes_by_event(&loop);
+	ck_assert(!is_free("a")); /* closed after writing, and after reading: inotify(7) */
+	fd = open(test_path("a"), O_RDONLY | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(close(fd), 0);
+	while (wakes_by_event(&loop) == wakes)
+		ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_ONCE), 0);
+	ck_assert_uint_eq(wakes_by_event(&loop), wakes + 1);
+	filelock_close(holder);
+	loop_until(&loop, &asked.calls, 1);
+	ck_assert_int_eq(asked.result, 0);
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
 /* The loop listens, since another request waits. */
 START_TEST(test_event_for_a_request_that_was_cancelled_under_an_attempt_wakes_nobody)
 {
@@ -367,6 +395,7 @@ int main(void)
 	        "workers_races", test_orphan_that_wins_frees_the_lock_though_nobody_waits,
 	        test_hold_that_was_won_and_not_heard_of_goes_with_its_request,
 	        test_of_two_that_have_won_unheard_one_is_cancelled_and_the_other_granted,
+	        test_events_that_are_heard_together_are_one_wake,
 	        test_event_for_a_request_that_was_cancelled_under_an_attempt_wakes_nobody,
 	        test_attempt_that_comes_back_when_nobody_asks_for_its_path_is_forgotten,
 	        test_lock_that_is_attempted_on_and_on_leaves_its_worker_to_others,
