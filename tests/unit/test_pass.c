@@ -300,6 +300,24 @@ static struct filelock *fall_back(void)
 	return lock;
 }
 
+/* One has found out before the other, which needs memory to become another kind. */
+START_TEST(test_hold_of_one_that_fell_back_makes_a_native_lock_fall_back)
+{
+	from = fall_back();
+	ck_assert_int_eq(filelock_acquire(from, EXCLUSIVE, 0), 0);
+	to = open_with(NULL);
+	begin(to, EXCLUSIVE);
+	fault_set(FAULT_calloc, 1, FAULT_ONCE, ENOMEM);
+	ck_assert(!filelock_pass(from, to));
+	ck_assert(filelock_is_held(from) && !filelock_is_held(to));
+	ck_assert_int_eq(filelock_kind(to), FILELOCK_NATIVE);
+	ck_assert(filelock_pass(from, to));
+	ck_assert_int_eq(filelock_kind(to), FILELOCK_SOFT);
+	check_moved();
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_clone_of_a_lock_that_fell_back_is_of_its_kind)
 {
 	struct filelock *lock = fall_back(), *clone = NULL;
@@ -392,6 +410,7 @@ int main(void)
 	              test_hold_passed_to_one_that_gives_up_and_cannot_unlock_stays,
 	              test_path_is_looked_at_again_when_the_files_status_has_changed,
 	              test_hold_with_a_lifetime_has_no_heir,
+	              test_hold_of_one_that_fell_back_makes_a_native_lock_fall_back,
 	              test_clone_of_a_lock_that_fell_back_is_of_its_kind,
 	              test_without_memory_there_is_no_clone,
 	              test_only_one_of_its_kind_that_has_not_begun_is_followed,
