@@ -146,6 +146,7 @@ struct queue *queue_take_ready(struct evfilelock *ev)
 	if (!queue || queue->rested == ev->pass)
 		return NULL;
 	unready(queue);
+	wake(queue); /* it may have been made ready first, and then fallen asleep */
 	return queue;
 }
 

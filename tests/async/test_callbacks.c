@@ -380,6 +380,54 @@ START_TEST(test_settings_may_be_changed_inside_a_callback)
 }
 END_TEST
 
+/* The queue of the one that is told is looked at once more, and falls asleep once more. */
+START_TEST(test_settings_changed_before_the_next_of_a_queue_waits_leave_the_loop_idle_at_the_end)
+{
+	struct loop loop = loop_new();
+	struct asked asked[2] = { { .lock = open_patient("a"), .then = change_settings,
+		                    .arg = loop.ev },
+		                  { .lock = open_patient("a") } };
+
+	loop_ask(&loop, &asked[0], FILELOCK_EXCLUSIVE, -1);
+	loop_ask(&loop, &asked[1], FILELOCK_EXCLUSIVE, -1);
+	ck_assert_int_eq(loop_answer(&loop, &asked[0]), 0);
+	loop_for(&loop, 5);
+	ck_assert_uint_eq(asked[1].calls, 0);
+	ck_assert_int_eq(filelock_release(asked[0].lock), 0);
+	ck_assert_int_eq(loop_answer(&loop, &asked[1]), 0);
+	loop_drain(&loop);
+	filelock_close(asked[0].lock);
+	filelock_close(asked[1].lock);
+	loop_free(&loop);
+}
+END_TEST
+
+static void release_another(struct asked *asked)
+{
+	ck_assert_int_eq(asked->result, -ETIMEDOUT);
+	ck_assert_int_eq(filelock_release(asked->arg), 0);
+}
+
+START_TEST(test_hold_may_be_released_inside_the_callback_of_the_last_that_waited_for_it)
+{
+	struct loop loop = loop_new();
+	struct asked asked[2] = { { .lock = open_patient("a"), .then = change_settings,
+		                    .arg = loop.ev },
+		                  { .lock = open_patient("a"), .then = release_another } };
+
+	asked[1].arg = asked[0].lock;
+	loop_ask(&loop, &asked[0], FILELOCK_EXCLUSIVE, -1);
+	loop_ask(&loop, &asked[1], FILELOCK_EXCLUSIVE, 20);
+	ck_assert_int_eq(loop_answer(&loop, &asked[0]), 0);
+	ck_assert_int_eq(loop_answer(&loop, &asked[1]), -ETIMEDOUT);
+	ck_assert(is_free("a"));
+	loop_drain(&loop);
+	filelock_close(asked[0].lock);
+	filelock_close(asked[1].lock);
+	loop_free(&loop);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
@@ -394,5 +442,7 @@ int main(void)
 	        test_no_callback_comes_after_loopbreak_until_the_loop_runs_again,
 	        test_context_may_be_freed_after_loopbreak,
 	        test_loopexit_inside_a_callback_loses_no_request,
-	        test_settings_may_be_changed_inside_a_callback));
+	        test_settings_may_be_changed_inside_a_callback,
+	        test_settings_changed_before_the_next_of_a_queue_waits_leave_the_loop_idle_at_the_end,
+	        test_hold_may_be_released_inside_the_callback_of_the_last_that_waited_for_it));
 }
