@@ -108,12 +108,12 @@ static void native_abandon(struct filelock *lock)
 	drop(lock);
 }
 
-/* ENOENT although the parents were made: a race that FUSE and NFS show, or the error itself. */
-static int judge_missing(const struct filelock *lock)
+/* ENOENT although the parents were made: a race, or the error itself. */
+static int judge_missing(struct filelock *lock)
 {
 	int r = path_check_parent(lock->path);
 
-	return r < 0 ? r : -EWOULDBLOCK;
+	return r < 0 ? handle_fail(lock, r, "cannot open the lock file") : TRY_RACED;
 }
 
 /* The descriptor, or an error; -EWOULDBLOCK is contention. */
@@ -121,16 +121,16 @@ static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
 {
 	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
 	int flags = O_RDWR | SAFE_FLAGS;
-	int fd = sys_open(lock->path, flags | O_CREAT, bits);
+	/* never where flock(2) is not known to work: probe() saw a file */
+	int make = native_state(lock)->probed ? O_CREAT : 0;
+	int fd = sys_open(lock->path, flags | make, bits);
 
 	if (fd == -ENOENT) {
 		int r = path_make_parents(lock->path);
 
 		if (r < 0)
 			return r;
-		fd = sys_open(lock->path, flags | O_CREAT, bits);
-		if (fd == -ENOENT)
-			return judge_missing(lock);
+		fd = sys_open(lock->path, flags | make, bits);
 	}
 	/* fs.protected_regular: in a sticky directory O_CREAT of another user's file is
 	   refused, opening it is not (proc_sys_fs(5)) */
@@ -159,6 +159,8 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	if (fd >= 0)
 		n->fd = fd;
 	registry_let_forks();
+	if (fd == -ENOENT)
+		return judge_missing(lock);
 	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
 		return TRY_BUSY;
 	if (fd < 0)
@@ -227,12 +229,12 @@ static int probe(struct filelock *lock)
 	if (r != -ENOENT)
 		return handle_fail(lock, r, "cannot look for the lock file");
 	r = publish_probe_flock(lock->path, &error);
-	if (r == -ENOENT) { /* the open to come judges a parent that is missing still */
+	if (r == -ENOENT) {
 		r = path_make_parents(lock->path);
 		if (r == 0)
 			r = publish_probe_flock(lock->path, &error);
 		if (r == -ENOENT)
-			return 0;
+			return judge_missing(lock);
 	}
 	if (r < 0)
 		return handle_fail(lock, r, "cannot make a file beside");

@@ -628,6 +628,31 @@ START_TEST(test_handles_that_fell_back_exclude_each_other)
 }
 END_TEST
 
+static void let_go(void *arg)
+{
+	ck_assert_int_eq(filelock_release(arg), 0);
+}
+
+/* It would stand there like a marker that somebody holds, for ever. */
+START_TEST(test_marker_that_goes_leaves_no_native_lock_file_where_flock_is_missing)
+{
+	struct filelock *one, *two;
+
+	fault_set(FAULT_flock, 1, FAULT_FOR_GOOD, ENOSYS);
+	ck_assert_int_eq(filelock_open(test_path("lock"), FILELOCK_NATIVE, NULL, &one), 0);
+	ck_assert_int_eq(filelock_open(test_path("lock"), FILELOCK_NATIVE, NULL, &two), 0);
+	ck_assert_int_eq(filelock_acquire(one, FILELOCK_EXCLUSIVE, 0), 0);
+	fault_before(FAULT_open, 1, let_go, one); /* the path was seen, and is not open yet */
+	ck_assert_int_eq(filelock_acquire(two, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_kind(two), FILELOCK_SOFT);
+	ck_assert_int_eq(filelock_release(two), 0);
+	ck_assert_int_eq(filelock_acquire(one, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(one);
+	filelock_close(two);
+	ck_assert(!exists(test_path("lock")));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite;
@@ -655,7 +680,8 @@ int main(void)
 	        test_killed_processes_leave_the_lock_to_the_others,
 	        test_native_lock_without_flock_becomes_soft,
 	        test_native_lock_stays_native_where_it_must,
-	        test_handles_that_fell_back_exclude_each_other);
+	        test_handles_that_fell_back_exclude_each_other,
+	        test_marker_that_goes_leaves_no_native_lock_file_where_flock_is_missing);
 	tcase_add_loop_test(taken, test_marker_taken_away_wakes_a_waiter_and_its_holder_learns_it,
 	                    0, sizeof(takings) / sizeof(takings[0]));
 	suite_add_tcase(suite, taken);
