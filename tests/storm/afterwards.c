@@ -13,6 +13,9 @@
 #include "marker.h"
 #include "storm.h"
 
+/* of one kind: some readers among them meet; among fewer, chance may have it that none do */
+#define ENOUGH_GRANTS 5000
+
 static const struct place *place_named(const char *name)
 {
 	for (unsigned i = 0; i < arena->place_count; i++)
@@ -107,9 +110,14 @@ static unsigned long tally(enum tally which)
 	return sum;
 }
 
-static bool has_readers(void)
+/* By the witness and by the log. */
+static void check_readers(const struct findings *findings, enum filelock_kind kind)
 {
-	return arena->scenario.places[FILELOCK_NATIVE] || arena->scenario.places[FILELOCK_READWRITE];
+	if (kind == FILELOCK_SOFT || tally(TALLY_NATIVE + kind) < ENOUGH_GRANTS)
+		return;
+	if (findings->together[kind] == 0 || tally(TALLY_TOGETHER + kind) == 0)
+		trouble_note(TROUBLE_COUNTS, "no two %s readers were ever inside together",
+		             kind_name(kind));
 }
 
 /* Of a round that found nothing: that it could have. */
@@ -120,8 +128,8 @@ static void check_counts(const struct findings *findings)
 	if (tally(TALLY_GRANTS) < s->grants || tally(TALLY_WAKES) < s->wakes ||
 	    supervisor_kills < s->kills)
 		trouble_note(TROUBLE_COUNTS, "the log was full too early");
-	if (has_readers() && (findings->together == 0 || tally(TALLY_TOGETHER) == 0))
-		trouble_note(TROUBLE_COUNTS, "no two readers were ever inside together");
+	for (int k = 0; k < KINDS; k++)
+		check_readers(findings, (enum filelock_kind)k);
 }
 
 static void check_wakes(void)

@@ -70,8 +70,8 @@ void baton_granted(struct handle *handle, struct slot *slot)
 		return;
 	waits_add(&slot->woken, granted - released);
 	slot->tallies[TALLY_WAKES]++;
-	if (granted - released > arena->scenario.poll_ms * MILLISECOND / 2)
-		slot->tallies[TALLY_RESCUES]++;
+	if (granted - released > arena->bound)
+		slot->tallies[TALLY_LATE]++;
 }
 
 static void release_at(struct place *place, int64_t when, pid_t releaser)

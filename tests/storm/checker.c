@@ -78,7 +78,7 @@ static void check_place(const struct entry *entries, size_t count, struct findin
 			if (entry->mode == FILELOCK_EXCLUSIVE)
 				other = shared;
 			else
-				findings->together++;
+				findings->together[arena->places[entry->place].kind]++;
 		}
 		if (other) {
 			findings->overlaps++;

@@ -71,16 +71,41 @@ static void print_grants(const struct totals *totals)
 	printf("\n");
 }
 
+static void print_readers(const unsigned long *t)
+{
+	if (t[TALLY_TOGETHER + FILELOCK_NATIVE])
+		printf("  native readers together     %lu\n", t[TALLY_TOGETHER + FILELOCK_NATIVE]);
+	if (t[TALLY_TOGETHER + FILELOCK_READWRITE])
+		printf("  readwrite readers together  %lu\n",
+		       t[TALLY_TOGETHER + FILELOCK_READWRITE]);
+}
+
+static void print_loops(const unsigned long *t)
+{
+	printf("  in loops: by workers        %lu, sets %lu, releases answered %lu\n",
+	       t[TALLY_BY_WORKERS], t[TALLY_SETS], t[TALLY_ANSWERED]);
+}
+
+/* Only where it is looked for: without the baton, nothing would find one. */
+static void lost_text(const struct totals *totals, char *text, size_t size)
+{
+	*text = '\0';
+	if (totals->tallies[TALLY_WAKES] || totals->lost)
+		(void)snprintf(text, size, ", lost wake-ups %lu", totals->lost);
+}
+
 void report_print(const struct totals *totals, const char *name)
 {
 	const unsigned long *t = totals->tallies;
+	char lost[48];
 
 	printf("storm %s: %lu round%s\n", name, totals->rounds, totals->rounds == 1 ? "" : "s");
 	print_grants(totals);
 	printf("  kills, stops                %lu, %lu\n", totals->kills, totals->stops);
 	printf("  time-outs, cancellations    %lu, %lu\n", t[TALLY_TIMEOUTS], t[TALLY_CANCELS]);
 	printf("  children, files removed     %lu, %lu\n", t[TALLY_CHILDREN], t[TALLY_REMOVALS]);
-	printf("  readers seen together       %lu\n", t[TALLY_TOGETHER]);
+	print_readers(t);
+	print_loops(t);
 	for (int k = 0; k < KINDS; k++) {
 		char what[32];
 
@@ -88,12 +113,13 @@ void report_print(const struct totals *totals, const char *name)
 		print_waits(what, &totals->asked[k]);
 	}
 	if (t[TALLY_WAKES]) {
-		printf("  wake-ups across processes   %lu, rescues by poll %lu\n", t[TALLY_WAKES],
-		       t[TALLY_RESCUES]);
+		printf("  wake-ups across processes   %lu, later than the bound (rescues by poll) "
+		       "%lu\n",
+		       t[TALLY_WAKES], t[TALLY_LATE]);
 		print_waits("release to grant", &totals->woken);
 	}
-	printf("  overlaps %lu, lost wake-ups %lu, troubles in all %lu\n", totals->overlaps,
-	       totals->lost, totals->troubles);
+	lost_text(totals, lost, sizeof(lost));
+	printf("  overlaps %lu%s, troubles in all %lu\n", totals->overlaps, lost, totals->troubles);
 }
 
 /* The share of waits that were longer, by their length; how many points that makes. */
@@ -125,7 +151,7 @@ int report_plot(const struct totals *totals, const char *path)
 		.y = { .label = "share of the waits that were longer", .log = true },
 		.series = series,
 	};
-	char note[160];
+	char note[160], lost[48];
 
 	for (int k = 0; k <= KINDS; k++) {
 		const struct histogram *waits = k < KINDS ? &totals->asked[k] : &totals->woken;
@@ -135,9 +161,9 @@ int report_plot(const struct totals *totals, const char *path)
 		series[plot.count++] = (struct plot_series){ names[k], PLOT_LINE, x[k], y[k],
 			                                     make_curve(waits, x[k], y[k]) };
 	}
-	(void)snprintf(note, sizeof(note), "%lu acquisitions, %lu kills, %lu overlaps, %lu lost wake-ups",
-	               totals->tallies[TALLY_GRANTS], totals->kills, totals->overlaps,
-	               totals->lost);
+	lost_text(totals, lost, sizeof(lost));
+	(void)snprintf(note, sizeof(note), "%lu acquisitions, %lu kills, %lu overlaps%s",
+	               totals->tallies[TALLY_GRANTS], totals->kills, totals->overlaps, lost);
 	plot.note = note;
 	return plot_save(&plot, path);
 }

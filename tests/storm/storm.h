@@ -93,9 +93,12 @@ enum tally {
 	TALLY_CANCELS,
 	TALLY_CHILDREN,
 	TALLY_REMOVALS,
-	TALLY_TOGETHER, /* readers that found another one inside */
-	TALLY_WAKES,    /* across processes */
-	TALLY_RESCUES,  /* wake-ups so late that only the poll can have brought them */
+	TALLY_SETS,       /* granted */
+	TALLY_ANSWERED,   /* releases by evfilelock_release */
+	TALLY_BY_WORKERS, /* grants in loops that have workers */
+	TALLY_TOGETHER,   /* readers that found another one inside, by kind as above */
+	TALLY_WAKES = TALLY_TOGETHER + KINDS, /* across processes */
+	TALLY_LATE,       /* of these, later than the bound */
 	TALLIES
 };
 
@@ -225,7 +228,8 @@ void log_end(struct entry *entry);
 
 /* The checker, which knows of nothing but the log. */
 struct findings {
-	size_t holds, overlaps, together;
+	size_t holds, overlaps;
+	size_t together[KINDS];
 };
 struct findings checker_run(struct entry *entries, size_t count);
 
@@ -255,6 +259,7 @@ struct worker {
 	struct dice dice;
 	bool until_half; /* of the round; else until its end */
 	bool hands_over; /* inside its loop, as by default */
+	bool delegates;  /* its loop's system calls, to workers */
 	int64_t last_fork;
 };
 
@@ -270,9 +275,11 @@ void worker_choose_mode(struct worker *worker, struct handle *handle);
 void worker_ask(struct handle *handle);
 /* What came of it; true: it holds. */
 bool worker_answered(struct worker *worker, struct handle *handle, int result);
-/* Holds for a while, leaves and releases. */
 void worker_hold(struct worker *worker, struct handle *handle);
+/* All that is done with a hold at its end; what comes next is its release. */
 void worker_leave(struct worker *worker, struct handle *handle);
+/* What came of that. */
+void worker_released(const struct handle *handle, int result);
 
 /* What a process has open and allocated; a difference is trouble. */
 struct vitals {
@@ -280,7 +287,9 @@ struct vitals {
 	unsigned polls; /* epoll instances, not among the descriptors */
 	size_t memory;
 };
-struct vitals vitals_take(void);
+unsigned vitals_threads(void);
+/* Once no more threads than these are left: workers end by themselves. */
+struct vitals vitals_take(unsigned threads);
 void vitals_compare(struct vitals before, struct vitals after);
 
 /* Perhaps forks a child that does something or other; handle: one of its, held or not. */

@@ -9,6 +9,7 @@
 #include "storm.h"
 
 #define GROWTH 65536 /* bytes: what malloc keeps for itself between two looks at it */
+#define PATIENCE (10 * SECOND)
 
 static unsigned count_watches(const char *descriptor)
 {
@@ -38,7 +39,34 @@ static bool is_poll(const char *descriptor)
 	return strcmp(target, "anon_inode:[eventpoll]") == 0;
 }
 
-struct vitals vitals_take(void)
+unsigned vitals_threads(void)
+{
+	DIR *folder = opendir("/proc/self/task");
+	const struct dirent *entry;
+	unsigned count = 0;
+
+	while (folder && (entry = readdir(folder)))
+		count += entry->d_name[0] != '.';
+	if (folder)
+		(void)closedir(folder);
+	return count;
+}
+
+static void await_threads(unsigned most)
+{
+	int64_t end = now() + PATIENCE;
+
+	while (vitals_threads() > most) {
+		if (now() > end) {
+			trouble_note(TROUBLE_LEAK, "pid %d: %u threads, %u at its beginning",
+			             (int)getpid(), vitals_threads(), most);
+			return;
+		}
+		nap(MILLISECOND);
+	}
+}
+
+static struct vitals take(void)
 {
 	struct vitals vitals = { .memory = mallinfo2().uordblks };
 	DIR *folder = opendir("/proc/self/fd");
@@ -56,6 +84,12 @@ struct vitals vitals_take(void)
 	if (folder)
 		(void)closedir(folder);
 	return vitals;
+}
+
+struct vitals vitals_take(unsigned threads)
+{
+	await_threads(threads);
+	return take();
 }
 
 /* What the descriptors are, in one line. */

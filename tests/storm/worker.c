@@ -79,7 +79,7 @@ bool worker_answered(struct worker *worker, struct handle *handle, int result)
 	}
 	handle->entry = log_begin(handle);
 	if (inside_enter(handle))
-		slot->tallies[TALLY_TOGETHER]++;
+		slot->tallies[TALLY_TOGETHER + handle->place->kind]++;
 	baton_granted(handle, slot);
 	waits_add(&slot->asked[handle->place->kind], now() - handle->asked);
 	slot->tallies[TALLY_NATIVE + handle->place->kind]++;
@@ -132,9 +132,12 @@ void worker_leave(struct worker *worker, struct handle *handle)
 	inside_leave(handle);
 	log_end(handle->entry);
 	maybe_remove(worker, handle);
-	r = filelock_release(handle->lock);
-	if (r < 0)
-		note_result(handle, "filelock_release", r);
+}
+
+void worker_released(const struct handle *handle, int result)
+{
+	if (result < 0)
+		note_result(handle, "the release", result);
 }
 
 /* Until somebody waits, so that there is somebody to wake, and a bit more, so that it has come to
@@ -164,7 +167,6 @@ void worker_hold(struct worker *worker, struct handle *handle)
 		hold_for_waiters(worker, handle);
 	else
 		hold_for_a_while(worker);
-	worker_leave(worker, handle);
 }
 
 static void live(struct worker *worker)
@@ -178,18 +180,20 @@ static void live(struct worker *worker)
 _Noreturn void worker_main(struct slot *slot)
 {
 	struct worker worker = { .slot = slot };
+	unsigned threads = vitals_threads();
 	struct vitals before;
 
 	worker.dice.state = arena->seed ^ (UINT64_C(0x100000001b3) * slot->life);
+	worker.delegates = dice_one_in(&worker.dice, 4);
 	(void)signal(SIGCHLD, SIG_IGN); /* nobody waits for its children */
 	if (slot->elder) {
 		/* by half of the round all is there that the library makes once and keeps */
 		worker.until_half = true;
 		live(&worker);
-		before = vitals_take();
+		before = vitals_take(threads);
 		worker.until_half = false;
 		live(&worker);
-		vitals_compare(before, vitals_take());
+		vitals_compare(before, vitals_take(threads));
 	} else {
 		live(&worker);
 	}

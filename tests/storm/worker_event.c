@@ -1,9 +1,11 @@
 /*
  * worker_event.c - a worker that asks for all locks at once, in a loop. Each of its handles is a
  * chain: ask, perhaps think better of it, hold, release, ask again. Two handles on one lock wait in
- * one queue.
+ * one queue. Some loops have workers. Now and then a chain asks for a set, with another that rests;
+ * but not where wake-ups are looked for: what a set has taken while it waits for the rest is
+ * held by nobody that the baton knows.
  *
- *	RESTING ─ asks ─> ASKING ─ callback ─> HOLDING ─ its timer ─> RESTING
+ *	RESTING ─ asks ─> ASKING ─ callback ─> HOLDING ─ its timer ─> RELEASING ─ callback ─> RESTING
  *	   └ its timer        └ its timer: cancelled, or closed
  */
 #include <errno.h>
@@ -15,7 +17,7 @@
 
 #include "storm.h"
 
-enum chain_state { RESTING, ASKING, HOLDING, ENDED };
+enum chain_state { RESTING, ASKING, HOLDING, RELEASING, ENDED };
 
 struct loop;
 
@@ -24,6 +26,8 @@ struct chain {
 	struct handle handle;
 	enum chain_state state;
 	struct evfilelock_request *request;
+	struct evfilelock_many *set;
+	struct chain *partner; /* in the set */
 	struct event *timer;
 };
 
@@ -52,11 +56,19 @@ static void set_timer(struct chain *chain, unsigned microseconds)
 
 static void make_context(struct loop *loop)
 {
+	int r = 0;
+
 	loop->context = evfilelock_new(loop->base);
-	if (!loop->context)
+	if (!loop->context) {
 		trouble_note(TROUBLE_RESULT, "evfilelock_new: %s", strerror(errno));
-	else if (!loop->worker->hands_over)
+		return;
+	}
+	if (!loop->worker->hands_over)
 		(void)evfilelock_set_handover(loop->context, 1, 0);
+	if (loop->worker->delegates)
+		r = evfilelock_set_workers(loop->context, 2);
+	if (r < 0)
+		trouble_note(TROUBLE_RESULT, "evfilelock_set_workers: %s", strerror(-r));
 }
 
 /* All that is pending ends with -ECANCELED meanwhile. */
@@ -78,46 +90,108 @@ static void rest(struct chain *chain)
 		set_timer(chain, dice_below(dice_of(chain), 10000));
 }
 
+static void on_released(struct filelock *lock, int result, void *arg)
+{
+	struct chain *chain = arg;
+
+	if (result == -ECANCELED) { /* it goes on, without the context */
+		filelock_close(lock);
+		worker_open(chain->loop->worker, &chain->handle);
+	} else {
+		worker_released(&chain->handle, result);
+	}
+	rest(chain);
+}
+
 static void finish(struct chain *chain)
 {
-	worker_leave(chain->loop->worker, &chain->handle);
-	rest(chain);
+	struct worker *worker = chain->loop->worker;
+	int r;
+
+	worker_leave(worker, &chain->handle);
+	if (dice_one_in(dice_of(chain), 2)) {
+		worker_released(&chain->handle, filelock_release(chain->handle.lock));
+		rest(chain);
+		return;
+	}
+	chain->state = RELEASING;
+	r = evfilelock_release(chain->loop->context, chain->handle.lock, on_released, chain);
+	worker_released(&chain->handle, r);
+	worker->slot->tallies[TALLY_ANSWERED]++;
+}
+
+static void hold(struct chain *chain)
+{
+	if (dice_one_in(dice_of(chain), 50)) {
+		set_timer(chain, dice_below(dice_of(chain), 2000));
+		return;
+	}
+	worker_hold(chain->loop->worker, &chain->handle);
+	finish(chain);
+}
+
+static bool is_granted(struct chain *chain, int result)
+{
+	struct worker *worker = chain->loop->worker;
+	bool granted = worker_answered(worker, &chain->handle, result);
+
+	(void)event_del(chain->timer);
+	chain->state = granted ? HOLDING : RESTING;
+	if (granted && worker->delegates)
+		worker->slot->tallies[TALLY_BY_WORKERS]++;
+	if (!chain->handle.lock)
+		worker_open(worker, &chain->handle);
+	return granted;
 }
 
 static void on_answer(struct filelock *lock, int result, void *arg)
 {
 	struct chain *chain = arg;
-	struct worker *worker = chain->loop->worker;
 
 	(void)lock;
 	chain->request = NULL;
-	(void)event_del(chain->timer);
-	chain->state = RESTING;
-	if (!worker_answered(worker, &chain->handle, result)) {
-		if (!chain->handle.lock)
-			worker_open(worker, &chain->handle);
+	if (is_granted(chain, result))
+		hold(chain);
+	else
 		begin(chain);
+}
+
+static void on_set(struct filelock *const *locks, size_t n, int result, struct filelock *failed,
+                   void *arg)
+{
+	struct chain *chain = arg, *partner = chain->partner;
+	bool granted = is_granted(chain, result);
+
+	(void)locks;
+	(void)n;
+	(void)failed;
+	(void)is_granted(partner, result); /* both are inside before either leaves */
+	chain->set = NULL;
+	if (!granted) {
+		set_timer(partner, 0);
+		set_timer(chain, 0);
 		return;
 	}
-	chain->state = HOLDING;
-	if (dice_one_in(dice_of(chain), 50)) {
-		set_timer(chain, dice_below(dice_of(chain), 2000));
-		return;
-	}
-	worker_hold(worker, &chain->handle);
-	rest(chain);
+	chain->loop->worker->slot->tallies[TALLY_SETS]++;
+	hold(partner);
+	hold(chain);
 }
 
 /* Gives up waiting, one way or another. */
 static void withdraw(struct chain *chain)
 {
-	struct filelock *lock = chain->handle.lock;
+	struct chain *closed = chain;
+	struct filelock *lock;
 
 	if (!dice_one_in(dice_of(chain), 4)) {
 		evfilelock_cancel(chain->request);
+		evfilelock_cancel_many(chain->set);
 		return;
 	}
-	chain->handle.lock = NULL; /* the callback opens another one */
+	if (chain->set && dice_one_in(dice_of(chain), 2))
+		closed = chain->partner;
+	lock = closed->handle.lock;
+	closed->handle.lock = NULL; /* the callback opens another one */
 	filelock_close(lock);
 }
 
@@ -153,6 +227,13 @@ static const struct timeval *choose_timeout(struct chain *chain, struct timeval 
 	return chance < 2 ? room : NULL;
 }
 
+static void refused(struct chain *chain, const char *call)
+{
+	trouble_note(TROUBLE_RESULT, "%s: %s", call, strerror(errno));
+	baton_unask(&chain->handle);
+	end(chain);
+}
+
 static void ask(struct chain *chain)
 {
 	struct timeval room;
@@ -164,14 +245,52 @@ static void ask(struct chain *chain)
 	                                    chain->handle.mode, choose_timeout(chain, &room),
 	                                    on_answer, chain);
 	if (!chain->request) {
-		trouble_note(TROUBLE_RESULT, "evfilelock_acquire: %s", strerror(errno));
-		baton_unask(&chain->handle);
-		end(chain);
+		refused(chain, "evfilelock_acquire");
 		return;
 	}
 	if (dice_one_in(dice_of(chain), 100))
 		evfilelock_cancel(chain->request);
 	else if (dice_one_in(dice_of(chain), 20))
+		set_timer(chain, dice_below(dice_of(chain), 3000));
+}
+
+/* One that rests, on another lock; NULL: chance found none, or wants none. */
+static struct chain *find_partner(struct chain *chain)
+{
+	struct chain *other;
+
+	if (arena->scenario.baton || !dice_one_in(dice_of(chain), 20))
+		return NULL;
+	other = &chain->loop->chains[dice_below(dice_of(chain), chain->loop->count)];
+	if (other->state != RESTING || other->handle.place == chain->handle.place)
+		return NULL;
+	return other;
+}
+
+static void join_set(struct chain *chain)
+{
+	(void)event_del(chain->timer);
+	chain->handle.mode = FILELOCK_EXCLUSIVE;
+	worker_ask(&chain->handle);
+	chain->state = ASKING;
+}
+
+static void ask_set(struct chain *chain, struct chain *partner)
+{
+	struct filelock *set[] = { chain->handle.lock, partner->handle.lock };
+	struct timeval room;
+
+	join_set(chain);
+	join_set(partner);
+	chain->partner = partner;
+	chain->set = evfilelock_acquire_many(chain->loop->context, set, 2, FILELOCK_EXCLUSIVE,
+	                                     choose_timeout(chain, &room), on_set, chain);
+	if (!chain->set) {
+		refused(chain, "evfilelock_acquire_many");
+		end(partner);
+		return;
+	}
+	if (dice_one_in(dice_of(chain), 10))
 		set_timer(chain, dice_below(dice_of(chain), 3000));
 }
 
@@ -185,6 +304,8 @@ static void maybe_reopen(struct chain *chain)
 
 static void begin(struct chain *chain)
 {
+	struct chain *partner;
+
 	if (worker_is_over(chain->loop->worker)) {
 		end(chain);
 		return;
@@ -194,7 +315,11 @@ static void begin(struct chain *chain)
 		return;
 	}
 	maybe_reopen(chain);
-	ask(chain);
+	partner = find_partner(chain);
+	if (partner)
+		ask_set(chain, partner);
+	else
+		ask(chain);
 	if (dice_one_in(dice_of(chain), 2000))
 		renew_context(chain->loop);
 }

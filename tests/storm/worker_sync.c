@@ -72,6 +72,8 @@ static void take_turn(struct worker *worker, struct handle *handle)
 		return;
 	nest(worker, handle);
 	worker_hold(worker, handle);
+	worker_leave(worker, handle);
+	worker_released(handle, filelock_release(handle->lock));
 }
 
 void worker_sync_run(struct worker *worker)
