@@ -519,7 +519,8 @@ int database_examine(struct filelock *lock, struct database *db, off_t size)
 	bool journal;
 	int r;
 
-	if (db->examined && db->size == size)
+	/* any other content may change, and a journal come, whenever nobody holds it */
+	if (db->was_empty && size == 0)
 		return 0;
 	journal = has_journal(lock, &r);
 	/* a live writer's is its own business, and no obstacle to readers */
@@ -529,8 +530,7 @@ int database_examine(struct filelock *lock, struct database *db, off_t size)
 		return handle_fail(lock, r, "cannot look for a journal of the database");
 	/* not xFileSize, which calls one byte nothing */
 	r = size > 0 ? examine_header(lock, db) : 0;
-	db->examined = r == 0 && !journal;
-	db->size = size;
+	db->was_empty = r == 0 && !journal && size == 0;
 	return r;
 }
 

@@ -30,8 +30,7 @@ struct database {
 	struct identity identity;
 	enum database_level level;
 	bool read_only;
-	bool examined;
-	off_t size; /* when it was examined */
+	bool was_empty; /* when it was examined */
 	struct database **owner;         /* at rest: where its handle looks for it */
 	struct database *previous, *next; /* at rest; or in a forked child, inherited */
 };

@@ -232,7 +232,7 @@ static int lock_exclusive(struct filelock *lock)
 	if (db->level == DATABASE_UNLOCKED) {
 		r = database_lock(lock, db, DATABASE_SHARED);
 		/* before waiting for the readers of what we shall refuse */
-		if (r == 0 && !db->examined)
+		if (r == 0 && !db->was_empty)
 			r = confirm(lock, r);
 	}
 	if (r == 0 && db->level == DATABASE_SHARED) {

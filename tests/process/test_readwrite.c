@@ -269,6 +269,29 @@ START_TEST(test_database_that_became_wal_since_the_last_hold_is_refused)
 }
 END_TEST
 
+/* Its size says nothing of that. */
+START_TEST(test_database_that_became_unfit_since_the_last_hold_is_refused)
+{
+	enum filelock_mode mode = _i % 2 ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE;
+	bool wal = _i / 2;
+	struct filelock *lock = open_rw();
+	struct stat before, after;
+
+	run_sql("create table t (x)");
+	ck_assert_int_eq(stat(path, &before), 0);
+	ck_assert_int_eq(try(lock, mode), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	if (wal)
+		run_sql("pragma journal_mode=wal");
+	else
+		test_write_file(test_path("lock.db-journal"), "left behind");
+	ck_assert_int_eq(stat(path, &after), 0);
+	ck_assert_int_eq(after.st_size, before.st_size);
+	ck_assert_int_eq(try(lock, mode), wal ? FILELOCK_EWAL : FILELOCK_EJOURNAL);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_journal_beside_the_database_is_refused_and_left)
 {
 	char journal[600], content[32];
@@ -670,6 +693,8 @@ static Suite *make_suite(void)
 	                    sizeof(obstacles) / sizeof(*obstacles));
 	tcase_add_loop_test(each, test_file_that_is_no_database_is_refused_and_unchanged, 0,
 	                    sizeof(no_databases) / sizeof(*no_databases));
+	tcase_add_loop_test(each, test_database_that_became_unfit_since_the_last_hold_is_refused,
+	                    0, 4);
 	tcase_add_loop_test(each, test_holder_learns_that_its_database_was_changed, 0, changed);
 	tcase_add_loop_test(each, test_waiter_waits_no_more_for_a_database_that_was_changed, 0,
 	                    changed);
