@@ -29,6 +29,7 @@
 #include "sys.h"
 
 #define MILLISECOND INT64_C(1000000)
+#define SECOND (1000 * MILLISECOND)
 #define MALFORMED_AGE (2000 * MILLISECOND)
 #define MANY_REFUSALS 10 /* more, and it is no race any more: a judge is stopped */
 #define REFUSED (SOMETHING_THERE + 1) /* besides: the flock of a dead marker */
@@ -175,17 +176,28 @@ static int check_path(const struct filelock *lock)
 	return names == PATH_NAMES_ANOTHER ? RACED : names;
 }
 
+/* Seconds and nanoseconds each by themselves: anybody may have set them, to anything. */
+static bool has_expired(const struct filelock *lock, const struct stat *st)
+{
+	int64_t limit;
+
+	if (!lock->options.lifetime_ms)
+		return false;
+	limit = sys.date() - lock->options.lifetime_ms * MILLISECOND;
+	if (st->st_mtim.tv_sec != limit / SECOND)
+		return st->st_mtim.tv_sec < limit / SECOND;
+	return st->st_mtim.tv_nsec <= limit % SECOND;
+}
+
 /* Removes a marker that has reached its lifetime, whoever holds it. */
 static int expire(struct filelock *lock, const struct stat *st)
 {
 	struct soft *s = soft_state(lock);
-	int64_t modified = st->st_mtim.tv_sec * 1000 * MILLISECOND + st->st_mtim.tv_nsec;
 	struct content content;
 	struct marker marker;
 	int r;
 
-	if (!lock->options.lifetime_ms ||
-	    sys.date() - modified < lock->options.lifetime_ms * MILLISECOND)
+	if (!has_expired(lock, st))
 		return ALIVE;
 	r = takeover_read(s->marker, &content);
 	if (r < 0)

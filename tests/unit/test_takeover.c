@@ -148,6 +148,48 @@ START_TEST(test_successor_of_an_expired_marker_is_not_removed)
 }
 END_TEST
 
+static const struct {
+	struct timespec modified;
+	bool expired;
+} ages[] = {
+	{ { 1999, 500 }, true },
+	{ { 1999, 501 }, false },
+	{ { 1998, 999999999 }, true },
+	{ { 2000, 0 }, false },
+	/* in the year 2400, and when there will be none: not to be told in nanoseconds */
+	{ { INT64_C(13569465600), 0 }, false },
+	{ { INT64_MAX, 0 }, false },
+	{ { INT64_MIN, 0 }, true },
+};
+enum { AGES = sizeof(ages) / sizeof(ages[0]) };
+static struct timespec modified;
+
+static int64_t fixed_date(void)
+{
+	return 2000 * SECONDS + 500;
+}
+
+static int lstat_dated(const char *name, struct stat *ret)
+{
+	int r = lstat(name, ret);
+
+	ret->st_mtim = modified;
+	return r;
+}
+
+START_TEST(test_marker_expires_at_its_lifetime_whatever_its_date)
+{
+	int fd = put_expired(); /* after 1 s */
+
+	sys.date = fixed_date;
+	sys.lstat = lstat_dated;
+	modified = ages[_i].modified;
+	ck_assert_int_eq(try(), ages[_i].expired ? 0 : -ETIMEDOUT);
+	filelock_close(lock);
+	close(fd);
+}
+END_TEST
+
 START_TEST(test_successor_of_a_dead_marker_is_not_taken)
 {
 	set_up(NULL);
@@ -321,6 +363,7 @@ int main(void)
 	                    CHANGES);
 	tcase_add_loop_test(each, test_failure_to_remove_an_expired_marker_is_told_and_leaves_it, 0,
 	                    EXPIRIES);
+	tcase_add_loop_test(each, test_marker_expires_at_its_lifetime_whatever_its_date, 0, AGES);
 	tcase_add_loop_test(each, test_marker_that_is_written_after_it_was_judged_is_not_taken, 0,
 	                    2);
 	suite_add_tcase(suite, each);
