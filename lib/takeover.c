@@ -195,6 +195,7 @@ static int expire(struct filelock *lock, const struct stat *st)
 	struct soft *s = soft_state(lock);
 	struct content content;
 	struct marker marker;
+	struct stat now;
 	int r;
 
 	if (!has_expired(lock, st))
@@ -205,8 +206,9 @@ static int expire(struct filelock *lock, const struct stat *st)
 	marker_parse(content.bytes, (size_t)content.size, &marker);
 	if (marker.type == MARKER_STRICT || marker.type == MARKER_NEWER)
 		return ALIVE;
-	r = check_path(lock);
-	if (r == 0)
+	/* taken over meanwhile, it is the same file, of another time */
+	r = takeover_look(lock, &now);
+	if (r == 0 && identity_equal(identity_of(&now), s->identity) && has_expired(lock, &now))
 		r = sys_unlink(lock->path);
 	return r < 0 ? r : RACED;
 }

@@ -148,6 +148,34 @@ START_TEST(test_successor_of_an_expired_marker_is_not_removed)
 }
 END_TEST
 
+static struct filelock *taker;
+
+static void take_it_over(void *arg)
+{
+	(void)arg;
+	ck_assert_int_eq(filelock_acquire(taker, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+}
+
+/* The same file, of another time: it is dead and old, and just as we look taken over. */
+START_TEST(test_expired_marker_that_is_taken_over_meanwhile_is_not_removed)
+{
+	const struct timespec old[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.lifetime_ms = 3600000;
+	set_up(&options);
+	taker = test_open(path, &options);
+	put_record(path, dead_pid(), NULL);
+	ck_assert_int_eq(utimensat(AT_FDCWD, path, old, 0), 0);
+	fault_before(FAULT_flock, 1, take_it_over, NULL);
+	ck_assert_int_eq(try(), -ETIMEDOUT);
+	ck_assert_uint_eq(fault_hits(FAULT_flock), 1);
+	ck_assert_int_eq(filelock_verify(taker), 0);
+	filelock_close(taker);
+	filelock_close(lock);
+}
+END_TEST
+
 static const struct {
 	struct timespec modified;
 	bool expired;
@@ -353,6 +381,7 @@ int main(void)
 	suite = SUITE("takeover",
 	              test_marker_that_nobody_may_write_is_an_error_though_it_cannot_be_read,
 	              test_successor_of_an_expired_marker_is_not_removed,
+	              test_expired_marker_that_is_taken_over_meanwhile_is_not_removed,
 	              test_successor_of_a_dead_marker_is_not_taken,
 	              test_marker_that_stood_there_for_a_moment_is_not_taken_for_the_one_that_does,
 	              test_long_marker_that_cannot_be_cut_is_put_back_whole,
