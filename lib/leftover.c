@@ -22,8 +22,6 @@ static struct {
 	pid_t pid;         /* of the process whose markers are listed */
 } list = { .mutex = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER };
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
 static void enter(void)
 {
 	(void)pthread_mutex_lock(&list.mutex);
@@ -50,10 +48,11 @@ static void remove_at_exit(void)
 	leave();
 }
 
-static void install(void)
+/* As early as can be: exit handlers run in the reverse order, and the program's may still work
+   under its locks. Of the first 32 none can be refused (atexit(3)). */
+__attribute__((constructor)) static void install(void)
 {
-	if (atexit(remove_at_exit) != 0)
-		log_write(FILELOCK_LOG_WARNING, "markers will not be removed at exit");
+	(void)atexit(remove_at_exit);
 }
 
 static void put_on(struct leftover *leftover, const char *path, struct identity identity)
@@ -67,7 +66,6 @@ static void put_on(struct leftover *leftover, const char *path, struct identity 
 
 void leftover_add(struct leftover *leftover, const char *path, struct identity identity)
 {
-	(void)pthread_once(&once, install);
 	enter();
 	list.pid = getpid();
 	put_on(leftover, path, identity);

@@ -227,7 +227,9 @@ struct filelock_options {
 	bool no_fallback;
 
 	/* Soft: leave the marker when the process exits (exit(3), the end of main) while it holds
-	   the lock. Otherwise it is removed then; never in a forked child. */
+	   the lock. Otherwise it is removed then, never in a forked child: by an atexit(3) handler
+	   of the library's loading, so after those that the program has registered since, which
+	   may still work under the lock. */
 	bool keep_on_exit;
 
 	/* FILELOCK_READWRITE: the path need not end in .db. */

@@ -75,9 +75,36 @@ START_TEST(test_exit_waits_for_a_removal_under_way)
 }
 END_TEST
 
-/* Somebody has come since the library's handler removed our marker. */
-static void release_late(void)
+/* Registered before the lock was ever held. */
+static void look_at_the_hold(void)
 {
+	if (filelock_verify(lock) != 0 || try_once(test_path("lock")) != -ETIMEDOUT)
+		_exit(1);
+}
+
+static int exit_with_handlers_of_its_own(void *arg)
+{
+	(void)arg;
+	(void)atexit(look_at_the_hold);
+	lock = hold("lock", false);
+	exit(0);
+}
+
+START_TEST(test_lock_is_held_until_all_the_programs_exit_handlers_have_run)
+{
+	(void)test_folder();
+	ck_assert_int_eq(test_in_child(exit_with_handlers_of_its_own, NULL), 0);
+	ck_assert(!exists(test_path("lock")));
+}
+END_TEST
+
+static bool to_be_released_late;
+
+/* After all handlers, and so after the library's that removed our marker, somebody has come. */
+__attribute__((destructor)) static void release_late(void)
+{
+	if (!to_be_released_late)
+		return;
 	if (exists(test_path("lock")))
 		_exit(1);
 	put_record(test_path("lock"), getppid(), NULL);
@@ -89,7 +116,7 @@ static void release_late(void)
 static int exit_before_the_release(void *arg)
 {
 	(void)arg;
-	(void)atexit(release_late); /* comes after the library's */
+	to_be_released_late = true;
 	lock = hold("lock", false);
 	exit(0);
 }
@@ -127,6 +154,7 @@ int main(void)
 	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
 	return support_main(
 	        SUITE("soft exit", test_exit_waits_for_a_removal_under_way,
+	              test_lock_is_held_until_all_the_programs_exit_handlers_have_run,
 	              test_release_after_the_exit_handler_removes_no_successors_marker,
 	              test_release_of_a_marker_to_be_kept_at_exit_keeps_no_other));
 }
