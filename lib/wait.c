@@ -200,7 +200,8 @@ struct wait {
 	int64_t report_at; /* when on_wait is due */
 };
 
-static void report(struct wait *wait, int64_t now)
+/* Tells on_wait, if it is time; returns when it will be again. */
+static int64_t report(struct wait *wait, int64_t now)
 {
 	const struct filelock_options *options = &wait->lock->options;
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
@@ -210,13 +211,16 @@ static void report(struct wait *wait, int64_t now)
 		.waited_ms = (now - wait->began) / MILLISECOND,
 	};
 
-	if (!options->on_wait || now < wait->report_at)
-		return;
+	if (!options->on_wait)
+		return FILELOCK_NEVER;
+	if (now < wait->report_at)
+		return wait->report_at;
 	wait->report_at = now + (options->on_wait_ms ? options->on_wait_ms * MILLISECOND
 	                                             : DEFAULT_REPORT);
 	if (filelock_holder(wait->lock, &owner) == 0)
 		waiting.holder = &owner;
 	options->on_wait(&waiting, options->arg);
+	return wait->report_at;
 }
 
 static struct timespec to_timespec(int64_t time)
@@ -234,8 +238,6 @@ static void sleep_until(const struct wait *wait, int64_t until)
 	uint64_t count;
 	int r;
 
-	if (wait->lock->options.on_wait && until > wait->report_at)
-		until = wait->report_at;
 	/* nothing would wake it for filelock_interrupt */
 	if ((!watcher || wait->sleeper->wake.fd < 0) && until > now + LONGEST_DEAF_SLEEP)
 		until = now + LONGEST_DEAF_SLEEP;
@@ -276,6 +278,7 @@ static int wait_for(struct wait *wait, int64_t until)
 {
 	struct filelock *lock = wait->lock;
 	int64_t now = wait->began;
+	int64_t due;
 	int r;
 
 	do {
@@ -283,7 +286,9 @@ static int wait_for(struct wait *wait, int64_t until)
 		if (lock->acquisition.contended && until > now) {
 			if (is_unwanted(lock))
 				return filelock_give_up(lock, -ECANCELED);
-			report(wait, now);
+			due = report(wait, now);
+			if (due < until)
+				until = due;
 		}
 		if (until > now)
 			sleep_until(wait, until);

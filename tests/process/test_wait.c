@@ -355,6 +355,45 @@ START_TEST(test_on_wait_is_not_told_without_a_wait)
 }
 END_TEST
 
+static int64_t (*real_now)(void);
+
+static int64_t count_readings(void)
+{
+	static unsigned readings;
+
+	if (++readings > 100)
+		ck_abort_msg("it spins");
+	return real_now();
+}
+
+static void let_time_pass(void *arg)
+{
+	(void)arg;
+	clock_advance(1 * MILLISECONDS);
+}
+
+/* While it is not known that anybody waits there is nothing to tell, and so nothing is due. */
+START_TEST(test_letting_others_go_first_is_slept_through_with_on_wait_too)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.on_wait = note_wait;
+	options.arg = &told;
+	clock_fake(1000 * SECONDS);
+	lock = test_open(test_path("lock"), &options);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
+	clock_advance(100 * MILLISECONDS); /* after so long it lets others go first */
+	ck_assert_int_eq(filelock_release(lock), 0);
+	real_now = sys.now;
+	sys.now = count_readings;
+	fault_before(FAULT_ppoll, 1, let_time_pass, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_ppoll), 1);
+	ck_assert_uint_eq(told.count, 0);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_last_error_after_a_timeout_names_the_holder)
 {
 	char pid[32];
@@ -404,6 +443,7 @@ int main(void)
 	        test_interrupt_does_not_spoil_an_acquisition_that_need_not_wait,
 	        test_interrupts_race_with_waits, test_signal_alone_does_not_end_a_wait,
 	        test_on_wait_is_told_time_path_and_holder, test_on_wait_is_not_told_without_a_wait,
+	        test_letting_others_go_first_is_slept_through_with_on_wait_too,
 	        test_last_error_after_a_timeout_names_the_holder,
 	        test_waits_leak_no_descriptor_and_no_watch);
 	TCase *handlers = tcase_create("handlers");
