@@ -235,7 +235,9 @@ void queue_settle(struct evfilelock_request *grant, const struct filelock *lock)
 		first = queue->requests.first;
 		if (first && lock)
 			filelock_follow(first->lock, lock);
-		if (queue->asleep && !queue_waits_for_itself(queue)) {
+		/* also one that is awake, and waits for others, does not hear of being passed it */
+		if ((queue->asleep || (queue->passed && !queue->serving)) &&
+		    !queue_waits_for_itself(queue)) {
 			queue_make_ready(queue);
 			pass_arm_surely(ev);
 		}

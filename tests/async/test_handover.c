@@ -410,6 +410,24 @@ START_TEST(test_without_a_bell_the_next_waits_at_the_file)
 }
 END_TEST
 
+START_TEST(test_hold_is_passed_without_a_bell_to_the_next_that_waits_at_the_file)
+{
+	struct asked asked[2] = { 0 };
+	struct loop loop = patient_loop();
+
+	fault_set(FAULT_eventfd, 1, FAULT_FOR_GOOD, EMFILE);
+	start_queue(&loop, asked, 2);
+	loop_for(&loop, 5);
+	release_own(&asked[0]);
+	ck_assert(filelock_is_held(asked[1].lock));
+	loop_turn(&loop);
+	ck_assert_uint_eq(asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, 0);
+	close_queue(asked, 2);
+	loop_free(&loop);
+}
+END_TEST
+
 START_TEST(test_hold_that_cannot_be_released_stays_with_its_handle)
 {
 	struct asked asked[2] = { 0 };
@@ -532,6 +550,7 @@ int main(void)
 	        test_release_on_another_thread_wakes_the_next,
 	        test_release_on_another_thread_after_the_context_leaves_nothing,
 	        test_without_a_bell_the_next_waits_at_the_file,
+	        test_hold_is_passed_without_a_bell_to_the_next_that_waits_at_the_file,
 	        test_hold_that_cannot_be_released_stays_with_its_handle,
 	        test_child_leaves_the_grants_of_its_parent_alone,
 	        test_other_process_gets_in_between,

@@ -120,6 +120,35 @@ START_TEST(test_last_reader_of_another_process_wakes_the_writer_in_the_loop)
 }
 END_TEST
 
+START_TEST(test_reader_that_a_writer_keeps_out_is_told_of_the_hold_it_is_passed)
+{
+	struct asked readers[2] = { 0 };
+	struct loop loop = loop_new();
+	struct peer writer;
+
+	start_reader(&writer);
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 100, 60000000), 0);
+	for (unsigned i = 0; i < 2; i++)
+		readers[i].lock = open_patient("a");
+	loop_ask(&loop, &readers[0], FILELOCK_SHARED, -1);
+	ck_assert_int_eq(loop_answer(&loop, &readers[0]), 0);
+	peer_order_acquire(&writer, FILELOCK_EXCLUSIVE, FOREVER);
+	peer_await_notice(&writer);
+	loop_ask(&loop, &readers[1], FILELOCK_SHARED, -1);
+	loop_for(&loop, 10);
+	ck_assert_uint_eq(readers[1].calls, 0);
+	ck_assert_int_eq(filelock_release(readers[0].lock), 0);
+	ck_assert(filelock_is_held(readers[1].lock));
+	loop_turn(&loop);
+	ck_assert_uint_eq(readers[1].calls, 1);
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(readers[i].lock);
+	ck_assert_int_eq(peer_answer(&writer), 0);
+	peer_stop(&writer);
+	loop_free(&loop);
+}
+END_TEST
+
 int main(void)
 {
 	(void)setenv("FILELOCK_TEST_KIND", "readwrite", 1);
@@ -128,7 +157,8 @@ int main(void)
 	              test_cancelled_writer_lets_the_readers_behind_it_go_on,
 	              test_freed_context_lets_the_readers_behind_its_writer_go_on,
 	              test_closed_writer_lets_the_readers_behind_it_go_on,
-	              test_last_reader_of_another_process_wakes_the_writer_in_the_loop));
+	              test_last_reader_of_another_process_wakes_the_writer_in_the_loop,
+	              test_reader_that_a_writer_keeps_out_is_told_of_the_hold_it_is_passed));
 }
 
 #else
