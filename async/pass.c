@@ -1,9 +1,10 @@
 /*
  * pass.c - what a context does when the loop calls it.
  *
- * The timer starts a pass, so that a turn of the loop sees at most one. A pass takes, in this
- * order: requests that wait for nobody (cancelled, or nested), queues that are ready (new,
- * stirred, due), and alarms that have passed. It stops after 256 completions or 1 ms, when a
+ * The timer starts a pass, so that a turn of the loop sees at most one. A pass takes requests that
+ * wait for nobody (cancelled, or nested), queues that are ready (new, stirred, due), and alarms
+ * that have passed; by turns another of the three first, since any may have more than the passes
+ * get done, and a deadline is kept also then. It stops after 256 completions or 1 ms, when a
  * callback broke the loop, and when the context was freed; a zero timer starts the next one.
  * (event_active(3) from a callback would starve the other events of the loop.) One completion
  * of the 256 may come before the pass: an event of the watcher is mostly for one waiter, which
@@ -231,23 +232,29 @@ void pass_disarm(struct evfilelock *ev)
 	ev->precisely = false;
 }
 
+/* Whether there was one to serve. */
+static bool take_queue(struct evfilelock *ev)
+{
+	struct queue *queue = queue_take_ready(ev);
+
+	if (!queue)
+		return false;
+	serve(queue);
+	return true;
+}
+
 static void run(struct evfilelock *ev, unsigned completions)
 {
+	static bool (*const take[3])(struct evfilelock *) = { take_prompt, take_queue, take_alarm };
+	unsigned first = ev->pass % 3;
+
 	hub_enter(ev->hub);
 	ev->running = true;
 	ev->left = completions;
 	ev->pass_ends = filelock_now() + LONGEST_PASS;
-	while (may_go_on(ev)) {
-		struct queue *queue;
-
-		if (take_prompt(ev))
-			continue;
-		queue = queue_take_ready(ev);
-		if (queue)
-			serve(queue);
-		else if (!take_alarm(ev))
-			break;
-	}
+	while (may_go_on(ev) && (take[first](ev) || take[(first + 1) % 3](ev) ||
+	                         take[(first + 2) % 3](ev)))
+		continue;
 	filelock_watcher_tidy(ev->watcher); /* after the users were told */
 	ev->running = false;
 	ev->next_born = ev->pass; /* of the pass that is over: the next one may complete it */

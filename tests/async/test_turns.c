@@ -251,6 +251,51 @@ START_TEST(test_timers_and_sockets_are_served_while_requests_complete_without_en
 }
 END_TEST
 
+/* The same, and each callback lasts longer than a pass may. */
+static void go_on_slowly(struct asked *asked)
+{
+	struct treadmill *treadmill = asked->arg;
+
+	release_own(asked);
+	clock_advance(2 * MILLISECONDS); /* after it: whoever asks again at once may have to wait */
+	if (!treadmill->stopped)
+		loop_ask(treadmill->loop, asked, EXCLUSIVE, -1);
+}
+
+/* _i: the locks that are busy; 0: one, by a request that nests. */
+START_TEST(test_deadline_is_told_while_requests_complete_without_end)
+{
+	struct filelock *holder = hold("held", EXCLUSIVE);
+	struct asked late = { .lock = open_patient("held") };
+	struct asked busy[3] = { 0 };
+	struct loop loop = loop_new();
+	struct treadmill treadmill = { .loop = &loop };
+	unsigned count = _i > 0 ? (unsigned)_i : 1;
+	char name[8];
+
+	clock_fake(test_now());
+	loop_ask(&loop, &late, EXCLUSIVE, 50);
+	for (unsigned i = 0; i < count; i++) {
+		(void)snprintf(name, sizeof(name), "%u", i);
+		busy[i] = (struct asked){ .lock = _i > 0 ? open_patient(name) : hold(name, EXCLUSIVE),
+			                  .then = go_on_slowly,
+			                  .arg = &treadmill };
+		loop_ask(&loop, &busy[i], EXCLUSIVE, -1);
+	}
+	while (late.calls == 0 && loop_answers < 2000)
+		ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_ONCE), 0);
+	ck_assert_uint_eq(late.calls, 1);
+	ck_assert_int_eq(late.result, -ETIMEDOUT);
+	treadmill.stopped = true;
+	loop_drain(&loop);
+	for (unsigned i = 0; i < count; i++)
+		filelock_close(busy[i].lock);
+	filelock_close(late.lock);
+	filelock_close(holder);
+	loop_free(&loop);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("async turns");
@@ -264,6 +309,7 @@ int main(void)
 	tcase_add_test(tcase, test_slow_callbacks_have_turns_of_their_own);
 	tcase_add_test(tcase,
 	               test_timers_and_sockets_are_served_while_requests_complete_without_end);
+	tcase_add_loop_test(tcase, test_deadline_is_told_while_requests_complete_without_end, 0, 4);
 	suite_add_tcase(suite, tcase);
 	return support_main(suite);
 }
