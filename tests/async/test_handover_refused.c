@@ -94,6 +94,33 @@ START_TEST(test_hold_is_passed_on_only_between_handles_that_are_alike)
 }
 END_TEST
 
+START_TEST(test_hold_of_a_cancelled_request_that_the_next_cannot_take_goes_back)
+{
+	static const struct filelock_options of[] = { OPTIONS(), OPTIONS(),
+		                                      OPTIONS(.file_mode = 0600) };
+	struct loop loop = loop_new();
+	struct asked asked[3] = { 0 };
+
+	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 100, 60000000), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		asked[i].lock = open_as(FILELOCK_NATIVE, &of[i]);
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	}
+	release_first(&loop, asked);
+	ck_assert(filelock_is_held(asked[1].lock));
+	evfilelock_cancel(asked[1].request);
+	ck_assert(!filelock_is_held(asked[1].lock) && !filelock_is_held(asked[2].lock));
+	ck_assert(is_to_be_had(FILELOCK_NATIVE));
+	loop_until(&loop, &asked[2].calls, 1);
+	ck_assert_int_eq(asked[1].result, -ECANCELED);
+	ck_assert_int_eq(asked[2].result, 0);
+	ck_assert(!is_to_be_had(FILELOCK_NATIVE));
+	for (unsigned i = 0; i < 3; i++)
+		filelock_close(asked[i].lock);
+	loop_free(&loop);
+}
+END_TEST
+
 static struct filelock *open_path(const char *name)
 {
 	struct filelock *lock = NULL;
@@ -146,7 +173,9 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = SUITE("handover refused", test_hold_is_passed_to_no_handle_of_another_lock);
+	Suite *suite = SUITE("handover refused",
+	                     test_hold_of_a_cancelled_request_that_the_next_cannot_take_goes_back,
+	                     test_hold_is_passed_to_no_handle_of_another_lock);
 	TCase *each = tcase_create("pairs");
 
 	tcase_add_loop_test(each, test_hold_is_passed_on_only_between_handles_that_are_alike, 0,

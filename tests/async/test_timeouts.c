@@ -324,6 +324,33 @@ START_TEST(test_lock_released_just_before_the_deadline_is_granted)
 }
 END_TEST
 
+/* Both are overdue when they are looked at: the writer's refusal, by a reader, is none of a reader. */
+START_TEST(test_reader_behind_a_writer_that_timed_out_makes_its_own_attempt)
+{
+	struct filelock *holder;
+	struct asked writer = { .lock = open_patient("a") };
+	struct asked reader = { .lock = open_patient("a") };
+	struct loop loop;
+
+	if (test_is_without_shared())
+		return;
+	holder = hold("a", FILELOCK_SHARED);
+	loop = loop_new();
+	clock_stop();
+	loop_ask(&loop, &writer, EXCLUSIVE, 5);
+	loop_ask(&loop, &reader, FILELOCK_SHARED, 5);
+	clock_advance(10 * MILLISECONDS);
+	loop_until(&loop, &reader.calls, 1);
+	ck_assert_uint_eq(writer.calls, 1);
+	ck_assert_int_eq(writer.result, -ETIMEDOUT);
+	ck_assert_int_eq(reader.result, 0);
+	filelock_close(holder);
+	filelock_close(writer.lock);
+	filelock_close(reader.lock);
+	loop_free(&loop);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
@@ -338,5 +365,6 @@ int main(void)
 	        test_queued_request_gets_the_lock_that_came_free_while_the_loop_was_blocked,
 	        test_timeout_counts_from_the_request_not_from_the_loops_cached_time,
 	        test_timer_that_comes_early_is_armed_again,
-	        test_lock_released_just_before_the_deadline_is_granted));
+	        test_lock_released_just_before_the_deadline_is_granted,
+	        test_reader_behind_a_writer_that_timed_out_makes_its_own_attempt));
 }
