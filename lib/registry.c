@@ -61,47 +61,46 @@ static void leave(void)
 	(void)pthread_mutex_unlock(&registry.mutex);
 }
 
-/* Forks write, opens read; a fork that waits comes before opens that are yet to begin. */
-#define OPENING_INITIALIZER PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
-static pthread_rwlock_t opening = OPENING_INITIALIZER;
-static bool no_opens; /* during a fork: it has kept them out */
+/* Opens and closes under way. A fork keeps the gate, so that none begins until it is over. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static atomic_uint opening;
 
 /*
- * An open(2) that takes this long is stuck in the kernel, perhaps on a mount that is dead, and
- * the fork goes on: a descriptor is entered in the table when the call ends, so the child gets
- * none of it, unless it ends at this very moment. So long, since a thread that merely has to wait for
- * its turn on a busy machine may be anywhere, also behind the call: its descriptor would stay open in the
- * child, with the lock.
+ * A call that takes this long is stuck in the kernel, perhaps on a mount that is dead, and the
+ * fork goes on: a descriptor is entered in the table when open(2) ends, so the child gets
+ * none of it, unless it ends at this very moment. So long, since a thread that merely has to
+ * wait for its turn on a busy machine may be anywhere, also behind the call: its descriptor would
+ * stay open in the child, with the lock.
  */
-#define STUCK_S 2
+#define STUCK INT64_C(2000000000) /* ns */
+#define LOOK_EVERY 50000          /* ns */
 
-static bool keep_opens_out(void)
+static void wait_for_opens(int64_t until)
 {
-	struct timespec until;
+	static const struct timespec pause = { .tv_nsec = LOOK_EVERY };
 
-	(void)clock_gettime(CLOCK_REALTIME, &until); /* as pthread_rwlock_timedwrlock(3) has it */
-	until.tv_sec += STUCK_S;
-	return pthread_rwlock_timedwrlock(&opening, &until) == 0;
+	while (atomic_load(&opening) > 0 && sys.now() < until)
+		(void)sys.nanosleep(&pause, NULL);
 }
 
 void registry_hold_forks(void)
 {
-	(void)pthread_rwlock_rdlock(&opening);
+	(void)pthread_mutex_lock(&gate);
+	atomic_fetch_add(&opening, 1);
+	(void)pthread_mutex_unlock(&gate);
 }
 
 void registry_let_forks(void)
 {
-	(void)pthread_rwlock_unlock(&opening);
+	atomic_fetch_sub(&opening, 1);
 }
 
 static void before_fork(void)
 {
-	bool held;
-
+	(void)pthread_mutex_lock(&gate);
 	database_before_fork();
-	held = keep_opens_out();
+	wait_for_opens(sys.now() + STUCK);
 	enter();
-	no_opens = held;
 	wait_before_fork();
 	leftover_before_fork();
 	log_before_fork();
@@ -109,17 +108,13 @@ static void before_fork(void)
 
 static void after_fork_parent(void)
 {
-	bool held;
-
 	atomic_fetch_add(&registry.forks, 1);
 	log_after_fork();
 	leftover_after_fork(false);
 	wait_after_fork_parent();
-	held = no_opens;
 	leave();
-	if (held)
-		(void)pthread_rwlock_unlock(&opening);
 	database_after_fork();
+	(void)pthread_mutex_unlock(&gate);
 }
 
 static void unlist(struct registry_fd *entry)
@@ -165,10 +160,9 @@ static void after_fork_child(void)
 	leftover_after_fork(true);
 	wait_after_fork_child();
 	leave();
-	/* it is held by a thread of another number: unlocking would take us for a reader */
-	(void)pthread_rwlock_destroy(&opening);
-	opening = (pthread_rwlock_t)OPENING_INITIALIZER;
 	database_after_fork();
+	atomic_store(&opening, 0); /* their threads are not here */
+	(void)pthread_mutex_unlock(&gate);
 	errno = saved;
 }
 

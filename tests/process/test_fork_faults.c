@@ -78,17 +78,31 @@ static struct {
 	int result;
 } stuck;
 
-/* Once, as on a mount that is dead. */
-static int open_stuck(const char *path, int flags, mode_t mode)
+/* Tries to open its lock file just before the process is cloned. */
+static struct {
+	struct filelock *lock;
+	_Atomic pid_t thread;
+	_Atomic bool may_go, begun;
+	bool in_time;
+} late;
+
+/* No check in here nor in what calls it: what Check keeps for a thread would be lost in the child. */
+static void get_stuck(void)
 {
 	char byte;
 
-	if (!stuck.over && strcmp(path, filelock_path(stuck.lock)) == 0) {
-		stuck.over = true;
-		/* no check in here: what Check keeps for a thread would be lost in the child */
-		if (write(stuck.begun[1], "", 1) != 1 || read(stuck.go_on[0], &byte, 1) != 1)
-			abort();
-	}
+	stuck.over = true;
+	if (write(stuck.begun[1], "", 1) != 1 || read(stuck.go_on[0], &byte, 1) != 1)
+		abort();
+}
+
+/* Once, as on a mount that is dead. */
+static int open_stuck(const char *path, int flags, mode_t mode)
+{
+	if (late.lock && strcmp(path, filelock_path(late.lock)) == 0)
+		late.begun = true;
+	else if (!stuck.over && strcmp(path, filelock_path(stuck.lock)) == 0)
+		get_stuck();
 	return open(path, flags, mode);
 }
 
@@ -107,9 +121,9 @@ static int lock_in_child(void *arg)
 	return -r;
 }
 
-START_TEST(test_fork_goes_on_beside_an_open_that_is_stuck)
+/* Returns once a thread is inside open(2). */
+static pthread_t begin_stuck(void)
 {
-	const char *other = test_path("other");
 	pthread_t thread;
 	char byte;
 
@@ -119,14 +133,79 @@ START_TEST(test_fork_goes_on_beside_an_open_that_is_stuck)
 	sys.open = open_stuck;
 	ck_assert_int_eq(pthread_create(&thread, NULL, acquire_stuck, NULL), 0);
 	ck_assert_int_eq(read(stuck.begun[0], &byte, 1), 1);
-	ck_assert_int_eq(test_in_child(lock_in_child, (void *)other), 0);
+	return thread;
+}
+
+static void end_stuck(pthread_t thread)
+{
 	ck_assert_int_eq(write(stuck.go_on[1], "", 1), 1);
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
 	ck_assert_int_eq(stuck.result, 0);
+}
+
+START_TEST(test_fork_goes_on_beside_an_open_that_is_stuck)
+{
+	const char *other = test_path("other");
+	pthread_t thread = begin_stuck();
+
+	ck_assert_int_eq(test_in_child(lock_in_child, (void *)other), 0);
+	end_stuck(thread);
 	/* and keeps opens out again, and lets them in */
 	ck_assert_int_eq(test_in_child(lock_in_child, (void *)test_path("lock")), ETIMEDOUT);
 	ck_assert_int_eq(lock_in_child((void *)other), 0);
 	filelock_close(stuck.lock);
+}
+END_TEST
+
+static void *acquire_late(void *arg)
+{
+	late.thread = (pid_t)syscall(SYS_gettid);
+	await(late.may_go);
+	ck_assert_int_eq(filelock_acquire(late.lock, FILELOCK_EXCLUSIVE, 0), 0);
+	return arg;
+}
+
+static void let_late_open(void)
+{
+	if (!late.lock)
+		return;
+	late.may_go = true;
+	await(late.begun || test_waits_for_a_mutex(late.thread));
+	late.in_time = late.begun;
+}
+
+/* Handlers of what comes before a fork run in the reverse order: this one after the library's. */
+__attribute__((constructor(101))) static void install_first(void)
+{
+	(void)pthread_atfork(let_late_open, NULL, NULL);
+}
+
+static int nap_by_the_clock(const struct timespec *time, struct timespec *ret_rest)
+{
+	(void)ret_rest;
+	clock_advance(time->tv_nsec);
+	return 0;
+}
+
+/* Its descriptor would be in the child, and the lock with it. */
+START_TEST(test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another)
+{
+	pthread_t thread, other;
+
+	if (!test_knows_waits())
+		return;
+	clock_fake(SECONDS);
+	sys.nanosleep = nap_by_the_clock;
+	thread = begin_stuck();
+	late.lock = test_open(test_path("late"), NULL);
+	ck_assert_int_eq(pthread_create(&other, NULL, acquire_late, NULL), 0);
+	await(late.thread > 0);
+	(void)test_in_child(is_open, &stuck.begun[0]);
+	ck_assert_int_eq(pthread_join(other, NULL), 0);
+	ck_assert(late.begun && !late.in_time);
+	end_stuck(thread);
+	filelock_close(stuck.lock);
+	filelock_close(late.lock);
 }
 END_TEST
 
@@ -136,5 +215,6 @@ int main(void)
 	                          test_child_keeps_the_number_of_a_descriptor_that_a_loop_may_know,
 	                          test_child_without_an_idle_descriptor_closes_its_copy,
 	                          test_child_of_a_bare_clone_that_exits_removes_no_marker,
-	                          test_fork_goes_on_beside_an_open_that_is_stuck));
+	                          test_fork_goes_on_beside_an_open_that_is_stuck,
+	                          test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another));
 }

@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -150,6 +151,31 @@ int64_t test_now(void)
 void test_nap(void)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+static void put_call_path(char path[64], pid_t tid)
+{
+	(void)snprintf(path, 64, "/proc/self/task/%ld/syscall", (long)tid);
+}
+
+bool test_waits_for_a_mutex(pid_t tid)
+{
+	char path[64], call[32];
+
+	put_call_path(path, tid);
+	test_read_file(path, call, sizeof(call));
+	return strtol(call, NULL, 10) == SYS_futex;
+}
+
+bool test_knows_waits(void)
+{
+	char path[64];
+
+	put_call_path(path, getpid());
+	if (access(path, R_OK) == 0)
+		return true;
+	test_skip("what a thread waits for cannot be known here");
+	return false;
 }
 
 /* Calls count(fd) for each open descriptor but the one that reads the folder, and adds up. */

@@ -91,6 +91,11 @@ unsigned test_watches(void);
 /* Opens, or fails the test. */
 struct filelock *test_open(const char *path, const struct filelock_options *options);
 
+/* Whether that thread of this process sleeps in futex(2); and whether this can be known here,
+   else the test is skipped. */
+bool test_waits_for_a_mutex(pid_t tid);
+bool test_knows_waits(void);
+
 /* Zeroed memory that is shared with children forked later. */
 void *test_shared(size_t size);
 

@@ -292,16 +292,6 @@ static void *unsubscribe_first(void *arg)
 	return arg;
 }
 
-/* Whether the thread sleeps in futex(2). */
-static bool waits_for_a_mutex(pid_t tid)
-{
-	char path[64], call[32];
-
-	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/syscall", (long)tid);
-	test_read_file(path, call, sizeof(call));
-	return strtol(call, NULL, 10) == SYS_futex;
-}
-
 /* The dispatch, which has the mutex, is told that the watch is lost once somebody else has found
    it there, and waits. */
 static ssize_t read_loss(int fd, void *buffer, size_t size)
@@ -309,7 +299,7 @@ static ssize_t read_loss(int fd, void *buffer, size_t size)
 	(void)fd;
 	(void)size;
 	ck_assert_int_eq(pthread_create(&unsubscriber.thread, NULL, unsubscribe_first, NULL), 0);
-	await(unsubscriber.tid > 0 && waits_for_a_mutex(unsubscriber.tid));
+	await(unsubscriber.tid > 0 && test_waits_for_a_mutex(unsubscriber.tid));
 	memcpy(buffer, &(struct inotify_event){ .wd = 1, .mask = IN_IGNORED },
 	       sizeof(struct inotify_event));
 	return sizeof(struct inotify_event);
@@ -317,13 +307,8 @@ static ssize_t read_loss(int fd, void *buffer, size_t size)
 
 START_TEST(test_watch_that_is_lost_as_it_is_given_up_is_given_up_once)
 {
-	char path[64];
-
-	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/syscall", (long)getpid());
-	if (access(path, R_OK) < 0) {
-		test_skip("what a thread waits for cannot be known here");
+	if (!test_knows_waits())
 		return;
-	}
 	set_up();
 	ck_assert_int_eq(subscribe(0, test_folder(), "name"), 0);
 	sys.read = read_loss;
