@@ -4,7 +4,7 @@
  *
  * While the queue's own grants keep its first request out, that one makes no attempt: it sleeps
  * until the last of them ends, here or on another thread (hub.c), and has neither descriptor nor
- * watch.
+ * watch. Not with the option lifetime_ms: it waits for the lock as anybody's.
  */
 #include <stdlib.h>
 
@@ -252,8 +252,8 @@ bool queue_waits_for_itself(const struct queue *queue)
 	const struct evfilelock_request *first = queue->requests.first;
 	const struct evfilelock_request *grant = queue->grants.first;
 
-	/* one whose handle holds it has been passed the hold */
-	return grant && !filelock_is_held(first->lock) &&
+	/* one whose handle holds it has been passed the hold; and age alone may end a grant */
+	return grant && !filelock_is_held(first->lock) && !filelock_has_lifetime(first->lock) &&
 	       (first->mode == FILELOCK_EXCLUSIVE || grant->mode == FILELOCK_EXCLUSIVE);
 }
 

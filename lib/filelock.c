@@ -275,6 +275,11 @@ FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock)
 	return lock->borrowed >= 0;
 }
 
+FILELOCK_API bool filelock_has_lifetime(const struct filelock *lock)
+{
+	return lock->options.lifetime_ms > 0;
+}
+
 FILELOCK_API void filelock_ref(struct filelock *lock)
 {
 	atomic_fetch_add_explicit(&lock->references, 1, memory_order_relaxed);
@@ -348,7 +353,7 @@ static bool heir_takes(struct filelock *lock)
 {
 	/* the age of a marker is that of its first hold; and a file that the path no longer names
 	   keeps nobody out */
-	return lock->heir && !lock->options.lifetime_ms && lock->heir->wants(lock, lock->heir_arg) &&
+	return lock->heir && !filelock_has_lifetime(lock) && lock->heir->wants(lock, lock->heir_arg) &&
 	       is_intact(lock) && lock->heir->take(lock, lock->heir_arg);
 }
 

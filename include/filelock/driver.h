@@ -136,6 +136,9 @@ FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **r
 /* Whether it is on a descriptor of the caller's: filelock_open_fd. */
 FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock);
 
+/* Whether it ends others' holds by their age: the option lifetime_ms. */
+FILELOCK_API bool filelock_has_lifetime(const struct filelock *lock);
+
 /* Keeps a handle alive beyond filelock_close; unref frees a closed one. From any thread. */
 FILELOCK_API void filelock_ref(struct filelock *lock);
 FILELOCK_API void filelock_unref(struct filelock *lock);
