@@ -134,7 +134,8 @@ FILELOCK_API int filelock_give_up(struct filelock *lock, int error)
 {
 	if (!lock->acquisition.pending)
 		return error;
-	if (lock->acquisition.passed && filelock_release_all(lock) < 0)
+	if (lock->acquisition.passed && !filelock_is_foreign(lock) &&
+	    filelock_release_all(lock) < 0)
 		log_write(FILELOCK_LOG_ERROR, "%s stays held: %s", lock->path,
 		          filelock_last_error(lock));
 	(void)handle_fail(lock, error, "gave up waiting for");

@@ -169,6 +169,26 @@ START_TEST(test_hold_passed_to_one_that_gives_up_and_cannot_unlock_stays)
 }
 END_TEST
 
+static int give_up_in_a_child(void *arg)
+{
+	(void)arg;
+	filelock_set_log(note, NULL, FILELOCK_LOG_ERROR);
+	end_the_acquisition();
+	tear_down();
+	return logged[0] == '\0' ? 0 : 1;
+}
+
+/* It is the parent's, and nothing was lost. */
+START_TEST(test_child_that_gives_up_what_was_passed_a_hold_complains_of_nothing)
+{
+	set_up(NULL);
+	ck_assert(filelock_pass(from, to));
+	ck_assert_int_eq(test_in_child(give_up_in_a_child, NULL), 0);
+	check_moved();
+	tear_down();
+}
+END_TEST
+
 /* --- to whom the heir has for it --- */
 
 static unsigned ended;
@@ -408,6 +428,7 @@ int main(void)
 	        SUITE("pass", test_hold_handed_over_is_the_other_handles,
 	              test_hold_on_a_callers_descriptor_is_passed,
 	              test_hold_passed_to_one_that_gives_up_and_cannot_unlock_stays,
+	              test_child_that_gives_up_what_was_passed_a_hold_complains_of_nothing,
 	              test_path_is_looked_at_again_when_the_files_status_has_changed,
 	              test_hold_with_a_lifetime_has_no_heir,
 	              test_hold_of_one_that_fell_back_makes_a_native_lock_fall_back,
