@@ -263,7 +263,8 @@ struct filelock_options {
  *
  * Errors: -ENAMETOOLONG; -ENOSYS (the library was built without this kind); -EINVAL (no path,
  * unknown kind, option out of range or not of this kind: filelock_last_error(NULL) says which);
- * FILELOCK_ENOLIFETIME; those of getcwd(3).
+ * FILELOCK_ENOLIFETIME; those of getcwd(3); with the option singleton those of realpath(3) for the
+ * path's folder (-EACCES, -ENOTDIR, -ELOOP, …), as far as that exists.
  */
 FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
                                const struct filelock_options *options,
