@@ -15,11 +15,11 @@
  *
  * Fork. The child shares nothing of the locks, but its copy of SQLite's memory says that it has
  * them. What it inherits is set aside for good, neither used nor closed, and a database that was
- * locked at the fork is refused in the child: SQLite would hand out locks that it has not.
+ * locked at the fork is refused in the child: SQLite would hand out locks that it has not. So is
+ * every database if a thread was stuck inside SQLite: the mutexes that it has stay taken there.
  *
- * Locks: one of `calls`, the file's, is held inside SQLite, so that no fork finds a mutex of
- * SQLite's taken (it has one a file itself); `table` guards the lists. None is taken while holding
- * another, but at the fork.
+ * Inside SQLite forks are kept waiting (registry.h), so that none finds a mutex of SQLite's taken,
+ * nor is `table`'s, which guards the lists, taken there.
  */
 #include "database.h"
 
@@ -32,6 +32,7 @@
 #include <string.h>
 
 #include "path.h"
+#include "registry.h"
 #include "sys.h"
 
 #define MOST_RESTING 64
@@ -42,13 +43,10 @@ struct database_file {
 	struct database_file *next;
 	struct identity identity;
 	unsigned connections;
-	pthread_mutex_t *calls;
 	atomic_uint locked; /* connections that have a level, or are taking one */
 };
 
-#define FREE PTHREAD_MUTEX_INITIALIZER
-static pthread_mutex_t calls[] = { FREE, FREE, FREE, FREE, FREE, FREE, FREE, FREE };
-enum { CALLS = sizeof(calls) / sizeof(*calls) };
+static atomic_uint inside; /* threads that are inside SQLite */
 
 static struct {
 	pthread_mutex_t mutex;
@@ -56,16 +54,19 @@ static struct {
 	struct database *newest, *oldest; /* at rest */
 	unsigned resting;
 	struct database *inherited;
+	bool unusable; /* in a child that was made while a thread was inside SQLite */
 } table = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
-static void enter_sqlite(const struct database *db)
+static void enter_sqlite(void)
 {
-	(void)pthread_mutex_lock(db->file->calls);
+	registry_hold_forks();
+	atomic_fetch_add(&inside, 1);
 }
 
-static void leave_sqlite(const struct database *db)
+static void leave_sqlite(void)
 {
-	(void)pthread_mutex_unlock(db->file->calls);
+	atomic_fetch_sub(&inside, 1);
+	registry_let_forks();
 }
 
 static void enter_table(void)
@@ -107,7 +108,6 @@ static struct database_file *get_file(struct identity identity)
 		file = spare;
 		spare = NULL;
 		file->identity = identity;
-		file->calls = &calls[identity.ino % CALLS];
 		file->next = table.files;
 		table.files = file;
 	}
@@ -137,9 +137,10 @@ static void put_file(struct database_file *file)
 
 static bool was_locked_at_fork(struct identity identity)
 {
-	bool found = false;
+	bool found;
 
 	enter_table();
+	found = table.unusable;
 	for (struct database *db = table.inherited; db && !found; db = db->next)
 		found = db->level > DATABASE_UNLOCKED &&
 		        identity_equal(db->identity, identity);
@@ -154,10 +155,10 @@ static void destroy(struct database *db)
 	if (!db)
 		return;
 	if (db->connection) {
-		enter_sqlite(db);
+		enter_sqlite();
 		/* fails only with statements unfinished, of which there are none */
 		(void)sqlite3_close(db->connection);
-		leave_sqlite(db);
+		leave_sqlite();
 	}
 	if (db->level > DATABASE_UNLOCKED)
 		atomic_fetch_sub(&db->file->locked, 1);
@@ -236,11 +237,11 @@ static int open_resolved(struct filelock *lock, struct database *db)
 	r = path_canonical(lock->path, &path);
 	if (r < 0)
 		return handle_fail(lock, r, "cannot resolve the folder of");
-	enter_sqlite(db);
+	enter_sqlite();
 	r = connect_to(lock, db, path);
 	if (r == 0)
 		db->read_only = sqlite3_db_readonly(db->connection, "main") == 1;
-	leave_sqlite(db);
+	leave_sqlite();
 	free(path);
 	return r;
 }
@@ -250,9 +251,9 @@ static bool has_moved(struct database *db)
 {
 	int moved = 1; /* stays so where it is not known */
 
-	enter_sqlite(db);
+	enter_sqlite();
 	(void)sqlite3_file_control(db->connection, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-	leave_sqlite(db);
+	leave_sqlite();
 	return moved != 0;
 }
 
@@ -426,7 +427,7 @@ int database_lock(struct filelock *lock, struct database *db, enum database_leve
 
 	if (first)
 		atomic_fetch_add(&db->file->locked, 1);
-	enter_sqlite(db);
+	enter_sqlite();
 	do {
 		errno = 0;
 		code = db->handle->pMethods->xLock(db->handle, sqlite_level(level));
@@ -434,7 +435,7 @@ int database_lock(struct filelock *lock, struct database *db, enum database_leve
 	} while (code == SQLITE_BUSY && error == EINTR);
 	if (code == SQLITE_OK)
 		db->level = level;
-	leave_sqlite(db);
+	leave_sqlite();
 	if (code == SQLITE_OK)
 		return 0;
 	if (first)
@@ -450,11 +451,11 @@ int database_unlock(struct database *db)
 {
 	int code;
 
-	enter_sqlite(db);
+	enter_sqlite();
 	code = db->handle->pMethods->xUnlock(db->handle, SQLITE_LOCK_NONE);
 	if (code == SQLITE_OK)
 		db->level = DATABASE_UNLOCKED;
-	leave_sqlite(db);
+	leave_sqlite();
 	if (code != SQLITE_OK)
 		return nearest_errno(code, 0);
 	atomic_fetch_sub(&db->file->locked, 1);
@@ -466,9 +467,9 @@ bool database_is_reserved(struct database *db)
 	int reserved = 0;
 	int code;
 
-	enter_sqlite(db);
+	enter_sqlite();
 	code = db->handle->pMethods->xCheckReservedLock(db->handle, &reserved);
-	leave_sqlite(db);
+	leave_sqlite();
 	return code != SQLITE_OK || reserved;
 }
 
@@ -496,9 +497,9 @@ static int examine_header(struct filelock *lock, struct database *db)
 	unsigned char header[HEADER_SIZE];
 	int code;
 
-	enter_sqlite(db);
+	enter_sqlite();
 	code = db->handle->pMethods->xRead(db->handle, header, sizeof(header), 0);
-	leave_sqlite(db);
+	leave_sqlite();
 	if (code == SQLITE_IOERR_SHORT_READ)
 		return handle_fail(lock, -EBADMSG, "cannot use the database");
 	if (code != SQLITE_OK)
@@ -538,16 +539,14 @@ int database_examine(struct filelock *lock, struct database *db, off_t size)
 
 void database_before_fork(void)
 {
-	for (int i = 0; i < CALLS; i++)
-		(void)pthread_mutex_lock(&calls[i]);
 	enter_table();
 }
 
-void database_after_fork(void)
+void database_after_fork(bool in_child)
 {
+	if (in_child && atomic_exchange(&inside, 0) > 0)
+		table.unusable = true;
 	leave_table();
-	for (int i = 0; i < CALLS; i++)
-		(void)pthread_mutex_unlock(&calls[i]);
 }
 
 void database_forget(struct database **slot)
@@ -569,8 +568,9 @@ void database_before_fork(void)
 {
 }
 
-void database_after_fork(void)
+void database_after_fork(bool in_child)
 {
+	(void)in_child;
 }
 
 #endif

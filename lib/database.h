@@ -62,8 +62,10 @@ bool database_has_company(const struct database *db);
 /* Of a locked one, whose size lstat(2) says: whether it may serve as a lock. */
 int database_examine(struct filelock *lock, struct database *db, off_t size);
 
+/* Once nobody enters SQLite any more. In a child that is made while a thread has not come out of it
+   no database can be used. */
 void database_before_fork(void);
-void database_after_fork(void);
+void database_after_fork(bool in_child);
 /* In a forked child: sets the connection aside, never to be used nor closed. */
 void database_forget(struct database **slot);
 

@@ -61,13 +61,14 @@ static void leave(void)
 	(void)pthread_mutex_unlock(&registry.mutex);
 }
 
-/* Opens and closes under way. A fork keeps the gate, so that none begins until it is over. */
+/* Calls under way that keep forks waiting. A fork keeps the gate, so that none begins until it is
+   over. */
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-static atomic_uint opening;
+static atomic_uint calls;
 
 /*
  * A call that takes this long is stuck in the kernel, perhaps on a mount that is dead, and the
- * fork goes on: a descriptor is entered in the table when open(2) ends, so the child gets
+ * fork goes on. A descriptor is entered in the table when open(2) ends, so the child gets
  * none of it, unless it ends at this very moment. So long, since a thread that merely has to
  * wait for its turn on a busy machine may be anywhere, also behind the call: its descriptor would
  * stay open in the child, with the lock.
@@ -75,31 +76,31 @@ static atomic_uint opening;
 #define STUCK INT64_C(2000000000) /* ns */
 #define LOOK_EVERY 50000          /* ns */
 
-static void wait_for_opens(int64_t until)
+static void wait_for_calls(int64_t until)
 {
 	static const struct timespec pause = { .tv_nsec = LOOK_EVERY };
 
-	while (atomic_load(&opening) > 0 && sys.now() < until)
+	while (atomic_load(&calls) > 0 && sys.now() < until)
 		(void)sys.nanosleep(&pause, NULL);
 }
 
 void registry_hold_forks(void)
 {
 	(void)pthread_mutex_lock(&gate);
-	atomic_fetch_add(&opening, 1);
+	atomic_fetch_add(&calls, 1);
 	(void)pthread_mutex_unlock(&gate);
 }
 
 void registry_let_forks(void)
 {
-	atomic_fetch_sub(&opening, 1);
+	atomic_fetch_sub(&calls, 1);
 }
 
 static void before_fork(void)
 {
 	(void)pthread_mutex_lock(&gate);
+	wait_for_calls(sys.now() + STUCK);
 	database_before_fork();
-	wait_for_opens(sys.now() + STUCK);
 	enter();
 	wait_before_fork();
 	leftover_before_fork();
@@ -113,7 +114,7 @@ static void after_fork_parent(void)
 	leftover_after_fork(false);
 	wait_after_fork_parent();
 	leave();
-	database_after_fork();
+	database_after_fork(false);
 	(void)pthread_mutex_unlock(&gate);
 }
 
@@ -160,8 +161,8 @@ static void after_fork_child(void)
 	leftover_after_fork(true);
 	wait_after_fork_child();
 	leave();
-	database_after_fork();
-	atomic_store(&opening, 0); /* their threads are not here */
+	database_after_fork(true);
+	atomic_store(&calls, 0); /* their threads are not here */
 	(void)pthread_mutex_unlock(&gate);
 	errno = saved;
 }

@@ -38,8 +38,9 @@ bool registry_holds_elsewhere(const struct filelock *lock, struct identity ident
 
 /*
  * Around opening a descriptor that a handle's kind is to close in a forked child (`forget`)
- * until it stands in the handle's state, and around closing one: no fork comes in between. Not
- * nested, not in `forget` itself; nothing may be called there that could fork.
+ * until it stands in the handle's state, around closing one, and around calls of SQLite: no fork
+ * comes in between, but after two seconds. Not nested, not in `forget` itself; nothing may be
+ * called there that could fork.
  */
 void registry_hold_forks(void);
 void registry_let_forks(void);

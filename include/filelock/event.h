@@ -292,8 +292,8 @@ FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
  *  - The number of descriptors is not limited by evfilelock_set_descriptors, and a slow wait's
  *    holder is not looked for.
  *  - A worker that never comes back stays until the process ends. Workers have all signals
- *    blocked. fork(2) waits for an open(2) of theirs, two seconds at most (for one inside SQLite,
- *    as long as it takes); a child has no workers, and what they had in hand stays allocated there.
+ *    blocked. fork(2) waits for an open(2) of theirs, or one inside SQLite, two seconds at most;
+ *    a child has no workers, and what they had in hand stays allocated there.
  * Once, before the first request. 0, or -EINVAL (more than 256), -EBUSY, -ENOMEM, -EMFILE, -EAGAIN
  * (no more threads), -ECHILD. n 0: no workers, as by default.
  */

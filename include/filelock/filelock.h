@@ -74,7 +74,8 @@
  *     handles exclude each other, unless the option singleton makes them one, whose holders nest.
  *   - In a child made by fork(2) a new handle on a database that the parent had locked is
  *     refused (FILELOCK_EFORKED_DATABASE) until exec(3): SQLite's memory of the parent's locks
- *     is copied, the locks are not.
+ *     is copied, the locks are not. So is one on any database, if another thread did not come
+ *     out of SQLite for two seconds before the fork.
  *   - Record locks belong to the process, and SQLite alone knows how to keep them: if anything
  *     else in this process closes a descriptor of the database file, or a second copy of the
  *     SQLite library (linked statically, or with other symbol names) uses it, the locks of
@@ -144,7 +145,7 @@ enum filelock_mode {
 	X(FILELOCK_ENOLIFETIME, -4100,                                                         \
 	  "a lock of this kind cannot expire: lifetime_ms is for soft locks only")             \
 	X(FILELOCK_EFORKED_DATABASE, -4110,                                                    \
-	  "the parent process had the database locked at the fork: exec before using it")     \
+	  "the parent process was using databases at the fork: exec before using this one")   \
 	X(FILELOCK_EWAL, -4111,                                                                \
 	  "the database is in WAL mode, in which its locks exclude nobody")                   \
 	X(FILELOCK_EJOURNAL, -4112,                                                            \

@@ -292,8 +292,6 @@ START_TEST(test_fork_does_not_wait_for_an_open_that_is_stuck)
 	struct asked stuck = { 0 };
 	struct loop loop;
 
-	if (test_is_not_native()) /* SQLite's own mutexes are another matter: event.h */
-		return;
 	fuse = fuse_start(FUSE_FLOCK_LOCAL);
 	if (!fuse)
 		return;

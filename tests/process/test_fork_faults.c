@@ -11,6 +11,10 @@
 #include "support.h"
 #include "sys.h"
 
+#ifdef FILELOCK_SQLITE
+#include <sqlite3.h>
+#endif
+
 /* A watcher with a descriptor, which an event loop may have registered. */
 static struct filelock_watcher *watcher_with_timer(int *ret_fd)
 {
@@ -122,14 +126,14 @@ static int lock_in_child(void *arg)
 }
 
 /* Returns once a thread is inside open(2). */
-static pthread_t begin_stuck(void)
+static pthread_t begin_stuck(const char *path, enum filelock_kind kind)
 {
 	pthread_t thread;
 	char byte;
 
 	ck_assert_int_eq(pipe2(stuck.begun, O_CLOEXEC), 0);
 	ck_assert_int_eq(pipe2(stuck.go_on, O_CLOEXEC), 0);
-	stuck.lock = test_open(test_path("lock"), NULL);
+	ck_assert_int_eq(filelock_open(path, kind, NULL, &stuck.lock), 0);
 	sys.open = open_stuck;
 	ck_assert_int_eq(pthread_create(&thread, NULL, acquire_stuck, NULL), 0);
 	ck_assert_int_eq(read(stuck.begun[0], &byte, 1), 1);
@@ -146,7 +150,7 @@ static void end_stuck(pthread_t thread)
 START_TEST(test_fork_goes_on_beside_an_open_that_is_stuck)
 {
 	const char *other = test_path("other");
-	pthread_t thread = begin_stuck();
+	pthread_t thread = begin_stuck(test_path("lock"), FILELOCK_NATIVE);
 
 	ck_assert_int_eq(test_in_child(lock_in_child, (void *)other), 0);
 	end_stuck(thread);
@@ -196,7 +200,7 @@ START_TEST(test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another)
 		return;
 	clock_fake(SECONDS);
 	sys.nanosleep = nap_by_the_clock;
-	thread = begin_stuck();
+	thread = begin_stuck(test_path("lock"), FILELOCK_NATIVE);
 	late.lock = test_open(test_path("late"), NULL);
 	ck_assert_int_eq(pthread_create(&other, NULL, acquire_late, NULL), 0);
 	await(late.thread > 0);
@@ -209,12 +213,73 @@ START_TEST(test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another)
 }
 END_TEST
 
+#ifdef FILELOCK_SQLITE
+
+static int open_stuck_in_sqlite(const char *path, int flags, int mode)
+{
+	return open_stuck(path, flags, (mode_t)mode);
+}
+
+/* 0, or 1 where the database is refused. */
+static int use_database(void *arg)
+{
+	struct filelock *lock;
+	int r = filelock_open(arg, FILELOCK_READWRITE, NULL, &lock);
+
+	if (r < 0)
+		return 2;
+	r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
+	filelock_close(lock);
+	return r == 0 ? 0 : r == FILELOCK_EFORKED_DATABASE ? 1 : 3;
+}
+
+/* And its child, and native locks there. */
+static int use_database_in_grandchild(void *arg)
+{
+	pid_t pid = test_fork(use_database, arg);
+
+	if (lock_in_child((void *)test_path("native")) != 0)
+		return 4;
+	return use_database(arg) == 1 && test_reap(pid) == 1 ? 1 : 5;
+}
+
+START_TEST(test_fork_goes_on_beside_sqlite_that_is_stuck_and_the_child_has_no_database)
+{
+	sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
+	char *other = (char *)test_path("other.db");
+	pthread_t thread;
+
+	ck_assert_int_eq(vfs->xSetSystemCall(vfs, "open",
+	                                     (sqlite3_syscall_ptr)open_stuck_in_sqlite),
+	                 SQLITE_OK);
+	thread = begin_stuck(test_path("lock.db"), FILELOCK_READWRITE);
+	clock_fake(SECONDS);
+	sys.nanosleep = nap_by_the_clock;
+	ck_assert_int_eq(test_in_child(use_database_in_grandchild, other), 1);
+	end_stuck(thread);
+	ck_assert_int_eq(test_in_child(use_database, other), 0);
+	ck_assert_int_eq(filelock_release(stuck.lock), 0);
+	ck_assert_int_eq(use_database((char *)test_path("lock.db")), 0);
+	filelock_close(stuck.lock);
+}
+END_TEST
+
+#endif
+
 int main(void)
 {
-	return support_main(SUITE("fork faults",
-	                          test_child_keeps_the_number_of_a_descriptor_that_a_loop_may_know,
-	                          test_child_without_an_idle_descriptor_closes_its_copy,
-	                          test_child_of_a_bare_clone_that_exits_removes_no_marker,
-	                          test_fork_goes_on_beside_an_open_that_is_stuck,
-	                          test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another));
+	Suite *suite = SUITE(
+	        "fork faults", test_child_keeps_the_number_of_a_descriptor_that_a_loop_may_know,
+	        test_child_without_an_idle_descriptor_closes_its_copy,
+	        test_child_of_a_bare_clone_that_exits_removes_no_marker,
+	        test_fork_goes_on_beside_an_open_that_is_stuck,
+	        test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another);
+#ifdef FILELOCK_SQLITE
+	TCase *sqlite = tcase_create("SQLite");
+
+	tcase_add_test(sqlite,
+	               test_fork_goes_on_beside_sqlite_that_is_stuck_and_the_child_has_no_database);
+	suite_add_tcase(suite, sqlite);
+#endif
+	return support_main(suite);
 }
