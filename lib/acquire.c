@@ -234,15 +234,6 @@ static int64_t next_attempt(struct filelock *lock, int64_t now)
 	return interval < poll ? later(now, interval) : next_poll(lock, now, poll);
 }
 
-static int wait_until(struct filelock *lock, int64_t next, int64_t *ret_until)
-{
-	struct acquisition *a = &lock->acquisition;
-
-	a->next = next < a->deadline ? next : a->deadline;
-	*ret_until = a->next;
-	return FILELOCK_STEP_EARLY;
-}
-
 /* Watches the lock, and says whether that is new, so that it must be looked at again. */
 static bool watch_anew(struct filelock *lock)
 {
@@ -270,7 +261,7 @@ static bool would_wait_for_itself(const struct filelock *lock)
 	       registry_holds_elsewhere(lock, lock->kind->identity(lock));
 }
 
-static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
+static int take_busy(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 	bool first = !a->contended;
@@ -292,10 +283,10 @@ static int take_busy(struct filelock *lock, int64_t now, int64_t *ret_until)
 	else if (watch_anew(lock))
 		expect_release(a, a->races < MOST_RACES); /* at once, but not for ever: see races */
 	/* the synchronous driver finds a watcher only after the first attempt */
-	(void)wait_until(lock, first && a->blocking ? now : next_attempt(lock, now), ret_until);
-	if (a->next > now)
+	a->next = first && a->blocking ? now : next_attempt(lock, now);
+	a->slept = a->next > now;
+	if (a->slept)
 		a->races = 0;
-	a->slept = *ret_until > now;
 	return FILELOCK_STEP_WAIT;
 }
 
@@ -321,19 +312,23 @@ FILELOCK_API bool filelock_is_frugal(const struct filelock *lock)
 	return lock->acquisition.frugal;
 }
 
-static int attempt(struct filelock *lock, int64_t now, int64_t *ret_until)
+/* What comes of it; but for held and errors, when the next one is due is noted. */
+static int attempt(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
-	int r = lock->kind->try(lock, (enum filelock_mode)a->mode);
+	int r;
 
+	a->hastened = false;
+	a->next = now;
+	r = lock->kind->try(lock, (enum filelock_mode)a->mode);
 	if (r == TRY_HELD)
 		return hold(lock);
 	if (r == TRY_RACED && a->races++ < MOST_RACES)
-		return wait_until(lock, now, ret_until);
+		return FILELOCK_STEP_EARLY;
 	if (r == TRY_BUSY || r == TRY_RACED)
-		return take_busy(lock, now, ret_until);
+		return take_busy(lock, now);
 	if ((r == -EMFILE || r == -ENFILE) && now < a->deadline && make_room(lock))
-		return wait_until(lock, now, ret_until);
+		return FILELOCK_STEP_EARLY;
 	return fail(lock, r);
 }
 
@@ -424,6 +419,7 @@ FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to)
 FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_until)
 {
 	struct acquisition *a = &lock->acquisition;
+	int r = FILELOCK_STEP_EARLY;
 
 	if (filelock_is_foreign(lock)) { /* perhaps a callback forked meanwhile */
 		(void)filelock_give_up(lock, FILELOCK_EFORKED);
@@ -437,8 +433,9 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 		start(lock, now);
 	if (atomic_load_explicit(&a->stirred, memory_order_relaxed))
 		take_stir(a, now);
-	if (now < a->next && now < a->deadline && !a->hastened)
-		return wait_until(lock, a->next, ret_until);
-	a->hastened = false;
-	return attempt(lock, now, ret_until);
+	if (now >= a->next || now >= a->deadline || a->hastened)
+		r = attempt(lock, now);
+	if (r > 0)
+		*ret_until = a->next < a->deadline ? a->next : a->deadline;
+	return r;
 }
