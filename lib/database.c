@@ -305,6 +305,15 @@ static int open_database(struct filelock *lock, struct database **ret)
 
 /* --- at rest --- */
 
+static void link_resting(struct database *db, struct database **owner)
+{
+	db->owner = owner;
+	db->next = table.newest;
+	*(db->next ? &db->next->previous : &table.oldest) = db;
+	table.newest = db;
+	table.resting++;
+}
+
 static void unlink_resting(struct database *db)
 {
 	if (!db->owner)
@@ -368,14 +377,9 @@ int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh)
 void database_rest(struct database **slot)
 {
 	struct database *surplus;
-	struct database *db = *slot;
 
 	enter_table();
-	db->owner = slot;
-	db->next = table.newest;
-	*(db->next ? &db->next->previous : &table.oldest) = db;
-	table.newest = db;
-	table.resting++;
+	link_resting(*slot, slot);
 	surplus = surplus_of(MOST_RESTING);
 	leave_table();
 	destroy(surplus);
