@@ -1,4 +1,6 @@
 /* Everything that can fail while a loop gets a lock does, at each point, once and for good. */
+#include <signal.h>
+
 #include "allocator.h"
 #include "loop.h"
 #include "softly.h"
@@ -11,6 +13,7 @@
 
 static struct event_base *base;
 static struct event *leaving; /* of whoever holds the lock */
+static pid_t process; /* whose marker nobody has open; 0: none */
 static bool cancels;
 static int timeout_ms;
 
@@ -28,6 +31,23 @@ static void note(struct filelock *lock, int result, void *arg)
 	answer->result = result;
 }
 
+static void note_set(struct filelock *const *set, size_t n, int result, struct filelock *failed,
+                     void *arg)
+{
+	(void)n;
+	(void)failed;
+	note(set[0], result, arg);
+}
+
+static void end_process(void)
+{
+	if (!process)
+		return;
+	ck_assert_int_eq(kill(process, SIGKILL), 0);
+	ck_assert_int_eq(test_reap(process), 128 + SIGKILL);
+	process = 0;
+}
+
 static void leave(evutil_socket_t fd, short what, void *arg)
 {
 	struct stage *stage = arg;
@@ -36,7 +56,9 @@ static void leave(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	fault_pause(true);
 	memory_pause(true);
-	filelock_close(stage->other);
+	end_process();
+	if (stage->other)
+		filelock_close(stage->other);
 	stage->other = NULL;
 	memory_pause(false);
 	fault_pause(false);
@@ -75,6 +97,45 @@ static int ask(struct stage *stage)
 	if (answer.calls != (request ? 1 : 0))
 		return TWICE;
 	return request ? answer.result : r;
+}
+
+/* All or none: what was taken stays held only where it could not be released. */
+static int ask_for_set(struct stage *stage)
+{
+	struct timeval timeout = { 0, timeout_ms * 1000 };
+	struct filelock *set[] = { stage->scene, stage->lock };
+	struct answer answer = { 0 };
+	struct evfilelock *ev = evfilelock_new(base);
+	int r;
+
+	if (!ev)
+		return -errno;
+	r = evfilelock_acquire_many(ev, set, 2, stage->mode, &timeout, note_set, &answer) ? 0 : -errno;
+	if (r == 0)
+		turn_until_told(&answer);
+	evfilelock_free(ev);
+	if (answer.calls != (r == 0))
+		return TWICE;
+	if (r == 0 && answer.result == 0 && !(filelock_is_held(set[0]) && filelock_is_held(set[1])))
+		return TWICE;
+	return r == 0 ? answer.result : r;
+}
+
+static int release(struct stage *stage)
+{
+	struct answer answer = { 0 };
+	struct evfilelock *ev = evfilelock_new(base);
+	int r;
+
+	if (!ev)
+		return -errno;
+	r = evfilelock_release(ev, stage->lock, note, &answer);
+	if (r == 0)
+		turn_until_told(&answer);
+	evfilelock_free(ev);
+	if (answer.calls != (r == 0))
+		return TWICE;
+	return r == 0 ? answer.result : r;
 }
 
 /* --- what is so before --- */
@@ -127,14 +188,61 @@ static void marker_is_dead(struct stage *stage)
 	timeout_ms = 20; /* one that cannot be taken over is held */
 }
 
+static int stay(void *arg)
+{
+	(void)arg;
+	return pause();
+}
+
+static void process_leaves(struct stage *stage)
+{
+	static const struct timeval soon = { 0, 1000 };
+
+	poll_often(stage);
+	timeout_ms = 300;
+	process = test_fork(stay, NULL);
+	put_record(sweep_path(), process, NULL);
+	ck_assert_int_eq(event_assign(leaving, base, -1, 0, leave, stage), 0);
+	ck_assert_int_eq(event_add(leaving, &soon), 0);
+}
+
+static void there_are_two(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	poll_often(stage);
+	timeout_ms = 20;
+	options.poll_interval_ms = 1;
+	options.no_fallback = true;
+	stage->scene = test_open(sweep_second_path(), &options);
+}
+
+static void it_holds(struct stage *stage)
+{
+	poll_often(stage);
+	ck_assert_int_eq(filelock_acquire(stage->lock, stage->mode, FILELOCK_NO_WAIT), 0);
+}
+
 static void nothing_is_added(struct stage *stage)
 {
+	end_process();
 	(void)stage;
 	(void)event_del(leaving);
 	ck_assert_int_eq(event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED |
 	                                                         EVENT_BASE_COUNT_ACTIVE |
 	                                                         EVENT_BASE_COUNT_VIRTUAL),
 	                 0);
+}
+
+static void second_is_free(struct stage *stage)
+{
+	struct filelock *other;
+
+	nothing_is_added(stage);
+	filelock_close(stage->scene);
+	other = test_open(sweep_second_path(), NULL);
+	ck_assert_int_eq(filelock_acquire(other, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+	filelock_close(other);
 }
 
 static void it_is_patient(struct stage *stage)
@@ -146,6 +254,16 @@ static void it_is_patient(struct stage *stage)
 static const struct scenario scenarios[] = {
 	{ "ask for a free lock", ACQUIRING, 0, EVERY_KIND, .shared = true, .set = it_is_patient,
 	  .play = ask, .strike = nothing_is_added },
+	{ "ask for a lock in a folder that is missing", MAKING, 0, EVERY_KIND, .deep = true,
+	  .set = it_is_patient, .play = ask, .strike = nothing_is_added },
+	{ "ask for a set", ACQUIRING, 0, EVERY_KIND, .shared = true, .set = there_are_two,
+	  .play = ask_for_set, .strike = second_is_free },
+	{ "wait for a process, then take its marker over", TAKING, 0, SOFT,
+	  .only = (const enum fault_call[]){ FAULT_pidfd_open, FAULT_epoll_create1, FAULT_epoll_ctl,
+	                                     FAULT_epoll_wait, FAULT_COUNT },
+	  .set = process_leaves, .play = ask, .strike = nothing_is_added },
+	{ "release", RELEASING, 0, EVERY_KIND, .shared = true, .set = it_holds, .play = release,
+	  .strike = nothing_is_added },
 	{ "take a dead marker over", TAKING, 0, SOFT, .set = marker_is_dead, .play = ask,
 	  .strike = nothing_is_added },
 	{ "wait, then be granted", WAITING, 0, EVERY_KIND, .shared = true, .set = somebody_leaves,
@@ -187,8 +305,7 @@ int main(void)
 	tcase_add_loop_test(tcase, test_each_fault_has_the_result_of_its_rule_and_leaves_nothing, 0,
 	                    2 * (int)SCENARIOS);
 	suite_add_tcase(suite, tcase);
-	(void)sweep_begin();
+	(void)sweep_begin(LOOP);
 	status = support_main(suite);
-	sweep_end("asynchronous faults");
-	return status;
+	return sweep_end("asynchronous faults", status);
 }

@@ -1,6 +1,7 @@
 /* Everything that can fail in a synchronous call does, at each point, once and for good. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,12 @@ static enum filelock_kind kind; /* asking test_kind() is an assertion */
 static int acquire(struct stage *stage)
 {
 	return filelock_acquire(stage->lock, stage->mode, PATIENCE_MS);
+}
+
+/* Longer than a malformed marker has to be seen. */
+static int acquire_patiently(struct stage *stage)
+{
+	return filelock_acquire(stage->lock, stage->mode, 30 * PATIENCE_MS);
 }
 
 static int release(struct stage *stage)
@@ -102,6 +109,107 @@ static void somebody_goes(struct stage *stage)
 	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
 }
 
+static bool interrupt(void *arg)
+{
+	struct stage *stage = arg;
+
+	filelock_interrupt(stage->lock);
+	return false;
+}
+
+static void somebody_interrupts(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.should_cancel = interrupt;
+	options.arg = stage;
+	open_with(stage, &options);
+	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
+}
+
+static int stay(void *arg)
+{
+	(void)arg;
+	return pause();
+}
+
+static pid_t process; /* whose marker nobody has open; 0: none */
+static unsigned looks; /* at whether the wait is still wanted */
+
+static bool end_process(void *arg)
+{
+	(void)arg;
+	if (!process || ++looks < 3) /* it is watched by then */
+		return false;
+	memory_pause(true);
+	ck_assert_int_eq(kill(process, SIGKILL), 0);
+	ck_assert_int_eq(test_reap(process), 128 + SIGKILL);
+	process = 0;
+	memory_pause(false);
+	return false;
+}
+
+static void process_has_gone(struct stage *stage)
+{
+	looks = 3;
+	(void)end_process(stage);
+}
+
+static void process_goes(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.should_cancel = end_process;
+	options.poll_interval_ms = 5;
+	looks = 0;
+	open_with(stage, &options);
+	process = test_fork(stay, NULL);
+	put_record(sweep_path(), process, NULL);
+}
+
+static int writer = -1; /* has its marker open for writing, as Python has, without a flock */
+
+static bool close_writer(void *arg)
+{
+	(void)arg;
+	if (writer < 0)
+		return false;
+	memory_pause(true);
+	ck_assert_int_eq(unlink(sweep_path()), 0);
+	ck_assert_int_eq(close(writer), 0);
+	writer = -1;
+	memory_pause(false);
+	return false;
+}
+
+static void writer_has_gone(struct stage *stage)
+{
+	(void)close_writer(stage);
+}
+
+static void writer_goes(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.should_cancel = close_writer;
+	open_with(stage, &options);
+	put_record(sweep_path(), getpid(), NULL);
+	writer = open(sweep_path(), O_WRONLY | O_CLOEXEC);
+	ck_assert_int_ge(writer, 0);
+}
+
+/* So long that what is behind our record has to be cut off. */
+static void marker_is_malformed(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	char bytes[MARKER_SIZE + 1];
+
+	options.poll_interval_ms = 10 * PATIENCE_MS;
+	open_with(stage, &options);
+	memset(bytes, '?', sizeof(bytes));
+	put_bytes(sweep_path(), bytes, sizeof(bytes));
+}
+
 static void marker_is_dead(struct stage *stage)
 {
 	static pid_t dead;
@@ -115,7 +223,9 @@ static void marker_is_dead(struct stage *stage)
 static int (*real_open)(const char *path, int flags, mode_t mode);
 static int (*real_linkat)(int from_fd, const char *from, int to_fd, const char *to, int flags);
 static int (*real_flock)(int fd, int operation);
-static bool without_tmpfile, without_links, without_flock;
+static int (*real_ppoll)(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                         const sigset_t *mask);
+static bool without_tmpfile, without_links, without_flock, without_ppoll;
 
 static int restricted_open(const char *path, int flags, mode_t mode)
 {
@@ -141,6 +251,15 @@ static int restricted_flock(int fd, int operation)
 	return -1;
 }
 
+static int restricted_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                            const sigset_t *mask)
+{
+	if (!without_ppoll)
+		return real_ppoll(fds, n, timeout, mask);
+	errno = ENOMEM;
+	return -1;
+}
+
 static void no_tmpfile(struct stage *stage)
 {
 	(void)stage;
@@ -159,10 +278,16 @@ static void no_flock(struct stage *stage)
 	without_flock = true;
 }
 
+static void no_ppoll(struct stage *stage)
+{
+	somebody_goes(stage);
+	without_ppoll = true;
+}
+
 static void unrestricted(struct stage *stage)
 {
 	(void)stage;
-	without_tmpfile = without_links = without_flock = false;
+	without_tmpfile = without_links = without_flock = without_ppoll = false;
 }
 
 static void removes_its_file(struct stage *stage)
@@ -181,6 +306,8 @@ static const struct scenario scenarios[] = {
 	  .cold = true, .play = acquire },
 	{ "acquire a free lock whose file is there", ACQUIRING, 0, NATIVE | READWRITE, .shared = true,
 	  .stays = true, .play = acquire },
+	{ "acquire in a folder that is missing", MAKING, 0, EVERY_KIND, .shared = true,
+	  .deep = true, .play = acquire },
 	{ "acquire without O_TMPFILE", ACQUIRING, 0, NATIVE | SOFT, .set = no_tmpfile,
 	  .play = acquire, .strike = unrestricted },
 	{ "acquire without links", ACQUIRING, 0, SOFT, .set = no_links, .play = acquire,
@@ -188,7 +315,21 @@ static const struct scenario scenarios[] = {
 	{ "fall back to a marker", ACQUIRING, 0, NATIVE, .falls_back = true,
 	  .set = no_flock, .play = acquire, .strike = unrestricted },
 	{ "take a dead marker over", TAKING, 0, SOFT, .set = marker_is_dead, .play = acquire },
+	{ "take a malformed marker over", TAKING, 0, SOFT, .set = marker_is_malformed,
+	  .play = acquire_patiently },
+	{ "wait for a process, then take its marker over", TAKING, 0, SOFT, .set = process_goes,
+	  .play = acquire, .strike = process_has_gone },
+	{ "wait for a process, first in the process", TAKING, 0, SOFT, .cold = true,
+	  .only = (const enum fault_call[]){ FAULT_epoll_create1, FAULT_COUNT },
+	  .set = process_goes, .play = acquire, .strike = process_has_gone },
+	{ "wait for a holder without flock", TAKING, 0, SOFT, .set = writer_goes, .play = acquire,
+	  .strike = writer_has_gone },
 	{ "wait, then be granted", WAITING, 0, EVERY_KIND, .shared = true, .set = somebody_goes,
+	  .play = acquire },
+	{ "wait without ppoll", WAITING, 0, EVERY_KIND, .shared = true,
+	  .only = (const enum fault_call[]){ FAULT_nanosleep, FAULT_COUNT }, .set = no_ppoll, .play = acquire,
+	  .strike = unrestricted },
+	{ "be interrupted", WAITING, -ECANCELED, EVERY_KIND, .set = somebody_interrupts,
 	  .play = acquire },
 	{ "wait, then be granted, first in the process", WAITING, 0, EVERY_KIND, .shared = true,
 	  .cold = true, .set = somebody_goes, .play = acquire },
@@ -235,6 +376,8 @@ START_TEST(test_each_fault_has_the_result_of_its_rule_and_leaves_nothing)
 	sys.linkat = restricted_linkat;
 	sys.flock = restricted_flock;
 	sweep_stop_clock();
+	real_ppoll = sys.ppoll;
+	sys.ppoll = restricted_ppoll;
 	ck_assert_int_eq(chdir(test_folder()), 0);
 	sweep(runs[_i].scenario, runs[_i].mode);
 }
@@ -246,13 +389,12 @@ int main(void)
 	TCase *tcase = tcase_create("sweep");
 	int status;
 
-	kind = sweep_begin();
+	kind = sweep_begin(SYNCHRONOUS);
 	choose_runs();
 	tcase_set_timeout(tcase, 600);
 	tcase_add_loop_test(tcase, test_each_fault_has_the_result_of_its_rule_and_leaves_nothing, 0,
 	                    runs_count);
 	suite_add_tcase(suite, tcase);
 	status = support_main(suite);
-	sweep_end("synchronous faults");
-	return status;
+	return sweep_end("synchronous faults", status);
 }

@@ -98,7 +98,6 @@ WRAP(int, dup3, -1, FD(to), (int from, int to, int flags), (from, to, flags))
 WRAP(int, inotify_init1, -1, NOTHING, (int flags), (flags))
 WRAP(int, inotify_add_watch, -1, PATH(path),
      (int fd, const char *path, uint32_t mask), (fd, path, mask))
-WRAP(int, inotify_rm_watch, -1, FD(fd), (int fd, int wd), (fd, wd))
 WRAP(int, epoll_create1, -1, NOTHING, (int flags), (flags))
 WRAP(int, epoll_ctl, -1, FD(fd), (int epoll, int operation, int fd, struct epoll_event *event),
      (epoll, operation, fd, event))
@@ -133,6 +132,19 @@ static int wrapped_close(int fd)
 	bool struck = strikes(FAULT_close, FD(fd));
 	int error = errno;
 	int r = real.close(fd);
+
+	if (!struck)
+		return r;
+	errno = error;
+	return -1;
+}
+
+/* Only a watch that is gone cannot be removed. */
+static int wrapped_inotify_rm_watch(int fd, int wd)
+{
+	bool struck = strikes(FAULT_inotify_rm_watch, FD(fd));
+	int error = errno;
+	int r = real.inotify_rm_watch(fd, wd);
 
 	if (!struck)
 		return r;

@@ -38,6 +38,7 @@ enum about {
 #define EVERY_OPERATION (~0u)
 
 struct rule {
+	unsigned line; /* of rules.c */
 	unsigned kinds;
 	unsigned operations;
 	enum fault_call call;
@@ -47,13 +48,16 @@ struct rule {
 	enum outcome outcome;
 	int result;
 };
+#define RULE __LINE__
 
 extern const struct rule rules[];
 extern const size_t rules_count;
 
-/* The errors that a call is made to fail with. */
+/* The errors that a call is made to fail with; and the kinds of which some scenario makes it. */
+#define IN_LOOP(kinds) ((kinds) << 8)
 struct fault_errors {
 	enum fault_call call;
+	unsigned made;
 	int errors[20];
 };
 extern const struct fault_errors fault_errors[];

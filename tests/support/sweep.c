@@ -17,6 +17,7 @@
 #include "sys.h"
 
 #define MOST_POINTS 500 /* of one call and one error */
+#define MOST_RULES 256
 #define MOST_COMPLAINTS 20
 #define RECOVERY_MS 5000 /* half a record is malformed, for 2 s */
 
@@ -38,7 +39,11 @@ struct state {
 
 static struct tally {
 	unsigned long points, strikes;
+	unsigned long calls[FAULT_COUNT], rows[MOST_RULES];
+	unsigned operations; /* that were played */
 } *tally; /* shared */
+static enum driver driver;
+static enum filelock_kind kind; /* asking test_kind() is an assertion */
 
 static const struct scenario *scenario;
 static struct point point;
@@ -47,11 +52,41 @@ static int expected;      /* without a fault */
 static enum operation operation;
 static unsigned complaints;
 
+/* --- where it is --- */
+
+static const char *lock_folder(void)
+{
+	static char path[512];
+
+	if (!path[0])
+		(void)snprintf(path, sizeof(path), "%s%s", test_folder(),
+		               scenario->deep ? "/folder" : "");
+	return path;
+}
+
+const char *sweep_path(void)
+{
+	static char path[600];
+
+	if (!path[0])
+		(void)snprintf(path, sizeof(path), "%s/lock", lock_folder());
+	return path;
+}
+
+const char *sweep_second_path(void)
+{
+	static char path[600];
+
+	if (!path[0])
+		(void)snprintf(path, sizeof(path), "%s/lock-2", lock_folder());
+	return path;
+}
+
 /* --- what to expect of the strikes --- */
 
 static struct {
 	unsigned count;
-	unsigned rows[256]; /* strikes of each row of the rules */
+	unsigned rows[MOST_RULES]; /* strikes of each row of the rules */
 	bool fatal, held, either, leaves;
 	int says;
 } struck;
@@ -77,10 +112,10 @@ static enum about about_system(const char *name)
 
 static enum about about_path(const char *path)
 {
-	const char *folder = test_folder();
+	const char *folder = lock_folder();
 	const char *rest = path + strlen(folder);
 
-	if (strcmp(path, sweep_path()) == 0)
+	if (strcmp(path, sweep_path()) == 0 || strcmp(path, sweep_second_path()) == 0)
 		return access(path, F_OK) == 0 ? THE_LOCK : MISSING_LOCK;
 	if (begins_with(path, "/proc/"))
 		return about_system(path + strlen("/proc/"));
@@ -114,7 +149,7 @@ static bool fits(const struct rule *rule, enum fault_call call, enum about what)
 
 	for (size_t i = 0; i < 12 && rule->errors[i]; i++)
 		listed = listed || rule->errors[i] == point.error;
-	return listed && rule->call == call && (rule->kinds & KIND(test_kind())) &&
+	return listed && rule->call == call && (rule->kinds & KIND(kind)) &&
 	       (rule->operations & ON(operation)) &&
 	       (rule->about == ANYTHING || rule->about == what);
 }
@@ -124,6 +159,7 @@ static enum outcome judge_strike(enum fault_call call, enum about what)
 	for (size_t i = 0; i < rules_count; i++) {
 		if (!fits(&rules[i], call, what))
 			continue;
+		tally->rows[i]++;
 		if (++struck.rows[i] > rules[i].spare)
 			return FAILS;
 		if (rules[i].outcome == SAYS)
@@ -139,6 +175,7 @@ static void note_strike(enum fault_call call, int fd, const char *path)
 	enum outcome outcome = judge_strike(call, what);
 
 	struck.count++;
+	tally->calls[call]++;
 	struck.fatal = struck.fatal || outcome == FAILS;
 	struck.held = struck.held || outcome == HELD || outcome == EITHER;
 	struck.either = struck.either || outcome == EITHER;
@@ -169,15 +206,6 @@ static void demand(const char *what, long is, long should)
 }
 
 /* --- the stage --- */
-
-const char *sweep_path(void)
-{
-	static char path[512];
-
-	if (!path[0])
-		(void)snprintf(path, sizeof(path), "%s/lock", test_folder());
-	return path;
-}
 
 struct filelock *sweep_open(const struct filelock_options *options)
 {
@@ -241,7 +269,7 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 static void list_files(char *ret, size_t size)
 {
 	struct dirent **entries;
-	int n = scandir(test_folder(), &entries, NULL, by_name);
+	int n = scandir(lock_folder(), &entries, NULL, by_name);
 	size_t length = 0;
 
 	ck_assert_int_ge(n, 2);
@@ -279,19 +307,22 @@ static bool has_record_locks(void)
 
 static void remove_private_names(void)
 {
-	DIR *folder = opendir(test_folder());
+	DIR *folder = opendir(lock_folder());
 	struct dirent *entry;
 
 	ck_assert_ptr_nonnull(folder);
 	while ((entry = readdir(folder)))
 		if (begins_with(entry->d_name, ".filelock-"))
-			(void)unlink(test_path(entry->d_name));
+			(void)unlinkat(dirfd(folder), entry->d_name, 0);
 	closedir(folder);
 }
 
 static void clear_folder(void)
 {
 	(void)unlink(sweep_path());
+	(void)unlink(sweep_second_path());
+	if (scenario->deep)
+		(void)rmdir(lock_folder());
 	if (scenario->stays)
 		test_write_file(sweep_path(), "");
 }
@@ -305,6 +336,14 @@ static void check_usable(const struct filelock_options *options)
 	demand("another handle's acquisition",
 	       filelock_acquire(fresh, FILELOCK_EXCLUSIVE, RECOVERY_MS), 0);
 	filelock_close(fresh);
+}
+
+/* What could not be released is held, and can be released later. SQLite's unlock that fails closes
+   the connection, which releases. */
+static void check_release(const struct stage *stage, int r)
+{
+	if (operation == RELEASING && (r == 0 || kind != FILELOCK_READWRITE))
+		demand("held after the release", filelock_is_held(stage->lock), r < 0);
 }
 
 static void end_play(struct stage *stage)
@@ -382,6 +421,7 @@ static int play(enum filelock_mode mode)
 	r = scenario->play(&stage);
 	disarm();
 	judge(r);
+	check_release(&stage, r);
 	if (scenario->strike)
 		scenario->strike(&stage);
 	if (struck.leaves)
@@ -436,7 +476,10 @@ static void check_memory(enum filelock_mode mode)
 
 	if (first <= idle.blocks)
 		return;
-	(void)play(mode);
+	for (int i = 0; i < 3 && (i == 0 || memory_live() > first); i++) {
+		first = memory_live();
+		(void)play(mode);
+	}
 	struck.count = count;
 	if (memory_live() > first)
 		complain("blocks of memory", memory_live(), idle.blocks);
@@ -512,9 +555,20 @@ static bool passes(int error)
 	return error == EINTR || error == EAGAIN || error == FAULT_SHORT;
 }
 
+static bool may_fail(enum fault_call call)
+{
+	const enum fault_call *only = scenario->only;
+
+	while (only && *only != call && *only != FAULT_COUNT)
+		only++;
+	return !only || *only == call;
+}
+
 static void sweep_calls(enum filelock_mode mode)
 {
 	for (size_t i = 0; i < fault_errors_count; i++) {
+		if (!may_fail(fault_errors[i].call))
+			continue;
 		for (size_t e = 0; e < 20 && fault_errors[i].errors[e]; e++) {
 			int error = fault_errors[i].errors[e];
 
@@ -572,31 +626,87 @@ void sweep(const struct scenario *played, enum filelock_mode mode)
 	operation = played->operation == ACQUIRING && mode == FILELOCK_SHARED ? SHARING
 	                                                                      : played->operation;
 	point = (struct point){ 0 };
+	tally->operations |= ON(operation);
 	memory_prepare();
 	learn(mode);
+	if (!scenario->only)
+		sweep_memory(mode);
 	sweep_calls(mode);
-	sweep_memory(mode);
 	fprintf(stderr, "%s, %s: %lu points\n", scenario->name,
 	        mode == FILELOCK_SHARED ? "shared" : "exclusive", tally->points - before);
 	ck_assert_uint_eq(complaints, 0);
 }
 
 /* Nothing may be asserted outside of a test: so neither test_shared nor test_kind. */
-enum filelock_kind sweep_begin(void)
+enum filelock_kind sweep_begin(enum driver driven)
 {
-	const char *kind = getenv("FILELOCK_TEST_KIND");
-
+	const char *name = getenv("FILELOCK_TEST_KIND");
 
 	tally = mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 	             0);
-	if (tally == MAP_FAILED)
+	if (tally == MAP_FAILED || rules_count > MOST_RULES)
 		abort();
-	if (!kind || strcmp(kind, "native") == 0)
-		return FILELOCK_NATIVE;
-	return strcmp(kind, "soft") == 0 ? FILELOCK_SOFT : FILELOCK_READWRITE;
+	driver = driven;
+	kind = FILELOCK_NATIVE;
+	if (name && strcmp(name, "native") != 0)
+		kind = strcmp(name, "soft") == 0 ? FILELOCK_SOFT : FILELOCK_READWRITE;
+	return kind;
 }
 
-void sweep_end(const char *name)
+/* --- whether all of it was met --- */
+
+static const struct fault_errors *errors_of(enum fault_call call)
+{
+	for (size_t i = 0; i < fault_errors_count; i++)
+		if (fault_errors[i].call == call)
+			return &fault_errors[i];
+	return NULL;
+}
+
+static bool is_made_here(enum fault_call call)
+{
+	const struct fault_errors *errors = errors_of(call);
+	return errors && (errors->made & (driver == LOOP ? IN_LOOP(KIND(kind)) : KIND(kind)));
+}
+
+static unsigned count_missed_calls(void)
+{
+	unsigned missed = 0;
+
+	for (int call = 0; call < FAULT_COUNT; call++) {
+		if (!errors_of((enum fault_call)call) && call != FAULT_calloc)
+			printf("no errors are known of %s\n", fault_name((enum fault_call)call));
+		else if (is_made_here((enum fault_call)call) && tally->calls[call] == 0)
+			printf("never made: %s\n", fault_name((enum fault_call)call));
+		else
+			continue;
+		missed++;
+	}
+	return missed;
+}
+
+/* In a loop fewer ways are gone. */
+static unsigned count_missed_rules(void)
+{
+	unsigned missed = 0;
+
+	for (size_t i = 0; driver == SYNCHRONOUS && i < rules_count; i++) {
+		const struct rule *rule = &rules[i];
+
+		if (tally->rows[i] > 0 || !(rule->kinds & KIND(kind)) ||
+		    !(rule->operations & tally->operations) || !is_made_here(rule->call))
+			continue;
+		printf("never met: the rule of %s in line %u of rules.c\n",
+		       fault_name(rule->call), rule->line);
+		missed++;
+	}
+	return missed;
+}
+
+int sweep_end(const char *name, int status)
 {
 	printf("%s: %lu points tried, %lu strikes\n", name, tally->points, tally->strikes);
+	if (status != 0 || stride() > 1)
+		return status;
+	return count_missed_calls() + count_missed_rules() > 0;
 }

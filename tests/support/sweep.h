@@ -12,11 +12,15 @@
 
 #include "support.h"
 
+/* Who makes the calls: filelock_acquire and the like, or a loop. */
+enum driver { SYNCHRONOUS, LOOP };
+
 /* What is being called while something fails. */
 enum operation {
 	OPENING,
 	ACQUIRING,
 	SHARING, /* acquiring in shared mode */
+	MAKING,  /* the folder: acquiring in one that is missing */
 	WAITING, /* acquiring what somebody holds, in either mode */
 	TAKING,  /* over: acquiring what a dead process has left */
 	RELEASING,
@@ -46,6 +50,8 @@ struct scenario {
 	bool cold;   /* each point in a process of its own, which has nothing made ready yet */
 	bool falls_back; /* a marker may serve instead of a native lock */
 	bool stays;  /* the lock file is there before */
+	bool deep;   /* the lock's folder is not */
+	const enum fault_call *only; /* fail, up to FAULT_COUNT; NULL: all, and allocations */
 	void (*set)(struct stage *stage); /* without faults; may be NULL */
 	int (*play)(struct stage *stage); /* with; no assertion may be met in it */
 	void (*strike)(struct stage *stage); /* cleans up after play; may be NULL */
@@ -53,12 +59,15 @@ struct scenario {
 
 /* Every point of the scenario, for the kind of test_kind(). */
 void sweep(const struct scenario *scenario, enum filelock_mode mode);
-/* In main, before and after the suite. The kind of test_kind(); the number of points is printed. */
-enum filelock_kind sweep_begin(void);
-void sweep_end(const char *name);
+/* In main, before and after the suite. The kind of test_kind(). */
+enum filelock_kind sweep_begin(enum driver driver);
+/* Prints the number of points. main's status: that of the suite, or, if all points were tried, 1
+   where a call never failed that rules.c lists, or a rule never mattered. */
+int sweep_end(const char *name, int status);
 
-/* The lock file of the scenarios; and what runs while the clock and ppoll(2) are not real. */
+/* The lock file of the scenarios, and one more. */
 const char *sweep_path(void);
+const char *sweep_second_path(void);
 struct filelock *sweep_open(const struct filelock_options *options);
 /* sweep_open, and it holds. */
 struct filelock *sweep_hold(enum filelock_mode mode);
