@@ -110,7 +110,9 @@ static int ask_for_set(struct stage *stage)
 
 	if (!ev)
 		return -errno;
-	r = evfilelock_acquire_many(ev, set, 2, stage->mode, &timeout, note_set, &answer) ? 0 : -errno;
+	r = 0;
+	if (!evfilelock_acquire_many(ev, set, 2, stage->mode, &timeout, note_set, &answer))
+		r = -errno;
 	if (r == 0)
 		turn_until_told(&answer);
 	evfilelock_free(ev);

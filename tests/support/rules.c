@@ -75,15 +75,19 @@ const struct rule rules[] = {
 	{ RULE, EVERY_KIND, EVERY_OPERATION, FAULT_close, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 
 	/* Soft. What is made while another one holds is made for the grant, and then once more. */
-#define AHEAD(call, what) { RULE, SOFT, ON(WAITING) | ON(TAKING), call, what, { 0 }, ANY_TIME, EITHER, 0 }
+#define AHEAD(call, what) \
+	{ RULE, SOFT, ON(WAITING) | ON(TAKING), call, what, { 0 }, ANY_TIME, EITHER, 0 }
 	AHEAD(FAULT_open, ITS_FOLDER), AHEAD(FAULT_open, A_DRAFT), AHEAD(FAULT_flock, A_DRAFT),
-	AHEAD(FAULT_fstat, A_DRAFT), AHEAD(FAULT_pwrite, A_DRAFT), AHEAD(FAULT_gethostname, ANYTHING),
+	AHEAD(FAULT_fstat, A_DRAFT), AHEAD(FAULT_pwrite, A_DRAFT),
+	AHEAD(FAULT_gethostname, ANYTHING),
 	/* Of a living holder's marker only a hint is read. */
 	AHEAD(FAULT_pread, THE_LOCK),
 
 	/* Half of a record is followed by the rest; nothing written means a full disk. */
-	{ RULE, EVERY_KIND, EVERY_OPERATION, FAULT_pwrite, ANYTHING, { FAULT_SHORT }, ANY_TIME, FINE, 0 },
-	{ RULE, EVERY_KIND, EVERY_OPERATION, FAULT_pwrite, ANYTHING, { FAULT_ZERO }, ANY_TIME, SAYS,
+	{ RULE, EVERY_KIND, EVERY_OPERATION, FAULT_pwrite, ANYTHING, { FAULT_SHORT },
+	  ANY_TIME, FINE, 0 },
+	{ RULE, EVERY_KIND, EVERY_OPERATION, FAULT_pwrite, ANYTHING, { FAULT_ZERO }, ANY_TIME,
+	  SAYS,
 	  -ENOSPC },
 
 	/* A wait without events polls. */
@@ -100,17 +104,21 @@ const struct rule rules[] = {
 	{ RULE, EVERY_KIND, ON(OPENING), FAULT_realpath, ITS_FOLDER, { ENOENT }, 1, FINE, 0 },
 
 	/* Who holds it: what /proc does not tell is unknown; the rest of the answer is for show. */
-	{ RULE, NATIVE | READWRITE, ON(ASKING), FAULT_open, THE_SYSTEM, { EMFILE, ENFILE, ENOMEM }, 0, FAILS, 0 },
-	{ RULE, NATIVE | READWRITE, ON(ASKING), FAULT_statfs, THE_SYSTEM, { ENOMEM }, 0, FAILS, 0 },
+	{ RULE, NATIVE | READWRITE, ON(ASKING), FAULT_open, THE_SYSTEM, { EMFILE, ENFILE,
+	  ENOMEM }, 0, FAILS, 0 },
+	{ RULE, NATIVE | READWRITE, ON(ASKING), FAULT_statfs, THE_SYSTEM, { ENOMEM }, 0,
+	  FAILS, 0 },
 #define UNKNOWN(call)                                                                       \
 	{ RULE, NATIVE | READWRITE, ON(ASKING), call, THE_SYSTEM, { 0 }, ANY_TIME, SAYS,    \
 	  FILELOCK_EUNKNOWNHOLDER }
-#define SHOWN(kinds, call, what) { RULE, kinds, EVERY_OPERATION, call, what, { 0 }, ANY_TIME, FINE, 0 }
+#define SHOWN(kinds, call, what) \
+	{ RULE, kinds, EVERY_OPERATION, call, what, { 0 }, ANY_TIME, FINE, 0 }
 	{ RULE, SOFT, ON(ASKING), FAULT_readlink, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	UNKNOWN(FAULT_open), UNKNOWN(FAULT_read), UNKNOWN(FAULT_readlink), UNKNOWN(FAULT_statfs),
 	SHOWN(EVERY_KIND, FAULT_open, A_PROCESS), SHOWN(EVERY_KIND, FAULT_read, A_PROCESS),
 	SHOWN(NATIVE | READWRITE, FAULT_readlink, A_PROCESS),
-	SHOWN(SOFT, FAULT_readlink, THE_SYSTEM), /* here it is the question whether a pid can be trusted */
+	/* here it is the question whether a pid can be trusted */
+	SHOWN(SOFT, FAULT_readlink, THE_SYSTEM),
 	{ RULE, EVERY_KIND, ON(ASKING), FAULT_gethostname, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE | READWRITE, ON(ASKING), FAULT_kill, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, EVERY_KIND, ON(ASKING), FAULT_open, THE_LOCK, { ENOENT }, ANY_TIME, SAYS,
@@ -123,8 +131,10 @@ const struct rule rules[] = {
 	{ RULE, FILES, LOCKING, FAULT_open, ITS_FOLDER, { EOPNOTSUPP, EISDIR, ENOSYS },
 	  ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, ITS_FOLDER, { ENOENT }, ANY_TIME, EITHER, 0 },
-	{ RULE, NATIVE, LOCKING, FAULT_flock, A_DRAFT, { ENOSYS, EOPNOTSUPP }, ANY_TIME, EITHER, 0 },
-	{ RULE, NATIVE, LOCKING, FAULT_flock, A_DRAFT, { EWOULDBLOCK, EACCES }, ANY_TIME, EITHER, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_flock, A_DRAFT, { ENOSYS, EOPNOTSUPP }, ANY_TIME,
+	  EITHER, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_flock, A_DRAFT, { EWOULDBLOCK, EACCES }, ANY_TIME,
+	  EITHER, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, A_DRAFT, { ENOENT }, 1, FINE, 0 },
 	{ RULE, FILES, LOCKING, FAULT_unlink, A_DRAFT, { 0 }, ANY_TIME, LEAVES, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { ENOENT }, 1, FINE, 0 },
@@ -133,13 +143,16 @@ const struct rule rules[] = {
 	{ RULE, NATIVE, ON(ACQUIRING), FAULT_open, THE_LOCK, { EACCES, EPERM }, 1, FINE, 0 },
 	{ RULE, NATIVE, ON(SHARING), FAULT_open, THE_LOCK, { EACCES, EPERM }, 2, FINE, 0 },
 	{ RULE, NATIVE, ON(SHARING), FAULT_open, THE_LOCK, { EROFS }, 1, FINE, 0 },
-	{ RULE, NATIVE, ON(WAITING), FAULT_open, THE_LOCK, { EACCES, EPERM, EROFS }, ANY_TIME, EITHER, 0 },
-	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { ENXIO }, ANY_TIME, SAYS, FILELOCK_ENOTREGULAR },
+	{ RULE, NATIVE, ON(WAITING), FAULT_open, THE_LOCK, { EACCES, EPERM, EROFS }, ANY_TIME,
+	  EITHER, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { ENXIO }, ANY_TIME, SAYS,
+	  FILELOCK_ENOTREGULAR },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { ENXIO }, ANY_TIME, SAYS,
 	  FILELOCK_ENOTREGULAR },
 	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { EWOULDBLOCK }, ANY_TIME, HELD, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { EWOULDBLOCK }, ANY_TIME, HELD, 0 },
-	{ RULE, NATIVE, LOCKING, FAULT_flock, THE_LOCK, { EWOULDBLOCK, EACCES }, ANY_TIME, HELD, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_flock, THE_LOCK, { EWOULDBLOCK, EACCES }, ANY_TIME,
+	  HELD, 0 },
 	/* What was not removed is unlocked; what was, is released whatever the unlocking says. */
 	{ RULE, NATIVE, ON(REMOVING), FAULT_lstat, THE_LOCK, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(REMOVING), FAULT_flock, ELSE, { 0 }, ANY_TIME, FINE, 0 },
@@ -151,7 +164,8 @@ const struct rule rules[] = {
 
 	/* Soft. */
 	/* Without flock(2), and where it is refused to a draft, the marker does alone. */
-	{ RULE, SOFT, LOCKING, FAULT_flock, A_DRAFT, { EWOULDBLOCK, EACCES, ENOSYS, EOPNOTSUPP }, ANY_TIME,
+	{ RULE, SOFT, LOCKING, FAULT_flock, A_DRAFT, { EWOULDBLOCK, EACCES, ENOSYS,
+	  EOPNOTSUPP }, ANY_TIME,
 	  FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_flock, THE_LOCK, { EWOULDBLOCK, EACCES, ENOSYS, EOPNOTSUPP },
 	  ANY_TIME, HELD, 0 },
@@ -165,9 +179,11 @@ const struct rule rules[] = {
 	{ RULE, SOFT, LOCKING, FAULT_open, ITS_FOLDER, { ENOENT }, 1, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, A_DRAFT, { ENOENT }, 1, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, MISSING_LOCK, { ENOENT }, 1, FINE, 0 },
-	{ RULE, SOFT, LOCKING, FAULT_pwrite, A_DRAFT, { EPERM }, ANY_TIME, EITHER, 0 }, /* "no links here" */
+	/* "no links here" */
+	{ RULE, SOFT, LOCKING, FAULT_pwrite, A_DRAFT, { EPERM }, ANY_TIME, EITHER, 0 },
 	/* Links: the next way, or a race. */
-	{ RULE, FILES, LOCKING, FAULT_linkat, ANYTHING, { EMLINK, EPERM, EXDEV, ENOSYS, EOPNOTSUPP },
+	{ RULE, FILES, LOCKING, FAULT_linkat, ANYTHING, { EMLINK, EPERM, EXDEV, ENOSYS,
+	  EOPNOTSUPP },
 	  ANY_TIME, FINE, 0 },
 	{ RULE, FILES, LOCKING, FAULT_linkat, ANYTHING, { EEXIST, ENOENT }, ANY_TIME, HELD, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_futimens, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
