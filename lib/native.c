@@ -15,7 +15,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -297,7 +296,7 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	struct native *n = native_state(lock);
-	char link[32];
+	char link[SYS_FD_LINK];
 	int r;
 
 	if (watch_is_subscribed(&n->subscription))
@@ -305,7 +304,7 @@ static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
 	if (n->fd < 0 || !n->regular)
 		return -ENOTSUP;
 	/* by descriptor: the inode that we shall try, whatever the path names by now */
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", n->fd);
+	sys_fd_link(link, n->fd);
 	r = watch_subscribe(watcher, &n->subscription, lock, link, WATCHED, NULL);
 	if (r == -ENOENT && !is_borrowed(lock)) /* no /proc */
 		r = watch_subscribe(watcher, &n->subscription, lock, lock->path,
@@ -319,12 +318,12 @@ static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
  */
 static void stir(const struct native *n)
 {
-	char link[32];
+	char link[SYS_FD_LINK];
 	int fd;
 
 	if (!n->regular)
 		return;
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", n->fd);
+	sys_fd_link(link, n->fd);
 	fd = sys_open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd >= 0)
 		(void)sys_close(fd);

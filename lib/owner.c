@@ -62,7 +62,7 @@ static int find_mount(uint64_t mount, struct proc_device *ret)
 	const char *line;
 	uint64_t id;
 	int found = 0;
-	int r = proc_lines_open(&lines, "/proc/self/mountinfo");
+	int r = proc_lines_open(&lines, "/proc/thread-self/mountinfo");
 
 	if (r < 0)
 		return r;
@@ -85,7 +85,7 @@ static bool has_plain_device(const struct statfs *file_system)
 static bool in_first_namespace(void)
 {
 	char link[64];
-	ssize_t n = sys.readlink("/proc/self/ns/pid", link, sizeof(link));
+	ssize_t n = sys.readlink("/proc/thread-self/ns/pid", link, sizeof(link));
 
 	return n == (ssize_t)strlen(FIRST_PID_NAMESPACE) &&
 	       memcmp(link, FIRST_PID_NAMESPACE, (size_t)n) == 0;
@@ -105,12 +105,12 @@ bool owner_knows_pids(void)
 static int find_device(int fd, const char *fdinfo, struct target *target)
 {
 	struct statfs file_system = { 0 };
-	char path[64];
+	char link[SYS_FD_LINK];
 	uint64_t mount;
 	int found = 0;
 
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (sys.statfs(path, &file_system) < 0)
+	sys_fd_link(link, fd);
+	if (sys.statfs(link, &file_system) < 0)
 		return -errno;
 	if (proc_parse_fdinfo(fdinfo, "mnt_id", &mount))
 		found = find_mount(mount, &target->device);
@@ -133,7 +133,7 @@ static int find_target(int fd, struct target *target)
 		return r;
 	target->inode = st.st_ino;
 	target->device = (struct proc_device){ major(st.st_dev), minor(st.st_dev) };
-	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	(void)snprintf(path, sizeof(path), "/proc/thread-self/fdinfo/%d", fd);
 	n = sys_read_file(path, fdinfo, sizeof(fdinfo));
 	if (n < 0)
 		return unknown_unless_exhausted((int)n);

@@ -14,7 +14,8 @@
  * FILELOCK_EUNKNOWNHOLDER (no /proc, or the holder's pid means nothing here), or an error.
  * flock(2) locks are the lines FLOCK of /proc/locks, found by inode and by the device of the
  * superblock: stat(2) reports another one on btrfs and overlay, so it is looked up through
- * mnt_id of /proc/self/fdinfo/N in /proc/self/mountinfo.
+ * mnt_id of fdinfo/N in mountinfo, both of /proc/thread-self: those of /proc/self are the first
+ * thread's, and gone once it has ended by itself.
  */
 int owner_of_flock(int fd, struct filelock_owner *ret_owner);
 

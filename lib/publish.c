@@ -140,7 +140,7 @@ static bool is_without_links(int error)
 static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 {
 	bool prepared = draft->fd >= 0;
-	char link[32];
+	char link[SYS_FD_LINK];
 	struct stat st;
 	int r = publish_prepare(lock, draft);
 
@@ -153,12 +153,12 @@ static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 	/* its age is how long the lock has been held */
 	if (filelock_now() - draft->written_at > FRESH)
 		(void)sys.futimens(draft->fd, NULL);
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", draft->fd);
+	sys_fd_link(link, draft->fd);
 	r = sys_link(link, lock->path, AT_SYMLINK_FOLLOW);
 	if (r == 0 || r == -EEXIST)
 		return r;
 	draft_drop(draft);
-	if (r == -ENOENT && sys_lstat("/proc/self/fd", &st) < 0)
+	if (r == -ENOENT && sys_lstat("/proc/thread-self/fd", &st) < 0)
 		draft->way = PUBLISH_NAME;
 	else if (r == -EXDEV && prepared)
 		return NEXT_WAY; /* the directory is another one by now: the same way again */

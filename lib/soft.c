@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 
@@ -142,12 +141,12 @@ static int watch_directory(struct filelock *lock, struct filelock_watcher *watch
 static int watch_marker(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	struct soft *s = soft_state(lock);
-	char link[32];
+	char link[SYS_FD_LINK];
 	int r;
 
 	if (watch_is_subscribed(&s->on_marker) || s->marker < 0 || s->refusals > 0)
 		return 0;
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", s->marker);
+	sys_fd_link(link, s->marker);
 	r = watch_subscribe(watcher, &s->on_marker, lock, link, IN_CLOSE_WRITE, NULL);
 	if (r == -ENOENT) /* no /proc */
 		r = watch_subscribe(watcher, &s->on_marker, lock, lock->path,

@@ -219,6 +219,11 @@ ssize_t sys_read_file(const char *path, char *buffer, size_t size)
 	return n < 0 ? n : (ssize_t)length;
 }
 
+void sys_fd_link(char link[SYS_FD_LINK], int fd)
+{
+	(void)snprintf(link, SYS_FD_LINK, "/proc/thread-self/fd/%d", fd);
+}
+
 bool sys_is_local(const struct statfs *fs)
 {
 	switch ((unsigned long)fs->f_type) {

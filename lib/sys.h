@@ -85,6 +85,10 @@ ssize_t sys_read_start(int fd, char *buffer, size_t size);
 int sys_write_start(int fd, const char *bytes, size_t size);
 /* Reads a file (of /proc) to its end or to size - 1 bytes; returns the length, terminated. */
 ssize_t sys_read_file(const char *path, char *buffer, size_t size);
+/* A name of the descriptor's file. Not below /proc/self: what is there is the first thread's, and
+   gone once that has ended by pthread_exit(3). */
+#define SYS_FD_LINK 40
+void sys_fd_link(char link[SYS_FD_LINK], int fd);
 /* Whether statfs(2) names a file system of this machine's own disks or memory. */
 bool sys_is_local(const struct statfs *fs);
 char *sys_strdup(const char *text);

@@ -146,7 +146,7 @@ static void check_other_files(const char *bytes, size_t size, size_t piece)
 {
 	struct filelock *lock;
 
-	fuzz_serve("/proc/self/mountinfo", bytes, size, piece);
+	fuzz_serve("/proc/thread-self/mountinfo", bytes, size, piece);
 	check_holder(FILELOCK_NATIVE, "a.db");
 	fuzz_serve("/proc/stat", bytes, size, piece);
 	CHECK(filelock_open(fuzz_path("a.db"), FILELOCK_NATIVE, NULL, &lock) == 0);

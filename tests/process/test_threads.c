@@ -241,6 +241,48 @@ START_TEST(test_failed_open_is_told_in_its_own_thread)
 }
 END_TEST
 
+/* What is in /proc/self is gone with it. */
+static bool has_first_thread_ended(void)
+{
+	char text[512];
+	const char *after;
+
+	test_read_file("/proc/self/stat", text, sizeof(text));
+	after = strrchr(text, ')');
+	return after && after[2] == 'Z';
+}
+
+static void *lock_alone(void *path)
+{
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	struct filelock *lock = test_open(path, NULL);
+
+	await(has_first_thread_ended());
+	if (filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) != 0)
+		_exit(1);
+	if (filelock_holder(lock, &owner) != 0 || owner.pid != getpid())
+		_exit(2);
+	if (filelock_release(lock) != 0)
+		_exit(3);
+	filelock_close(lock);
+	_exit(0);
+}
+
+static int end_first_thread(void *path)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, lock_alone, path) != 0)
+		return 4;
+	pthread_exit(NULL);
+}
+
+START_TEST(test_locks_work_once_the_first_thread_has_ended)
+{
+	ck_assert_int_eq(test_in_child(end_first_thread, (void *)test_path("lock")), 0);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(
@@ -249,5 +291,6 @@ int main(void)
 	              test_one_handle_moves_from_thread_to_thread,
 	              test_ended_threads_hold_is_no_deadlock_for_its_successor,
 	              test_handles_come_and_go_in_several_threads,
-	              test_failed_open_is_told_in_its_own_thread));
+	              test_failed_open_is_told_in_its_own_thread,
+	              test_locks_work_once_the_first_thread_has_ended));
 }

@@ -205,7 +205,7 @@ int call_lstat(const char *path, struct stat *ret)
 
 	if (call_refused("lstat", true))
 		return -1;
-	node = strcmp(path, "/proc/self/fd") == 0 ? 0 : file_resolve(path);
+	node = strcmp(path, "/proc/thread-self/fd") == 0 ? 0 : file_resolve(path);
 	if (node >= 0)
 		kernel_process()->looked = has_open(node);
 	return (int)call_done(tell_stat(node, ret), "lstat(%s)%s", path,

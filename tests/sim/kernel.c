@@ -198,7 +198,7 @@ int descriptor_close(int fd)
 
 int path_to_fd(const char *path)
 {
-	static const char prefix[] = "/proc/self/fd/";
+	static const char prefix[] = "/proc/thread-self/fd/";
 	size_t length = sizeof(prefix) - 1;
 
 	return strncmp(path, prefix, length) == 0 ? atoi(path + length) : -1;

@@ -142,7 +142,7 @@ struct description *descriptor_get(int fd); /* NULL: not open */
 int descriptor_close(int fd);
 /* The second half of a close. */
 void description_end(struct description *d);
-/* "/proc/self/fd/N": N, else -1. */
+/* "/proc/thread-self/fd/N": N, else -1. */
 int path_to_fd(const char *path);
 
 /* locks.c */

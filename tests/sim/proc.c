@@ -51,7 +51,7 @@ ssize_t proc_link(const char *path, char *ret, size_t size)
 
 	if (strcmp(path, "/proc/self") == 0)
 		length = snprintf(text, sizeof(text), "%d", (int)SIM_PID(kernel.current));
-	else if (strcmp(path, "/proc/self/ns/pid") == 0)
+	else if (strcmp(path, "/proc/thread-self/ns/pid") == 0)
 		length = snprintf(text, sizeof(text), "pid:[4026531836]");
 	if (length < 0)
 		return entry_find(path) ? -EINVAL : -ENOENT;

@@ -20,7 +20,7 @@
  *   - inotify(7): watches of inodes, masks, names in directories, equal events merged, a bounded
  *     queue, IN_DELETE_SELF and IN_IGNORED with the last close;
  *   - eventfd, timerfd, pidfd, poll, epoll (but waiting in it); /proc/PID/stat, boot_id,
- *     /proc/self/fd/N;
+ *     /proc/thread-self/fd/N;
  *   - virtual time: it stands still but for sim_advance, or a sleep with nobody to sleep for it.
  * Not modelled: users and permissions, symbolic links, signals, threads, short writes, other
  * file systems. A path is absolute; "." and ".." are not understood, but for a last "/.".

@@ -105,7 +105,7 @@ static enum about about_system(const char *name)
 	if (begins_with(name, own) && !begins_with(name + strlen(own), "stat"))
 		return THE_SYSTEM;
 	return (*name >= '0' && *name <= '9') || begins_with(name, "stat") ||
-	                  begins_with(name, "self/ns") || begins_with(name, "sys/")
+	                  begins_with(name, "thread-self/ns") || begins_with(name, "sys/")
 	               ? A_PROCESS
 	               : THE_SYSTEM;
 }

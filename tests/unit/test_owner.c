@@ -12,7 +12,7 @@
 #include "support.h"
 #include "sys.h"
 
-/* The test's own "/proc/self/x" is a file "-proc-self-x" in its folder. */
+/* The test's own "/proc/x" is a file "-proc-x" in its folder. */
 static const char *own_proc(const char *path)
 {
 	char name[128];
@@ -35,7 +35,7 @@ static ssize_t be_in_first_namespace(const char *path, char *buffer, size_t size
 {
 	static const char first[] = "pid:[4026531836]";
 
-	if (strcmp(path, "/proc/self/ns/pid") != 0)
+	if (strcmp(path, "/proc/thread-self/ns/pid") != 0)
 		return readlink(path, buffer, size);
 	memcpy(buffer, first, sizeof(first) - 1);
 	return sizeof(first) - 1;
@@ -71,7 +71,7 @@ static void say_mount(bool mount)
 {
 	char path[64];
 
-	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", lock_fd);
+	(void)snprintf(path, sizeof(path), "/proc/thread-self/fdinfo/%d", lock_fd);
 	test_write_file(own_proc(path), mount ? "pos:\t0\nmnt_id:\t77\n" : "pos:\t0\n");
 }
 
@@ -120,7 +120,7 @@ START_TEST(test_lock_counts_if_it_is_on_the_device_of_the_file_as_far_as_that_is
 {
 	set_up();
 	say_mount(devices[_i].mount);
-	test_write_file(own_proc("/proc/self/mountinfo"), devices[_i].mounts);
+	test_write_file(own_proc("/proc/thread-self/mountinfo"), devices[_i].mounts);
 	file_system = devices[_i].file_system;
 	expect_of((struct proc_device){ major(lock_st.st_dev), minor(lock_st.st_dev) },
 	          devices[_i].plain);
