@@ -81,9 +81,10 @@ static int publish_marker(struct filelock *lock)
 		return SOMETHING_THERE;
 	if (r < 0)
 		return r;
-	/* in both places for a moment: a fork beside us must find it */
+	registry_hold_forks(); /* a fork beside us finds it in one place */
 	s->fd = s->draft.fd;
 	s->draft.fd = -1;
+	registry_let_forks();
 	s->identity = s->draft.identity;
 	s->taken = false;
 	return 0;
