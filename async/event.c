@@ -320,6 +320,7 @@ static struct evfilelock_request *take_any(struct evfilelock *ev, size_t *bucket
 		list_remove(&ev->releases, request);
 		request->result = -ECANCELED;
 		workers_forget(request);
+		filelock_end_hold(request->lock);
 		return request;
 	}
 	for (; *bucket < ev->queues.size; (*bucket)++) {

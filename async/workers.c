@@ -377,25 +377,26 @@ static void bury(struct evfilelock *ev, struct job *job)
 	queue_free_if_empty(queue);
 }
 
-/* What could not be released is the user's again. */
-static void give_back(struct evfilelock_request *request, struct job *job)
+/* What could not be released is the user's again, if the handle is still for it. */
+static bool give_back(struct evfilelock_request *request, struct job *job)
 {
 	int64_t until;
 	int r = filelock_begin(request->lock, (enum filelock_mode)request->mode, FILELOCK_NEVER,
 	                       NULL, NULL);
 
 	if (r == 0 && filelock_pass(job->proxy, request->lock))
-		(void)filelock_step(request->lock, 0, &until);
-	else if (r == 0)
+		return filelock_step(request->lock, 0, &until) == 0;
+	if (r == 0)
 		(void)filelock_give_up(request->lock, job->result);
+	return false;
 }
 
 static void take_release(struct evfilelock *ev, struct job *job)
 {
 	struct evfilelock_request *request = job->request;
 
-	if (job->result < 0)
-		give_back(request, job);
+	if (job->result == 0 || !give_back(request, job))
+		filelock_end_hold(request->lock);
 	request->job = NULL;
 	request->result = job->result;
 	ev->sleeping--;
@@ -433,9 +434,9 @@ int workers_release(struct evfilelock_request *request)
 
 	if (r < 0)
 		return r;
-	ev->sleeping++; /* first: what wakes with the end of the hold may arm the loop */
+	ev->sleeping++;
 	/* not to the next of its queue: that would ask the file system first. A clone takes it */
-	(void)filelock_hand_over(request->lock, job->proxy);
+	(void)filelock_pass(request->lock, job->proxy);
 	(void)filelock_step(job->proxy, 0, &until);
 	submit(ev->pool, job, RELEASE);
 	list_append(&ev->releases, request);

@@ -291,10 +291,11 @@ FILELOCK_API void filelock_unref(struct filelock *lock)
 		destroy(lock, true);
 }
 
-static void end_hold(struct filelock *lock)
+FILELOCK_API void filelock_end_hold(struct filelock *lock)
 {
 	const struct filelock_heir *heir = lock->heir;
 
+	lock->manners.released_at = filelock_now();
 	lock->heir = NULL;
 	if (heir)
 		heir->ended(lock, lock->heir_arg);
@@ -315,7 +316,7 @@ static void close_last(struct filelock *lock)
 		if (a->pending && a->driver && a->driver->closing)
 			a->driver->closing(lock, a->arg);
 	}
-	end_hold(lock); /* as it is */
+	filelock_end_hold(lock); /* as it is */
 	filelock_unref(lock);
 }
 
@@ -348,22 +349,14 @@ static bool is_intact(struct filelock *lock)
 	                             : lock->kind->verify(lock) == 0;
 }
 
-/* Whether the heir has found somebody. */
+/* Whether the heir has found somebody for a hold of one level. */
 static bool heir_takes(struct filelock *lock)
 {
 	/* the age of a marker is that of its first hold; and a file that the path no longer names
 	   keeps nobody out */
-	return lock->heir && !filelock_has_lifetime(lock) && lock->heir->wants(lock, lock->heir_arg) &&
-	       is_intact(lock) && lock->heir->take(lock, lock->heir_arg);
-}
-
-FILELOCK_API bool filelock_hand_over(struct filelock *lock, struct filelock *to)
-{
-	if (lock->depth != 1 || !(to ? filelock_pass(lock, to) : heir_takes(lock)))
-		return false;
-	lock->manners.released_at = filelock_now();
-	end_hold(lock);
-	return true;
+	return lock->heir && lock->depth == 1 && !filelock_has_lifetime(lock) &&
+	       lock->heir->wants(lock, lock->heir_arg) && is_intact(lock) &&
+	       lock->heir->take(lock, lock->heir_arg);
 }
 
 FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock)
@@ -377,16 +370,15 @@ FILELOCK_API int filelock_release_all(struct filelock *lock)
 
 	if (r < 0)
 		return r;
-	if (filelock_hand_over(lock, NULL))
-		return 0;
-	r = lock->kind->release(lock);
-	if (r < 0)
-		return r;
-	registry_remove_held(lock);
-	lock->depth = 0;
-	lock->acquisition.passed = false;
-	lock->manners.released_at = filelock_now();
-	end_hold(lock);
+	if (!heir_takes(lock)) {
+		r = lock->kind->release(lock);
+		if (r < 0)
+			return r;
+		registry_remove_held(lock);
+		lock->depth = 0;
+		lock->acquisition.passed = false;
+	}
+	filelock_end_hold(lock);
 	return 0;
 }
 

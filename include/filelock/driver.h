@@ -122,9 +122,9 @@ FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock
 FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal);
 FILELOCK_API bool filelock_is_frugal(const struct filelock *lock);
 
-/* Ends a hold of one level as a release does, but without giving it back to the system: it goes to
-   `to`, as by filelock_pass, or (NULL) to whom the heir has for it. False: nothing was done. */
-FILELOCK_API bool filelock_hand_over(struct filelock *lock, struct filelock *to);
+/* Of a hold that filelock_pass has moved away, and that is not to come back: the heir, which stays
+   with the handle, is told that it is over. */
+FILELOCK_API void filelock_end_hold(struct filelock *lock);
 
 /* Of the hold that the handle has. */
 FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock);

@@ -265,6 +265,55 @@ START_TEST(test_hold_that_cannot_be_moved_to_its_handle_is_given_back)
 }
 END_TEST
 
+static unsigned releases_traced;
+
+static void count_releases(const struct evfilelock_trace_event *event, void *arg)
+{
+	(void)arg;
+	releases_traced += event->what == EVFILELOCK_TRACE_RELEASED;
+}
+
+static void release_by_worker(struct loop *loop, struct asked *asked, int result)
+{
+	asked->calls = 0;
+	ck_assert_int_eq(evfilelock_release(loop->ev, asked->lock, loop_note, asked), 0);
+	loop_until(loop, &asked->calls, 1);
+	ck_assert_int_eq(asked->result, result);
+}
+
+START_TEST(test_hold_whose_release_fails_has_not_ended)
+{
+	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	struct loop loop;
+
+	fault_watch();
+	loop = loop_with_workers(2);
+	ck_assert_int_eq(evfilelock_set_trace(loop.ev, count_releases, NULL), 0);
+	for (unsigned i = 0; i < 2; i++)
+		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
+	loop_until(&loop, &asked[0].calls, 1);
+	fault_set(FAULT_flock, 1, FAULT_ONCE, EIO);
+	release_by_worker(&loop, &asked[0], -EIO);
+	loop_for(&loop, 5);
+	ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats), 0);
+	ck_assert_uint_eq(stats.held, 1);
+	ck_assert_uint_eq(stats.attempts, 1); /* the next one waits for the context's own hold */
+	ck_assert_uint_eq(releases_traced, 0);
+	release_by_worker(&loop, &asked[0], 0);
+	loop_until(&loop, &asked[1].calls, 1);
+	ck_assert_int_eq(asked[1].result, 0);
+	ck_assert_uint_eq(releases_traced, 1);
+	filelock_close(asked[0].lock);
+	release_by_worker(&loop, &asked[1], 0);
+	ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats), 0);
+	ck_assert_uint_eq(stats.held, 0);
+	ck_assert_uint_eq(releases_traced, 2);
+	filelock_close(asked[1].lock);
+	loop_free(&loop);
+}
+END_TEST
+
 START_TEST(test_release_that_fails_after_its_handle_was_closed_is_made_again)
 {
 	struct asked asked = { .lock = hold("a", EXCLUSIVE) };
@@ -359,6 +408,7 @@ int main(void)
 	        test_release_without_memory_is_refused_and_the_lock_kept,
 	        test_release_without_memory_for_a_handle_is_refused_and_the_lock_kept,
 	        test_hold_that_cannot_be_moved_to_its_handle_is_given_back,
+	        test_hold_whose_release_fails_has_not_ended,
 	        test_release_that_fails_after_its_handle_was_closed_is_made_again,
 	        test_release_that_fails_after_its_context_was_freed_is_made_again,
 	        test_release_that_fails_adds_no_level_to_a_handle_that_holds_again,

@@ -105,7 +105,6 @@ START_TEST(test_what_does_not_fit_is_not_passed_and_nothing_changes)
 	before = filelock_depth(from);
 	wanted = filelock_depth(to);
 	ck_assert(!filelock_pass(from, to));
-	ck_assert(!filelock_hand_over(from, to));
 	ck_assert_uint_eq(filelock_depth(from), before);
 	ck_assert_uint_eq(filelock_depth(to), wanted);
 	ck_assert_int_eq(is_free(), before + wanted == 0);
@@ -114,10 +113,10 @@ START_TEST(test_what_does_not_fit_is_not_passed_and_nothing_changes)
 }
 END_TEST
 
-START_TEST(test_hold_handed_over_is_the_other_handles)
+START_TEST(test_passed_hold_is_the_other_handles)
 {
 	set_up(NULL);
-	ck_assert(filelock_hand_over(from, to));
+	ck_assert(filelock_pass(from, to));
 	check_moved();
 	tear_down();
 }
@@ -260,6 +259,27 @@ START_TEST(test_path_is_looked_at_again_when_the_files_status_has_changed)
 	change_ns = 1;
 	ck_assert_uint_eq(release_to_the_heir(), 1);
 	ck_assert_uint_eq(release_to_the_heir(), 0);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_hold_that_is_moved_away_is_over_when_that_is_said)
+{
+	set_up(NULL);
+	filelock_set_heir(from, &heir, NULL);
+	ck_assert(filelock_pass(from, to));
+	ck_assert_int_eq(step(to), FILELOCK_STEP_HELD);
+	begin(from, EXCLUSIVE);
+	ck_assert(filelock_pass(to, from));
+	ck_assert_int_eq(step(from), FILELOCK_STEP_HELD);
+	begin(to, EXCLUSIVE);
+	ck_assert(filelock_pass(from, to));
+	ck_assert_uint_eq(ended, 0);
+	filelock_end_hold(from);
+	filelock_end_hold(from);
+	ck_assert_uint_eq(ended, 1);
+	check_moved();
+	ck_assert_uint_eq(ended, 1);
 	tear_down();
 }
 END_TEST
@@ -425,11 +445,12 @@ END_TEST
 int main(void)
 {
 	Suite *suite =
-	        SUITE("pass", test_hold_handed_over_is_the_other_handles,
+	        SUITE("pass", test_passed_hold_is_the_other_handles,
 	              test_hold_on_a_callers_descriptor_is_passed,
 	              test_hold_passed_to_one_that_gives_up_and_cannot_unlock_stays,
 	              test_child_that_gives_up_what_was_passed_a_hold_complains_of_nothing,
 	              test_path_is_looked_at_again_when_the_files_status_has_changed,
+	              test_hold_that_is_moved_away_is_over_when_that_is_said,
 	              test_hold_with_a_lifetime_has_no_heir,
 	              test_hold_of_one_that_fell_back_makes_a_native_lock_fall_back,
 	              test_clone_of_a_lock_that_fell_back_is_of_its_kind,
