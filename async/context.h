@@ -179,7 +179,7 @@ int hub_new(struct evfilelock *ev);
 /* The context goes. */
 void hub_leave(struct evfilelock *ev);
 void hub_unref(struct hub *hub);
-/* The calling thread runs the loop. */
+/* The calling thread runs the loop, or is about to. */
 void hub_enter(struct hub *hub);
 /* Asks to be told when the hold of a grant ends. */
 void hub_follow(struct evfilelock_request *grant);

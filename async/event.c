@@ -175,6 +175,7 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 
 	if (r < 0)
 		goto failed;
+	hub_enter(ev->hub);
 	deadline = filelock_deadline(now, timeout_ns(timeout));
 	request = request_new(ev, lock, mode, cb, arg);
 	r = request ? filelock_begin(lock, mode, deadline, &ev->driver, request) : -ENOMEM;
@@ -244,7 +245,10 @@ FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock
 		return -EINVAL;
 	if (is_foreign(ev) || filelock_is_foreign(lock))
 		return -ECHILD;
-	return ev->freeing ? -ECANCELED : request_release(ev, lock, cb, arg);
+	if (ev->freeing)
+		return -ECANCELED;
+	hub_enter(ev->hub);
+	return request_release(ev, lock, cb, arg);
 }
 
 FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)

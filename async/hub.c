@@ -21,9 +21,12 @@
 
 static uintptr_t this_thread(void)
 {
-	static _Thread_local char here;
+	static atomic_uintptr_t last;
+	static _Thread_local uintptr_t number; /* an address would be another thread's, later */
 
-	return (uintptr_t)&here;
+	if (number == 0)
+		number = atomic_fetch_add(&last, 1) + 1;
+	return number;
 }
 
 static bool is_loop_thread(const struct hub *hub)
@@ -168,6 +171,7 @@ static void on_bell(evutil_socket_t fd, short events, void *arg)
 		(void)event_del(ev->bell); /* the parent's: see on_readable */
 		return;
 	}
+	hub_enter(ev->hub);
 	filelock_watcher_hush(ev->watcher);
 	hub_settle(ev);
 	if (ev->pool)

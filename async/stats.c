@@ -90,6 +90,7 @@ FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_s
 		return -EINVAL;
 	if (filelock_watcher_is_foreign(ev->watcher))
 		return -ECHILD;
+	hub_enter(ev->hub);
 	hub_settle(ev); /* what other threads have released */
 	stats = ev->stats;
 	measure(ev, &stats);

@@ -34,7 +34,9 @@
  * does.
  *
  * Threads. A context, its requests, and closing a handle whose request is pending belong to the
- * thread that runs the loop. A lock granted by a callback may be released from any thread.
+ * thread that runs the loop. A lock granted by a callback may be released from any thread. The loop
+ * may go on in another thread: that one calls evfilelock_acquire, evfilelock_release or
+ * evfilelock_get_stats before the one that ran it until then releases anything more.
  *
  * Fork. In a child a context is dead: no callback of a request begun before the fork ever runs
  * there, evfilelock_acquire returns NULL (errno ECHILD), and evfilelock_free frees it. Its

@@ -234,6 +234,92 @@ START_TEST(test_contexts_come_and_go_on_several_threads)
 }
 END_TEST
 
+/* One lock is granted, and waited for, by two requests of a loop that other threads may run. */
+struct pair {
+	struct loop loop;
+	struct asked asked[2];
+};
+
+static struct pair pair_new(void)
+{
+	struct pair pair = { .loop = loop_new() };
+
+	ck_assert_int_eq(evfilelock_set_handover(pair.loop.ev, 100, 60000000), 0);
+	for (unsigned i = 0; i < 2; i++)
+		pair.asked[i].lock = open_patient("a");
+	return pair;
+}
+
+static void *reach_the_second(void *arg)
+{
+	struct pair *pair = arg;
+
+	for (unsigned i = 0; i < 2; i++)
+		loop_ask(&pair->loop, &pair->asked[i], EXCLUSIVE, -1);
+	loop_until(&pair->loop, &pair->asked[0].calls, 1);
+	loop_for(&pair->loop, 5);
+	return NULL;
+}
+
+static void *take_over_the_loop(void *arg)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	const struct pair *pair = arg;
+
+	if (evfilelock_get_stats(pair->loop.ev, &stats) < 0)
+		ck_abort_msg("no stats");
+	return NULL;
+}
+
+static void *release_the_first(void *arg)
+{
+	struct pair *pair = arg;
+
+	release(pair->asked[0].lock);
+	return NULL;
+}
+
+static void do_elsewhere(void *(*run)(void *arg), struct pair *pair)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, run, pair), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+/* The release was left to the loop, which wakes the next. */
+static void check_pair(struct pair *pair)
+{
+	ck_assert_uint_eq(pair->asked[1].calls, 0);
+	ck_assert(!filelock_is_held(pair->asked[1].lock));
+	ck_assert_int_eq(loop_answer(&pair->loop, &pair->asked[1]), 0);
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(pair->asked[i].lock);
+	loop_free(&pair->loop);
+}
+
+/* It may have what was that one's: its stack, its addresses. */
+START_TEST(test_thread_is_not_taken_for_one_that_ran_the_loop_and_is_gone)
+{
+	struct pair pair = pair_new();
+
+	do_elsewhere(reach_the_second, &pair);
+	do_elsewhere(release_the_first, &pair);
+	check_pair(&pair);
+}
+END_TEST
+
+START_TEST(test_thread_that_ran_the_loop_before_releases_as_any_other)
+{
+	struct pair pair = pair_new();
+
+	(void)reach_the_second(&pair);
+	do_elsewhere(take_over_the_loop, &pair);
+	release(pair.asked[0].lock);
+	check_pair(&pair);
+}
+END_TEST
+
 #ifndef THREAD_SANITIZER
 static void *fork_on_and_on(void *arg)
 {
@@ -292,6 +378,8 @@ int main(void)
 	tcase_add_test(tcase, test_handle_may_be_used_on_another_thread_once_its_callback_began);
 	tcase_add_test(tcase, test_loop_and_blocking_threads_take_turns);
 	tcase_add_test(tcase, test_contexts_come_and_go_on_several_threads);
+	tcase_add_test(tcase, test_thread_is_not_taken_for_one_that_ran_the_loop_and_is_gone);
+	tcase_add_test(tcase, test_thread_that_ran_the_loop_before_releases_as_any_other);
 #ifndef THREAD_SANITIZER
 	tcase_add_test(tcase, test_forks_on_another_thread_disturb_no_loop);
 #endif
