@@ -144,7 +144,9 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev);
  * Default: 256 and 2000; most 1: every request takes the lock from the system. Locks with the
  * option lifetime_ms, and requests whose handles differ in an option of the file or of its
  * release, are never passed on. Of a native lock the file itself is asked whether it was renamed or
- * removed; that its folder was, only the next hold taken from the system finds.
+ * removed; that its folder was, only the next hold taken from the system finds. From the release
+ * until its callback the next request's handle has the hold: filelock_acquire of a third handle, on
+ * the loop's thread, then fails (-ETIMEDOUT or, for ever, -EDEADLK).
  * 0, or -EINVAL: most is 0.
  */
 FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
@@ -154,7 +156,8 @@ FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most,
  * How many descriptors of lock files waiting requests may keep: the first of each queue keeps one,
  * so that an event wakes it. Beyond that number a request polls, in turn with the others that do,
  * at poll_interval_ms or, by default, at about 1,000 attempts a second for all of them (ten times
- * that where the file system is not of this machine), until another finishes.
+ * that where the file system is not of this machine), until another finishes. Between its polls a
+ * writer of a read/write lock keeps no new readers out.
  * Default: three quarters of RLIMIT_NOFILE, as it is when the context is made. When the process
  * runs out of descriptors nevertheless (EMFILE, ENFILE), a request that keeps one gives it back to
  * the one that needs it; only if there is no such request is the want an error. The number of
@@ -283,16 +286,17 @@ FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
  * rules above hold, with these additions:
  *  - A deadline is kept while a call does not return: the request then ends with -ETIMEDOUT at most
  *    a second late, without a last attempt. Cancelling, closing and freeing never wait for a
- *    worker; what it wins afterwards is released.
- *  - A path whose calls do not return costs one worker. As many such paths as there are workers
- *    stop all others.
+ *    worker (but for sets: below); what it wins afterwards is released.
+ *  - A path whose calls do not return costs one worker for its attempts, however often it is asked
+ *    for, and one for each release, and each closing of its file, that is under way. When
+ *    no worker is left, all other paths wait as well.
  *  - filelock_release and filelock_close make their system calls where they are called, so release
- *    by evfilelock_release, and close after it. A set that fails is told once workers have
- *    released what it had taken, or the context is freed.
+ *    by evfilelock_release, and close after it. A set that fails, by its deadline or cancel too, is
+ *    told once workers have released what it had taken, or the context is freed.
  *  - Locks on a descriptor of the caller's (filelock_open_fd) are attempted and released by the
  *    loop.
- *  - The number of descriptors is not limited by evfilelock_set_descriptors, and a slow wait's
- *    holder is not looked for.
+ *  - The number of descriptors is not limited by evfilelock_set_descriptors, and the want of one
+ *    (EMFILE, ENFILE) is the request's error. A slow wait's holder is not looked for.
  *  - A worker that never comes back stays until the process ends. Workers have all signals
  *    blocked. fork(2) waits for an open(2) of theirs, or one inside SQLite, two seconds at most;
  *    a child has no workers, and what they had in hand stays allocated there.
