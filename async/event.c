@@ -191,6 +191,7 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 	}
 	if (!ev->running && !pass_arm(ev)) {
 		request_unlist(request);
+		pass_arm_surely(ev); /* for the others */
 		(void)filelock_give_up(lock, -ENOMEM);
 		r = -ENOMEM;
 		goto failed;

@@ -83,11 +83,11 @@ void request_cancel(struct evfilelock_request *request)
 /* Also takes the time, for the step to come. */
 static bool may_go_on(struct evfilelock *ev)
 {
-	if (ev->freeing || ev->left == 0 || event_base_got_break(ev->base))
-		return false;
 	if (filelock_watcher_is_foreign(ev->watcher)) /* a callback forked */
 		return false;
-	hub_settle(ev);
+	hub_settle(ev); /* first: those who ended them may have had no bell to ring */
+	if (ev->freeing || ev->left == 0 || event_base_got_break(ev->base))
+		return false;
 	ev->now = filelock_now();
 	return ev->now < ev->pass_ends;
 }
