@@ -271,7 +271,7 @@ START_TEST(test_deadline_is_told_while_requests_complete_without_end)
 	struct loop loop = loop_new();
 	struct treadmill treadmill = { .loop = &loop };
 	unsigned count = _i > 0 ? (unsigned)_i : 1;
-	char name[8];
+	char name[12];
 
 	clock_fake(test_now());
 	loop_ask(&loop, &late, EXCLUSIVE, 50);
