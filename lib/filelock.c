@@ -316,7 +316,8 @@ static void close_last(struct filelock *lock)
 		if (a->pending && a->driver && a->driver->closing)
 			a->driver->closing(lock, a->arg);
 	}
-	filelock_end_hold(lock); /* as it is */
+	if (lock->heir)
+		filelock_end_hold(lock); /* as it is */
 	filelock_unref(lock);
 }
 
