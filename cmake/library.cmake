@@ -42,6 +42,8 @@ function(filelock_library name)
 			EXPORT_NAME ${arg_EXPORT_NAME})
 		add_library(filelock::${arg_EXPORT_NAME} ALIAS ${name}_shared)
 		filelock_version_script(${name}_shared ${arg_DIRECTORY}/${name}.map.in)
+		# dlclose(3) would lose what a process keeps: descriptors for waits, handlers
+		target_link_options(${name}_shared PRIVATE "LINKER:-z,nodelete")
 	endif()
 	if(FILELOCK_BUILD_STATIC)
 		filelock_single_object(${name} object)
