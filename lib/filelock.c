@@ -350,14 +350,32 @@ static bool is_intact(struct filelock *lock)
 	                             : lock->kind->verify(lock) == 0;
 }
 
-/* Whether the heir has found somebody for a hold of one level. */
-static bool heir_takes(struct filelock *lock)
+/* A hold of one level goes to whom the heir has for it. False: there is nobody. */
+static bool pass_to_heir(struct filelock *lock)
 {
-	/* the age of a marker is that of its first hold; and a file that the path no longer names
-	   keeps nobody out */
-	return lock->heir && lock->depth == 1 && !filelock_has_lifetime(lock) &&
-	       lock->heir->wants(lock, lock->heir_arg) && is_intact(lock) &&
-	       lock->heir->take(lock, lock->heir_arg);
+	const struct filelock_heir *heir = lock->heir;
+
+	if (!heir || lock->depth != 1)
+		return false;
+	/* the age of a marker is that of its first hold */
+	if (filelock_has_lifetime(lock) || !heir->wants(lock, lock->heir_arg))
+		return false;
+	/* a file that the path no longer names keeps nobody out */
+	if (!is_intact(lock))
+		return false;
+	return heir->take(lock, lock->heir_arg);
+}
+
+static int give_back(struct filelock *lock)
+{
+	int r = lock->kind->release(lock);
+
+	if (r < 0)
+		return r;
+	registry_remove_held(lock);
+	lock->depth = 0;
+	lock->acquisition.passed = false;
+	return 0;
 }
 
 FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock)
@@ -371,16 +389,11 @@ FILELOCK_API int filelock_release_all(struct filelock *lock)
 
 	if (r < 0)
 		return r;
-	if (!heir_takes(lock)) {
-		r = lock->kind->release(lock);
-		if (r < 0)
-			return r;
-		registry_remove_held(lock);
-		lock->depth = 0;
-		lock->acquisition.passed = false;
-	}
-	filelock_end_hold(lock);
-	return 0;
+	if (!pass_to_heir(lock))
+		r = give_back(lock);
+	if (r == 0)
+		filelock_end_hold(lock);
+	return r;
 }
 
 FILELOCK_API int filelock_release(struct filelock *lock)
