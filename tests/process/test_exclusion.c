@@ -145,6 +145,7 @@ START_TEST(test_random_kills_free_the_lock_and_nothing_else)
 		pids[victim] = test_fork(take_turns_for_ever, (void *)(victim + 1));
 	}
 	for (size_t i = 0; i < PROCESSES; i++) {
+		storm->witness.victims[i + 1] = true;
 		kill(pids[i], SIGKILL);
 		test_reap(pids[i]);
 	}
