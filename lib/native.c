@@ -27,8 +27,6 @@
 #include "sys.h"
 #include "watch.h"
 
-/* O_NONBLOCK: a file under a lease of another process (fcntl(2)) would block the open. */
-#define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
 
 #define SECOND INT64_C(1000000000)
@@ -188,18 +186,13 @@ static int check_path(const struct filelock *lock)
 	return path_check(lock->path, n->identity.dev, n->identity.ino);
 }
 
-static bool is_flock_missing(int error)
-{
-	return error == -ENOSYS || error == -EOPNOTSUPP;
-}
-
 /* As enum attempt, NO_FLOCK, or another error. */
 static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
 	int r = sys_flock(n->fd, (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
 
-	if (is_flock_missing(r)) {
+	if (sys_is_flock_missing(r)) {
 		n->missing = r;
 		return NO_FLOCK;
 	}
@@ -238,7 +231,7 @@ static int probe(struct filelock *lock)
 	if (r < 0)
 		return handle_fail(lock, r, "cannot make a file beside");
 	n->missing = error;
-	if (is_flock_missing(error))
+	if (sys_is_flock_missing(error))
 		return NO_FLOCK;
 	/* what nobody else can have, nobody refuses */
 	if (error < 0)

@@ -21,7 +21,6 @@
 #include "registry.h"
 #include "sys.h"
 
-#define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define NEXT_WAY 1
 #define FRESH INT64_C(10000000) /* ns that a draft's time of writing may be off */
 
@@ -47,7 +46,7 @@ static bool is_without_flock(const char *path, int error)
 	/* ENOLCK: a network's lock server is missing; elsewhere the system is short of locks */
 	if (error == -ENOLCK)
 		return sys.statfs(path, &fs) == 0 && !sys_is_local(&fs);
-	return error == -ENOSYS || error == -EOPNOTSUPP;
+	return sys_is_flock_missing(error);
 }
 
 int publish_flock(const char *path, int fd, bool *ret_flocked)
@@ -73,7 +72,6 @@ static int create(const struct filelock *lock, struct draft *draft, const char *
 {
 	int fd;
 
-	draft->forks = registry_forks();
 	registry_hold_forks();
 	fd = sys_open(path, flags | O_RDWR | O_CLOEXEC, permissions(lock));
 	if (fd >= 0)

@@ -17,7 +17,6 @@ enum publish_way {
 struct draft {
 	int fd; /* -1: none */
 	unsigned char way;
-	unsigned forks; /* registry_forks() when it was made */
 	int64_t written_at;
 	struct identity identity;
 };

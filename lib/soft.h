@@ -4,14 +4,12 @@
 #ifndef FILELOCK_SOFT_H
 #define FILELOCK_SOFT_H
 
-#include <fcntl.h>
+#include <sys/stat.h>
 
 #include "leftover.h"
 #include "marker.h"
 #include "publish.h"
 #include "watch.h"
-
-#define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 
 /* What the steps of an attempt say, besides 0 (go on; in the end: held) and errors. */
 enum {

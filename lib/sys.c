@@ -144,6 +144,11 @@ int sys_flock(int fd, int operation)
 	return r < 0 ? -errno : 0;
 }
 
+bool sys_is_flock_missing(int error)
+{
+	return error == -ENOSYS || error == -EOPNOTSUPP;
+}
+
 int sys_fstat(int fd, struct stat *ret)
 {
 	int r;

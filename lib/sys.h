@@ -9,6 +9,7 @@
 #ifndef FILELOCK_SYS_H
 #define FILELOCK_SYS_H
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -69,10 +70,16 @@ struct sys_table {
 
 extern struct sys_table sys;
 
+/* For a path that anybody may have put anything at. O_NONBLOCK: a file under a lease of another
+   process (fcntl(2)) would block the open. */
+#define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+
 int sys_open(const char *path, int flags, mode_t mode);
 /* Never repeated: on Linux the descriptor is gone whatever close(2) says. */
 int sys_close(int fd);
 int sys_flock(int fd, int operation);
+/* Of an error of flock(2): it does not work there. */
+bool sys_is_flock_missing(int error);
 int sys_fstat(int fd, struct stat *ret);
 /* Of the path itself: a symbolic link at its end is not followed. */
 int sys_lstat(const char *path, struct stat *ret);

@@ -334,11 +334,6 @@ static int judge(struct filelock *lock, const struct stat *st, struct content *r
 	return ALIVE;
 }
 
-static bool is_flock_missing(int error)
-{
-	return error == -ENOSYS || error == -EOPNOTSUPP || error == -ENOLCK;
-}
-
 /* 0: its holder was dead, and we hold the lock. */
 static int judge_and_take(struct filelock *lock, const struct stat *st)
 {
@@ -352,7 +347,7 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	s->refusals = 0;
 	if (r == -EWOULDBLOCK || r == -EACCES)
 		return ALIVE;
-	if (r < 0 && !is_flock_missing(r))
+	if (r < 0 && !sys_is_flock_missing(r) && r != -ENOLCK)
 		return r;
 	r = judge(lock, st, &judged);
 	if (flocked)
