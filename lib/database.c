@@ -169,14 +169,14 @@ static void destroy(struct database *db)
 static int make_file(const struct filelock *lock)
 {
 	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
-	int r = sys.mknod(lock->path, S_IFREG | bits, 0) < 0 ? -errno : 0;
+	int r = sys_make_file(lock->path, bits);
 
 	if (r == -ENOENT) {
 		r = path_make_parents(lock->path);
 		if (r == 0)
-			r = sys.mknod(lock->path, S_IFREG | bits, 0) < 0 ? -errno : 0;
+			r = sys_make_file(lock->path, bits);
 	}
-	return r == -EEXIST ? 0 : r;
+	return r;
 }
 
 /* Looks at what stands at the path, before SQLite does: opening a device can have effects. */

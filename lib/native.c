@@ -346,10 +346,10 @@ static int native_release(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
 	bool removed = may_remove(lock);
-	int r;
+	int r = removed ? sys_unlink(lock->path) : 0;
 
-	if (removed && sys.unlink(lock->path) < 0 && errno != ENOENT)
-		return keep_holding(lock, -errno);
+	if (r < 0)
+		return keep_holding(lock, r);
 	r = sys_flock(n->fd, LOCK_UN);
 	/* once the file is gone there is no holding on: closing unlocks, too */
 	if (r < 0 && !removed)

@@ -154,7 +154,7 @@ int path_make_parents(const char *path)
 	directory[length] = '\0';
 	for (char *slash = strchr(directory + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
-		r = sys.mkdir(directory, 0777) < 0 && errno != EEXIST ? -errno : 0;
+		r = sys_mkdir(directory, 0777);
 		*slash = '/';
 		/* one that may not be made can exist all the same: the next level tells */
 		if (r < 0 && first == 0)

@@ -167,12 +167,42 @@ int sys_lstat(const char *path, struct stat *ret)
 
 int sys_unlink(const char *path)
 {
-	return sys.unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+	int r;
+
+	REPEAT_EINTR(r, sys.unlink(path));
+	return r < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int sys_link(const char *from, const char *to, int flags)
 {
-	return sys.linkat(AT_FDCWD, from, AT_FDCWD, to, flags) < 0 ? -errno : 0;
+	int r;
+
+	REPEAT_EINTR(r, sys.linkat(AT_FDCWD, from, AT_FDCWD, to, flags));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_mkdir(const char *path, mode_t mode)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.mkdir(path, mode));
+	return r < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int sys_make_file(const char *path, mode_t mode)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.mknod(path, S_IFREG | mode, 0));
+	return r < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int sys_truncate(int fd, off_t size)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.ftruncate(fd, size));
+	return r < 0 ? -errno : 0;
 }
 
 ssize_t sys_read_start(int fd, char *buffer, size_t size)

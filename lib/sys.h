@@ -86,6 +86,10 @@ int sys_lstat(const char *path, struct stat *ret);
 /* Removes a name that may be gone already. */
 int sys_unlink(const char *path);
 int sys_link(const char *from, const char *to, int flags);
+/* Unless there is one already, or something else. */
+int sys_mkdir(const char *path, mode_t mode);
+int sys_make_file(const char *path, mode_t mode);
+int sys_truncate(int fd, off_t size);
 /* From the start, up to size bytes; returns how many there are. */
 ssize_t sys_read_start(int fd, char *buffer, size_t size);
 /* All of it, at the start, or an error: -ENOSPC if nothing more can be written. */

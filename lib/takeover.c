@@ -227,7 +227,7 @@ static void put_back(int fd, const struct content *judged)
 {
 	if (sys_write_start(fd, judged->bytes, (size_t)judged->size) == 0 &&
 	    judged->size <= MARKER_SIZE)
-		(void)!sys.ftruncate(fd, judged->size);
+		(void)sys_truncate(fd, judged->size);
 }
 
 /* Writes our record over what was judged. */
@@ -243,7 +243,7 @@ static int overwrite(const struct filelock *lock, int fd, const struct content *
 		record[length] = '\n';
 	r = sys_write_start(fd, record, (size_t)length);
 	if (r == 0 && judged->size > MARKER_SIZE)
-		r = sys.ftruncate(fd, length) < 0 ? -errno : 0;
+		r = sys_truncate(fd, length);
 	return r;
 }
 
