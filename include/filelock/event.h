@@ -292,7 +292,7 @@ FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms);
  *    no worker is left, all other paths wait as well.
  *  - filelock_release and filelock_close make their system calls where they are called, so release
  *    by evfilelock_release, and close after it. A set that fails, by its deadline or cancel too, is
- *    told once workers have released what it had taken, or the context is freed.
+ *    told once workers have released what it had taken, in any order, or the context is freed.
  *  - Locks on a descriptor of the caller's (filelock_open_fd) are attempted and released by the
  *    loop.
  *  - The number of descriptors is not limited by evfilelock_set_descriptors, and the want of one
