@@ -277,6 +277,28 @@ START_TEST(test_stir_begins_the_series_anew)
 }
 END_TEST
 
+/* It lets others go first by half as long for each wake that it has lost, and at last not at all. */
+START_TEST(test_who_has_lost_very_often_tries_at_once)
+{
+	int64_t now = T0;
+
+	set_up(NULL);
+	waiter->manners = (struct manners){ .released_at = T0, .contended = true };
+	begin(FILELOCK_NEVER);
+	for (int lost = 0; lost < 70; lost++) {
+		int64_t until = now;
+
+		acquire_stir(waiter);
+		if (filelock_step(waiter, now, &until) == FILELOCK_STEP_EARLY)
+			(void)step_busy(until);
+		now += SECONDS;
+	}
+	acquire_stir(waiter);
+	(void)step_busy(now);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_back_off_stops_at_a_short_interval)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -609,7 +631,8 @@ int main(void)
 	        test_first_step_after_the_deadline_makes_one_attempt, test_endless_wait_polls_on,
 	        test_deadline_does_not_overflow,
 	        test_stir_is_worth_attempts_at_once_then_after_1_2_4_ms,
-	        test_stir_begins_the_series_anew, test_back_off_stops_at_a_short_interval,
+	        test_stir_begins_the_series_anew, test_who_has_lost_very_often_tries_at_once,
+	        test_back_off_stops_at_a_short_interval,
 	        test_hasten_is_one_attempt_at_once, test_endless_races_become_a_wait,
 	        test_waiting_for_a_file_that_is_never_the_paths_sleeps,
 	        test_races_respect_a_passed_deadline,
