@@ -249,6 +249,8 @@ START_TEST(test_fork_goes_on_beside_sqlite_that_is_stuck_and_the_child_has_no_da
 	char *other = (char *)test_path("other.db");
 	pthread_t thread;
 
+	if (test_is_in_valgrind())
+		return;
 	ck_assert_int_eq(vfs->xSetSystemCall(vfs, "open",
 	                                     (sqlite3_syscall_ptr)open_stuck_in_sqlite),
 	                 SQLITE_OK);

@@ -279,7 +279,7 @@ static int end_first_thread(void *path)
 
 START_TEST(test_locks_work_once_the_first_thread_has_ended)
 {
-	if (!test_locks_are_listed())
+	if (!test_locks_are_listed() || test_is_in_valgrind())
 		return;
 	ck_assert_int_eq(test_in_child(end_first_thread, (void *)test_path("lock")), 0);
 }

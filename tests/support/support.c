@@ -247,6 +247,16 @@ bool test_is_not_native(void)
 	return true;
 }
 
+bool test_is_in_valgrind(void)
+{
+	const char *preloaded = getenv("LD_PRELOAD");
+
+	if (!preloaded || !strstr(preloaded, "vgpreload"))
+		return false;
+	test_skip("valgrind does not see who has what");
+	return true;
+}
+
 bool test_is_without_shared(void)
 {
 	if (test_kind() != FILELOCK_SOFT)

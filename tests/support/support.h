@@ -75,6 +75,9 @@ enum filelock_kind test_kind(void);
 
 /* For what only native locks have: says so, and true if the test is of another kind. */
 bool test_is_not_native(void);
+/* The same where valgrind looks on, which takes for lost what only a thread knew that is gone, as the
+   others are in a forked child, and opens files of its own. */
+bool test_is_in_valgrind(void);
 /* The same for what takes a lock shared. */
 bool test_is_without_shared(void);
 /* For what needs a holder's name: whether the locks of this kind in the test's folder are in
