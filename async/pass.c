@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "stats.h"
 #include "workers.h"
@@ -378,9 +379,28 @@ static bool arm_precisely(struct evfilelock *ev, int64_t at)
 	return true;
 }
 
+static int64_t nanoseconds(struct timespec t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Most bases go by a clock that ticks every few milliseconds, and is behind: what falls between two
+   ticks has libevent wake in vain until the next one. So this ends with one, and not before. */
+static int64_t up_to_a_tick(int64_t delay)
+{
+	struct timespec tick, ticked, now;
+
+	/* of these clocks none of the calls can fail on Linux */
+	(void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ticked);
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	delay += nanoseconds(now) - nanoseconds(ticked) + nanoseconds(tick) - 1;
+	return delay - delay % nanoseconds(tick);
+}
+
 static bool arm_coarsely(struct evfilelock *ev, int64_t delay)
 {
-	int64_t us = (delay + 999) / 1000;
+	int64_t us = delay > 0 ? (up_to_a_tick(delay) + 999) / 1000 : 0;
 	struct timeval after = { us / 1000000, us % 1000000 };
 
 	return event_add(ev->timer, &after) == 0;
