@@ -366,12 +366,14 @@ void workers_hasten(struct evfilelock_request *request)
 	request->queue->last_call = true;
 }
 
-/* An attempt of a request that ended meanwhile. */
+/* An attempt, or a release, of a request that ended meanwhile. */
 static void bury(struct evfilelock *ev, struct job *job)
 {
 	struct queue *queue = job->queue;
 
 	submit(ev->pool, job, CLOSE);
+	if (!queue)
+		return;
 	queue->orphan = NULL;
 	queue_make_ready(queue);
 	queue_free_if_empty(queue);
@@ -416,10 +418,10 @@ void workers_collect(struct evfilelock *ev)
 	(void)pthread_mutex_unlock(&ev->pool->mutex);
 	while ((job = take(&done))) {
 		job->place = BACK;
-		if (job->what == RELEASE)
-			take_release(ev, job);
-		else if (!job->request)
+		if (!job->request)
 			bury(ev, job);
+		else if (job->what == RELEASE)
+			take_release(ev, job);
 		else
 			queue_make_ready(job->request->queue);
 	}

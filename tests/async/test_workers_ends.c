@@ -93,6 +93,31 @@ END_TEST
 
 /* One worker stands inside an attempt; the other has rung, and has what it shares with the loop
    locked: so it stays in the child. */
+static void let_it_come_back(struct asked *asked)
+{
+	open_gate();
+	await_rings(1);
+	loop_turn(asked->arg);
+}
+
+START_TEST(test_release_that_comes_back_while_the_loop_is_turned_inside_free_is_nobodys)
+{
+	struct loop loop;
+	struct asked asked = { .lock = hold("a", EXCLUSIVE), .then = let_it_come_back,
+		               .arg = &loop };
+
+	loop = gated_loop(1);
+	ck_assert_int_eq(evfilelock_release(loop.ev, asked.lock, loop_note, &asked), 0);
+	while (sem_wait(&entered) < 0)
+		;
+	loop_free(&loop);
+	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(asked.result, -ECANCELED);
+	ck_assert(is_free("a"));
+	filelock_close(asked.lock);
+}
+END_TEST
+
 struct family {
 	struct loop loop;
 	struct asked asking, releasing;
@@ -171,6 +196,7 @@ int main(void)
 	return support_main(SUITE("workers_ends", test_inside_free_releases_and_workers_are_refused,
 	                          test_in_a_child_releases_and_workers_of_the_parents_are_refused,
 	                          test_loop_that_is_turned_inside_free_comes_to_rest,
+	                          test_release_that_comes_back_while_the_loop_is_turned_inside_free_is_nobodys,
 	                          test_child_frees_a_context_whose_workers_were_at_it,
 	                          test_child_that_turns_the_loop_hears_no_worker_and_comes_to_rest));
 }
