@@ -12,8 +12,8 @@
 #include <filelock/driver.h>
 #include <filelock/event.h>
 
-#include "alarms.h"
-#include "../lib/hash.h" /* header only: async/ uses nothing hidden of lib/ */
+#include "timers.h"
+#include "base/hash.h" /* header only: async/ uses nothing hidden of lib/ */
 
 struct queue;
 struct hub;
@@ -162,7 +162,7 @@ struct queue *queue_take_ready(struct evfilelock *ev);
 void list_append(struct request_list *list, struct evfilelock_request *request);
 void list_remove(struct request_list *list, struct evfilelock_request *request);
 
-/* keepers.c */
+/* fd_budget.c */
 /* How many may keep a descriptor in a context that is new. */
 unsigned keepers_default(void);
 /* Before the first request of the queue is stepped: whether it may keep one. */
@@ -174,7 +174,7 @@ void keepers_remove(struct queue *queue);
 /* One of them gives back what it has. False: there is none. */
 bool keepers_make_room(struct evfilelock *ev);
 
-/* hub.c */
+/* mailbox.c */
 int hub_new(struct evfilelock *ev);
 /* The context goes. */
 void hub_leave(struct evfilelock *ev);
@@ -188,7 +188,7 @@ void hub_settle(struct evfilelock *ev);
 /* Hears other threads from now on; false if they cannot be heard. */
 bool hub_hear(struct evfilelock *ev);
 
-/* pass.c */
+/* engine.c */
 /* Cancels a request without telling: the next pass does. */
 void request_cancel(struct evfilelock_request *request);
 /* The one place where callbacks are called. The request is in no list, or a grant. */
@@ -206,7 +206,7 @@ bool pass_arm(struct evfilelock *ev);
 /* The same where there is nobody to tell; a pass that runs does it at its end. */
 void pass_arm_surely(struct evfilelock *ev);
 
-/* many.c */
+/* set.c */
 /* What is left of the sets: in a forked child. */
 void many_free_all(struct evfilelock *ev);
 

@@ -20,12 +20,12 @@
 #define MOST_PASSES 256
 #define LONGEST_PASSING 2000000 /* ns */
 
-static bool is_foreign(const struct evfilelock *ev)
+static bool is_inherited(const struct evfilelock *ev)
 {
-	return filelock_watcher_is_foreign(ev->watcher);
+	return filelock_watcher_is_inherited(ev->watcher);
 }
 
-static void on_stirred(struct filelock *lock, void *arg)
+static void on_woken(struct filelock *lock, void *arg)
 {
 	struct evfilelock_request *request = arg;
 
@@ -43,13 +43,13 @@ static void on_closing(struct filelock *lock, void *arg)
 	evfilelock_cancel(arg);
 }
 
-static bool on_scarce(struct filelock *lock, void *arg)
+static bool on_out_of_fds(struct filelock *lock, void *arg)
 {
 	struct evfilelock_request *request = arg;
 
 	if (!keepers_make_room(request->ev))
 		return false;
-	filelock_set_frugal(lock, true);
+	filelock_set_poll_only(lock, true);
 	return true;
 }
 
@@ -74,7 +74,7 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
 	r = filelock_watcher_new(&ev->watcher);
 	if (r == 0)
 		r = hub_new(ev);
-	ev->driver = (struct filelock_driver){ ev->watcher, on_stirred, on_closing, on_scarce };
+	ev->driver = (struct filelock_driver){ ev->watcher, on_woken, on_closing, on_out_of_fds };
 	if (r == 0) {
 		ev->timer = evtimer_new(base, pass_on_timer, ev);
 		r = ev->timer ? 0 : -ENOMEM;
@@ -150,7 +150,7 @@ static int check_request(const struct evfilelock *ev, const struct filelock *loc
 		return EINVAL;
 	if (!timeout_is_valid(timeout))
 		return EINVAL;
-	if (is_foreign(ev) || filelock_is_foreign(lock))
+	if (is_inherited(ev) || filelock_is_inherited(lock))
 		return ECHILD;
 	return ev->freeing ? ECANCELED : 0;
 }
@@ -244,7 +244,7 @@ FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock
 {
 	if (!ev || !lock || !cb)
 		return -EINVAL;
-	if (is_foreign(ev) || filelock_is_foreign(lock))
+	if (is_inherited(ev) || filelock_is_inherited(lock))
 		return -ECHILD;
 	if (ev->freeing)
 		return -ECANCELED;
@@ -259,7 +259,7 @@ FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
 	if (!request || request->finished)
 		return;
 	ev = request->ev;
-	if (is_foreign(ev))
+	if (is_inherited(ev))
 		return;
 	request_cancel(request);
 	pass_arm_surely(ev);
@@ -270,7 +270,7 @@ FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
 	struct event *events[] = { ev ? ev->timer : NULL, ev ? ev->precise : NULL,
 		                   ev ? ev->readable : NULL, ev ? ev->bell : NULL };
 
-	if (!ev || ev->running || ev->freeing || is_foreign(ev) || priority < 0 ||
+	if (!ev || ev->running || ev->freeing || is_inherited(ev) || priority < 0 ||
 	    priority >= event_base_get_npriorities(ev->base))
 		return -EINVAL;
 	/* event_priority_set(3) refuses an event that waits for its callback */
@@ -365,7 +365,7 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 	stop_listening(ev);
 	while ((request = take_any(ev, &bucket))) {
 		/* asked each time: a callback may fork */
-		if (!is_foreign(ev)) {
+		if (!is_inherited(ev)) {
 			request_complete(request,
 			                 request->releasing
 			                         ? request->result
@@ -397,7 +397,7 @@ void context_destroy(struct evfilelock *ev)
 	if (ev->bell)
 		event_free(ev->bell);
 	many_free_all(ev);
-	if (ev->pool && !is_foreign(ev))
+	if (ev->pool && !is_inherited(ev))
 		workers_leave(ev, true);
 	else
 		filelock_watcher_free(ev->watcher);

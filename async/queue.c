@@ -3,7 +3,7 @@
  * have something to do.
  *
  * While the queue's own grants keep its first request out, that one makes no attempt: it sleeps
- * until the last of them ends, here or on another thread (hub.c), and has neither descriptor nor
+ * until the last of them ends, here or on another thread (mailbox.c), and has neither descriptor nor
  * watch. Not with the option lifetime_ms: it waits for the lock as anybody's.
  */
 #include <stdlib.h>
@@ -214,7 +214,7 @@ bool queue_may_pass(const struct queue *queue)
 bool queue_pass(struct queue *queue, struct evfilelock_request *from,
                 struct evfilelock_request *to)
 {
-	if (!filelock_pass(from->lock, to->lock))
+	if (!filelock_hand_over(from->lock, to->lock))
 		return false;
 	queue->passed = true;
 	queue->passes++;

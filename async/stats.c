@@ -25,7 +25,7 @@ void stats_tell(const struct evfilelock_request *request, enum evfilelock_trace_
 		.nested = what == EVFILELOCK_TRACE_GRANTED && !request->granted,
 	};
 
-	if (!filelock_watcher_is_foreign(ev->watcher))
+	if (!filelock_watcher_is_inherited(ev->watcher))
 		ev->trace(&event, ev->trace_arg);
 }
 
@@ -88,7 +88,7 @@ FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_s
 
 	if (!ev || size < sizeof(size_t) || size > LARGEST_STATS)
 		return -EINVAL;
-	if (filelock_watcher_is_foreign(ev->watcher))
+	if (filelock_watcher_is_inherited(ev->watcher))
 		return -ECHILD;
 	hub_enter(ev->hub);
 	hub_settle(ev); /* what other threads have released */

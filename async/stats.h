@@ -64,8 +64,8 @@ static inline void stats_attempted(const struct evfilelock_request *request, int
 		return;
 	}
 	ev->stats.attempts++;
-	if (result == FILELOCK_STEP_HELD && filelock_was_rescued(request->lock))
-		ev->stats.rescues++;
+	if (result == FILELOCK_STEP_HELD && filelock_missed_wakeup(request->lock))
+		ev->stats.missed_wakeups++;
 	if (ev->trace)
 		stats_tell(request, EVFILELOCK_TRACE_ATTEMPTED, result, 0);
 }

@@ -16,7 +16,7 @@
 
 #include <filelock/event.h>
 
-#include "../lib/hash.h"
+#include "base/hash.h"
 
 #define BUFFER_SIZE 65536
 #define MOST_AT_ONCE 512 /* bytes that are put without a path */

@@ -3,7 +3,7 @@
  *
  * A worker never touches a handle of the user's. For a request that is to be attempted the loop
  * makes a job with a handle of its own of the same lock, the proxy; a worker steps that. When it
- * holds, the loop moves the hold to the user's handle (filelock_pass), which takes no system call.
+ * holds, the loop moves the hold to the user's handle (filelock_hand_over), which takes no system call.
  * So a request can end, by its deadline, cancel or the end of the context, while a worker sits in a
  * call that never returns; the job is then an orphan, and what it may yet win is released.
  *
@@ -203,7 +203,7 @@ static void submit(struct pool *pool, struct job *job, enum what what)
 	(void)pthread_mutex_unlock(&pool->mutex);
 }
 
-static void on_stirred(struct filelock *proxy, void *arg)
+static void on_woken(struct filelock *proxy, void *arg)
 {
 	struct job *job = arg;
 
@@ -258,7 +258,7 @@ void workers_forget(struct evfilelock_request *request)
 
 	request->job = NULL;
 	/* in a forked child a thread that is not there may have the mutex */
-	if (!job || filelock_watcher_is_foreign(ev->watcher))
+	if (!job || filelock_watcher_is_inherited(ev->watcher))
 		return;
 	job->request = NULL;
 	if (job->place != OUT || recall(ev->pool, job))
@@ -288,7 +288,7 @@ static bool take_hold(struct evfilelock_request *request, struct job *job)
 	struct queue *queue = request->queue;
 	int64_t until;
 
-	if (!filelock_pass(job->proxy, request->lock))
+	if (!filelock_hand_over(job->proxy, request->lock))
 		return finish(request, -ENOMEM);
 	stats_attempted(request, FILELOCK_STEP_HELD);
 	(void)filelock_step(request->lock, queue->ev->now, &until);
@@ -386,7 +386,7 @@ static bool give_back(struct evfilelock_request *request, struct job *job)
 	int r = filelock_begin(request->lock, (enum filelock_mode)request->mode, FILELOCK_NEVER,
 	                       NULL, NULL);
 
-	if (r == 0 && filelock_pass(job->proxy, request->lock))
+	if (r == 0 && filelock_hand_over(job->proxy, request->lock))
 		return filelock_step(request->lock, 0, &until) == 0;
 	if (r == 0)
 		(void)filelock_give_up(request->lock, job->result);
@@ -438,7 +438,7 @@ int workers_release(struct evfilelock_request *request)
 		return r;
 	ev->sleeping++;
 	/* not to the next of its queue: that would ask the file system first. A clone takes it */
-	(void)filelock_pass(request->lock, job->proxy);
+	(void)filelock_hand_over(request->lock, job->proxy);
 	(void)filelock_step(job->proxy, 0, &until);
 	submit(ev->pool, job, RELEASE);
 	list_append(&ev->releases, request);
@@ -480,7 +480,7 @@ static struct pool *pool_new(struct filelock_watcher *watcher)
 	(void)pthread_mutex_init(&pool->mutex, NULL); /* neither fails, on Linux */
 	(void)pthread_cond_init(&pool->work, NULL);
 	pool->watcher = watcher;
-	pool->driver = (struct filelock_driver){ .watcher = watcher, .stirred = on_stirred };
+	pool->driver = (struct filelock_driver){ .watcher = watcher, .woken = on_woken };
 	pool->references = 1;
 	return pool;
 }
@@ -506,7 +506,7 @@ FILELOCK_API int evfilelock_set_workers(struct evfilelock *ev, unsigned n)
 
 	if (!ev || n > MOST_WORKERS)
 		return -EINVAL;
-	if (filelock_watcher_is_foreign(ev->watcher))
+	if (filelock_watcher_is_inherited(ev->watcher))
 		return -ECHILD;
 	if (ev->freeing || ev->pool || ev->stats.requested > 0)
 		return -EBUSY;

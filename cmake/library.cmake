@@ -12,7 +12,7 @@ function(filelock_library name)
 	if(NOT arg_EXPORT_NAME)
 		set(arg_EXPORT_NAME ${name})
 	endif()
-	file(GLOB sources CONFIGURE_DEPENDS ${FILELOCK_SOURCES}/${arg_DIRECTORY}/*.c)
+	file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${FILELOCK_SOURCES}/${arg_DIRECTORY}/*.c)
 	if(NOT sources)
 		set(sources ${PROJECT_BINARY_DIR}/${name}_empty.c)
 		file(CONFIGURE OUTPUT ${sources} CONTENT "typedef int ${name}_empty;\n")
@@ -22,7 +22,8 @@ function(filelock_library name)
 	set_target_properties(${name}_objects PROPERTIES
 		C_VISIBILITY_PRESET hidden
 		POSITION_INDEPENDENT_CODE ON)
-	target_include_directories(${name}_objects PRIVATE ${PROJECT_SOURCE_DIR}/include)
+	target_include_directories(${name}_objects PRIVATE ${PROJECT_SOURCE_DIR}/include
+		${FILELOCK_SOURCES}/lib)
 	target_compile_definitions(${name}_objects PRIVATE
 		FILELOCK_VERSION="${PROJECT_VERSION}")
 	target_link_libraries(${name}_objects PRIVATE filelock_flags)

@@ -32,8 +32,8 @@
 
 #include "handle.h"
 #include "registry.h"
-#include "sys.h"
-#include "watch.h"
+#include "base/sys.h"
+#include "inotify.h"
 
 #define MICROSECOND INT64_C(1000)
 #define MILLISECOND INT64_C(1000000)
@@ -76,7 +76,7 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 {
 	struct acquisition *a = &lock->acquisition;
 
-	if (filelock_is_foreign(lock))
+	if (filelock_is_inherited(lock))
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
 	if (mode != FILELOCK_EXCLUSIVE && mode != FILELOCK_SHARED)
 		return handle_fail(lock, -EINVAL, "cannot acquire");
@@ -95,7 +95,7 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 	return 0;
 }
 
-FILELOCK_API bool filelock_was_rescued(const struct filelock *lock)
+FILELOCK_API bool filelock_missed_wakeup(const struct filelock *lock)
 {
 	return lock->rescued;
 }
@@ -105,13 +105,13 @@ FILELOCK_API void filelock_hasten(struct filelock *lock)
 	lock->acquisition.hastened = true;
 }
 
-void acquire_stir(struct filelock *lock)
+void acquire_wake(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 
 	atomic_store_explicit(&a->stirred, true, memory_order_relaxed);
-	if (a->driver && a->driver->stirred)
-		a->driver->stirred(lock, a->arg);
+	if (a->driver && a->driver->woken)
+		a->driver->woken(lock, a->arg);
 }
 
 static void end(struct acquisition *a)
@@ -134,7 +134,7 @@ FILELOCK_API int filelock_give_up(struct filelock *lock, int error)
 {
 	if (!lock->acquisition.pending)
 		return error;
-	if (lock->acquisition.passed && !filelock_is_foreign(lock) &&
+	if (lock->acquisition.handed_over && !filelock_is_inherited(lock) &&
 	    filelock_release_all(lock) < 0)
 		log_write(FILELOCK_LOG_ERROR, "%s stays held: %s", lock->path,
 		          filelock_last_error(lock));
@@ -150,10 +150,10 @@ static int hold(struct filelock *lock)
 	struct acquisition *a = &lock->acquisition;
 
 	lock->rescued = false;
-	if (a->passed || lock->depth > 0) {
+	if (a->handed_over || lock->depth > 0) {
 		end(a);
-		lock->depth += !a->passed;
-		a->passed = false;
+		lock->depth += !a->handed_over;
+		a->handed_over = false;
 		return FILELOCK_STEP_HELD;
 	}
 	lock->depth = 1;
@@ -161,7 +161,7 @@ static int hold(struct filelock *lock)
 	lock->kind->unwatch(lock);
 	end(a);
 	lock->mode = (enum filelock_mode)a->mode;
-	lock->manners.contended = a->contended;
+	lock->fairness.contended = a->contended;
 	lock->rescued = a->slept && !a->told;
 	registry_add_held(lock, lock->kind->identity(lock));
 	return FILELOCK_STEP_HELD;
@@ -295,10 +295,10 @@ static bool make_room(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	return a->driver && a->driver->scarce && a->driver->scarce(lock, a->arg);
+	return a->driver && a->driver->out_of_fds && a->driver->out_of_fds(lock, a->arg);
 }
 
-FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal)
+FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool frugal)
 {
 	struct acquisition *a = &lock->acquisition;
 
@@ -307,7 +307,7 @@ FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal)
 	a->frugal = frugal;
 }
 
-FILELOCK_API bool filelock_is_frugal(const struct filelock *lock)
+FILELOCK_API bool filelock_is_poll_only(const struct filelock *lock)
 {
 	return lock->acquisition.frugal;
 }
@@ -346,7 +346,7 @@ static void take_stir(struct acquisition *a, int64_t now)
 /* Whether to let others go first: see "Fairness". */
 static bool should_be_polite(struct filelock *lock, int64_t now)
 {
-	struct manners *m = &lock->manners;
+	struct fairness *m = &lock->fairness;
 
 	if (m->released_at == 0 || now - m->released_at >= AGAIN_AT_ONCE) {
 		m->yielded_at = now;
@@ -373,7 +373,7 @@ FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *
 {
 	if (lock->acquisition.started || lock->kind != predecessor->kind)
 		return;
-	lock->manners = predecessor->manners;
+	lock->fairness = predecessor->fairness;
 	if (lock->kind->learn)
 		lock->kind->learn(lock, predecessor);
 }
@@ -391,7 +391,7 @@ static bool are_alike(const struct filelock *a, const struct filelock *b)
 	       p->keep_on_exit == q->keep_on_exit;
 }
 
-FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to)
+FILELOCK_API bool filelock_hand_over(struct filelock *from, struct filelock *to)
 {
 	struct acquisition *a = &to->acquisition;
 
@@ -404,15 +404,15 @@ FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to)
 	    (to->kind != to->asked || registry_change_kind(to, from->kind) < 0))
 		return false;
 	to->kind->abandon(to);
-	from->kind->pass(from, to);
-	registry_pass_held(from, to);
+	from->kind->hand_over(from, to);
+	registry_hand_over_held(from, to);
 	to->depth = 1;
 	to->mode = from->mode;
-	to->manners = from->manners;
+	to->fairness = from->fairness;
 	to->rescued = from->rescued;
-	a->passed = true;
+	a->handed_over = true;
 	from->depth = 0;
-	from->acquisition.passed = false;
+	from->acquisition.handed_over = false;
 	return true;
 }
 
@@ -421,7 +421,7 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 	struct acquisition *a = &lock->acquisition;
 	int r = FILELOCK_STEP_EARLY;
 
-	if (filelock_is_foreign(lock)) { /* perhaps a callback forked meanwhile */
+	if (filelock_is_inherited(lock)) { /* perhaps a callback forked meanwhile */
 		(void)filelock_give_up(lock, FILELOCK_EFORKED);
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
 	}

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "handle.h"
-#include "path.h"
+#include "base/path.h"
 #include "registry.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define LONGEST_POLL_MS 3600000u
 #define LARGEST_OPTIONS 4096 /* of any version: more is a size that was never set */
@@ -102,7 +102,7 @@ static void destroy(struct filelock *lock, bool registered)
 {
 	if (registered) {
 		/* of a driver that was not to be told; what a fork left under way has none */
-		if (!filelock_is_foreign(lock))
+		if (!filelock_is_inherited(lock))
 			(void)filelock_give_up(lock, -ECANCELED);
 		lock->kind->abandon(lock);
 		registry_remove(lock);
@@ -293,12 +293,12 @@ FILELOCK_API void filelock_unref(struct filelock *lock)
 
 FILELOCK_API void filelock_end_hold(struct filelock *lock)
 {
-	const struct filelock_heir *heir = lock->heir;
+	const struct filelock_listener *listener = lock->listener;
 
-	lock->manners.released_at = filelock_now();
-	lock->heir = NULL;
-	if (heir)
-		heir->ended(lock, lock->heir_arg);
+	lock->fairness.released_at = filelock_now();
+	lock->listener = NULL;
+	if (listener)
+		listener->ended(lock, lock->listener_arg);
 }
 
 static void close_last(struct filelock *lock)
@@ -307,7 +307,7 @@ static void close_last(struct filelock *lock)
 	int r = 0;
 
 	lock->closed = true;
-	if (!filelock_is_foreign(lock)) {
+	if (!filelock_is_inherited(lock)) {
 		if (lock->depth > 0)
 			r = filelock_release_all(lock);
 		if (r < 0)
@@ -316,7 +316,7 @@ static void close_last(struct filelock *lock)
 		if (a->pending && a->driver && a->driver->closing)
 			a->driver->closing(lock, a->arg);
 	}
-	if (lock->heir)
+	if (lock->listener)
 		filelock_end_hold(lock); /* as it is */
 	filelock_unref(lock);
 }
@@ -332,16 +332,16 @@ FILELOCK_API void filelock_close(struct filelock *lock)
 
 static int check_held(struct filelock *lock, const char *what)
 {
-	if (filelock_is_foreign(lock))
+	if (filelock_is_inherited(lock))
 		return handle_fail(lock, FILELOCK_EFORKED, what);
 	return lock->depth == 0 ? handle_fail(lock, -EPERM, what) : 0;
 }
 
-FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock_heir *heir,
+FILELOCK_API void filelock_set_listener(struct filelock *lock, const struct filelock_listener *listener,
                                     void *arg)
 {
-	lock->heir = heir;
-	lock->heir_arg = arg;
+	lock->listener = listener;
+	lock->listener_arg = arg;
 }
 
 static bool is_intact(struct filelock *lock)
@@ -350,20 +350,20 @@ static bool is_intact(struct filelock *lock)
 	                             : lock->kind->verify(lock) == 0;
 }
 
-/* A hold of one level goes to whom the heir has for it. False: there is nobody. */
+/* A hold of one level goes to whom the listener has for it. False: there is nobody. */
 static bool pass_to_heir(struct filelock *lock)
 {
-	const struct filelock_heir *heir = lock->heir;
+	const struct filelock_listener *listener = lock->listener;
 
-	if (!heir || lock->depth != 1)
+	if (!listener || lock->depth != 1)
 		return false;
 	/* the age of a marker is that of its first hold */
-	if (filelock_has_lifetime(lock) || !heir->wants(lock, lock->heir_arg))
+	if (filelock_has_lifetime(lock) || !listener->wants(lock, lock->listener_arg))
 		return false;
 	/* a file that the path no longer names keeps nobody out */
 	if (!is_intact(lock))
 		return false;
-	return heir->take(lock, lock->heir_arg);
+	return listener->take(lock, lock->listener_arg);
 }
 
 static int give_back(struct filelock *lock)
@@ -374,7 +374,7 @@ static int give_back(struct filelock *lock)
 		return r;
 	registry_remove_held(lock);
 	lock->depth = 0;
-	lock->acquisition.passed = false;
+	lock->acquisition.handed_over = false;
 	return 0;
 }
 
@@ -415,7 +415,7 @@ FILELOCK_API bool filelock_is_held(const struct filelock *lock)
 
 FILELOCK_API unsigned filelock_depth(const struct filelock *lock)
 {
-	return filelock_is_foreign(lock) ? 0 : lock->depth;
+	return filelock_is_inherited(lock) ? 0 : lock->depth;
 }
 
 FILELOCK_API int filelock_verify(struct filelock *lock)
@@ -430,7 +430,7 @@ FILELOCK_API int filelock_verify(struct filelock *lock)
 
 FILELOCK_API int filelock_fd(const struct filelock *lock)
 {
-	if (filelock_is_foreign(lock))
+	if (filelock_is_inherited(lock))
 		return FILELOCK_EFORKED;
 	return lock->depth > 0 ? lock->kind->fd(lock) : -EPERM;
 }
@@ -454,7 +454,7 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 	if (!ret_owner || ret_owner->size < sizeof(size_t) ||
 	    ret_owner->size > LARGEST_OPTIONS)
 		return -EINVAL;
-	if (filelock_is_foreign(lock))
+	if (filelock_is_inherited(lock))
 		return FILELOCK_EFORKED;
 	r = lock->kind->holder(lock, &owner);
 	if (r < 0)
@@ -468,7 +468,7 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 
 FILELOCK_API int filelock_break(struct filelock *lock)
 {
-	if (filelock_is_foreign(lock))
+	if (filelock_is_inherited(lock))
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot break");
 	if (lock->depth > 0)
 		return handle_fail(lock, -EBUSY, "cannot break");
@@ -490,7 +490,7 @@ FILELOCK_API size_t filelock_hash(const struct filelock *lock)
 	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->asked->id);
 }
 
-FILELOCK_API bool filelock_is_foreign(const struct filelock *lock)
+FILELOCK_API bool filelock_is_inherited(const struct filelock *lock)
 {
 	return lock->generation != registry_generation();
 }

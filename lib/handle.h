@@ -1,6 +1,6 @@
 /*
  * handle.h - the inside of a handle, for the floors that work on it: filelock.c, acquire.c,
- * wait.c, registry.c and the kinds.
+ * sync.c, registry.c and the kinds.
  */
 #ifndef FILELOCK_HANDLE_H
 #define FILELOCK_HANDLE_H
@@ -10,8 +10,8 @@
 
 #include <filelock/driver.h>
 
-#include "error.h"
-#include "hash.h"
+#include "base/error.h"
+#include "base/hash.h"
 #include "kind.h"
 
 /* A file, as the kernel tells files apart; all zero: none. */
@@ -37,7 +37,7 @@ struct acquisition {
 	unsigned char lost;  /* wakes that found it held */
 	unsigned char mode;  /* enum filelock_mode */
 	bool pending;   /* between filelock_begin and held, failed or given up */
-	bool passed;    /* the hold has been passed to it, and the next step says so */
+	bool handed_over; /* the hold has been handed over to it, and the next step says so */
 	bool started;   /* the first step was made */
 	bool blocking;  /* the thread sleeps meanwhile, so it can wait for itself */
 	bool contended; /* an attempt found it held */
@@ -62,7 +62,7 @@ struct held {
 };
 
 /* What politeness goes by: acquire.c, "Fairness". */
-struct manners {
+struct fairness {
 	int64_t released_at; /* when the lock was last released; 0: never */
 	int64_t yielded_at;  /* when others were last let go first */
 	bool contended;      /* the hold, or the last one, had to be waited for */
@@ -82,9 +82,9 @@ struct filelock {
 	enum filelock_mode mode;
 	struct filelock_options options;
 	struct acquisition acquisition;
-	struct manners manners;
-	const struct filelock_heir *heir; /* NULL: none */
-	void *heir_arg;
+	struct fairness fairness;
+	const struct filelock_listener *listener; /* NULL: none */
+	void *listener_arg;
 	struct held held;
 	struct failure failure;
 	struct filelock *previous, *next; /* registry: all handles */
@@ -107,6 +107,6 @@ static inline int handle_fail(struct filelock *lock, int code, const char *what)
 }
 
 /* What the acquisition waits for stirred: acquire.c. */
-void acquire_stir(struct filelock *lock);
+void acquire_wake(struct filelock *lock);
 
 #endif

@@ -50,8 +50,8 @@ struct kind {
 	int (*fd)(const struct filelock *lock);
 	/* Which file the last try met, to find another handle of this thread on it. */
 	struct identity (*identity)(const struct filelock *lock);
-	/* Moves the hold to another handle of the same lock, which keeps nothing: filelock_pass. */
-	void (*pass)(struct filelock *from, struct filelock *to);
+	/* Moves the hold to another handle of the same lock, which keeps nothing: filelock_hand_over. */
+	void (*hand_over)(struct filelock *from, struct filelock *to);
 	/* Whether the hold is as good as one taken now, found out more cheaply than by verify. May be
 	   NULL: verify. */
 	bool (*is_intact)(struct filelock *lock);

@@ -23,10 +23,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "database.h"
-#include "leftover.h"
-#include "sys.h"
-#include "wait.h"
+#include "kinds/readwrite_database.h"
+#include "kinds/soft_exit.h"
+#include "base/sys.h"
+#include "sync.h"
 
 static struct {
 	pthread_mutex_t mutex;
@@ -245,7 +245,7 @@ static struct filelock *find_singleton(const struct filelock *like, size_t hash)
 	for (; node; node = hash_next(node)) {
 		struct filelock *lock = hash_entry(node, struct filelock, singleton);
 
-		if (filelock_compare(lock, like) == 0 && !filelock_is_foreign(lock))
+		if (filelock_compare(lock, like) == 0 && !filelock_is_inherited(lock))
 			return lock;
 	}
 	return NULL;
@@ -314,7 +314,7 @@ void registry_remove_held(struct filelock *lock)
 	leave();
 }
 
-void registry_pass_held(struct filelock *from, struct filelock *to)
+void registry_hand_over_held(struct filelock *from, struct filelock *to)
 {
 	to->held.kind = to->kind;
 	to->held.identity = from->held.identity;
@@ -344,7 +344,7 @@ bool registry_holds_elsewhere(const struct filelock *lock, struct identity ident
 		const struct held *held = &other->held;
 
 		/* the one that asks holds nothing */
-		found = !filelock_is_foreign(other) && held->kind == lock->kind &&
+		found = !filelock_is_inherited(other) && held->kind == lock->kind &&
 		        held->thread == self && identity_equal(held->identity, identity);
 	}
 	leave();

@@ -30,7 +30,7 @@ bool registry_close(struct filelock *lock);
 void registry_add_held(struct filelock *lock, struct identity identity);
 void registry_remove_held(struct filelock *lock);
 /* The hold goes to another handle, as if this thread had taken it. */
-void registry_pass_held(struct filelock *from, struct filelock *to);
+void registry_hand_over_held(struct filelock *from, struct filelock *to);
 /* Whether this thread took the lock that the handle holds. */
 bool registry_holds_here(const struct filelock *lock);
 /* Whether this thread holds a lock on that file through another handle. */

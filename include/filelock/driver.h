@@ -42,16 +42,16 @@ struct filelock_driver {
 
 	/* What this acquisition waits for stirred: step it soon. Called from within
 	   filelock_watcher_dispatch: must only take note. May be NULL. */
-	void (*stirred)(struct filelock *lock, void *arg);
+	void (*woken)(struct filelock *lock, void *arg);
 
 	/* filelock_close was called during the acquisition: give it up (from the loop). The
 	   handle lives until the driver's reference (filelock_ref) is gone. May be NULL. */
 	void (*closing)(struct filelock *lock, void *arg);
 
 	/* An attempt found no descriptor to be had (EMFILE, ENFILE). True: another acquisition
-	   has given one back (filelock_set_frugal), and this one goes on; false: it fails.
+	   has given one back (filelock_set_poll_only), and this one goes on; false: it fails.
 	   Called from within filelock_step. May be NULL. */
-	bool (*scarce)(struct filelock *lock, void *arg);
+	bool (*out_of_fds)(struct filelock *lock, void *arg);
 };
 
 #define FILELOCK_NEVER INT64_MAX
@@ -96,33 +96,33 @@ FILELOCK_API void filelock_hasten(struct filelock *lock);
  * made, so nobody else learns that the owner changed. False, and nothing was done: the two do not
  * want the same (mode, or an option of the file or of its release), or there is no such hold.
  */
-FILELOCK_API bool filelock_pass(struct filelock *from, struct filelock *to);
+FILELOCK_API bool filelock_hand_over(struct filelock *from, struct filelock *to);
 
 /* Of an acquisition that was begun and not yet stepped: it follows, in one queue, the release of
    another handle. What that one knows of others who wait, this one goes by. */
 FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor);
 
 /* Who is told that a hold ends. Called on the thread that releases. */
-struct filelock_heir {
+struct filelock_listener {
 	/* The last level is about to be given back: whether there is anybody to pass it on to. */
 	bool (*wants)(struct filelock *lock, void *arg);
-	/* The path is known to name the file still: true if filelock_pass has moved it away. */
+	/* The path is known to name the file still: true if filelock_hand_over has moved it away. */
 	bool (*take)(struct filelock *lock, void *arg);
 	/* It is over; or the handle goes as it is: in a forked child, or since it cannot be
 	   unlocked. */
 	void (*ended)(struct filelock *lock, void *arg);
 };
 
-/* For the hold that the handle has; heir is borrowed until it has ended. NULL: nobody. */
-FILELOCK_API void filelock_set_heir(struct filelock *lock, const struct filelock_heir *heir,
+/* For the hold that the handle has; listener is borrowed until it has ended. NULL: nobody. */
+FILELOCK_API void filelock_set_listener(struct filelock *lock, const struct filelock_listener *listener,
                                     void *arg);
 
 /* Whether an acquisition keeps nothing between its attempts: neither descriptor nor watch, so that
    it only polls. What it has at this moment it gives back. */
-FILELOCK_API void filelock_set_frugal(struct filelock *lock, bool frugal);
-FILELOCK_API bool filelock_is_frugal(const struct filelock *lock);
+FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool frugal);
+FILELOCK_API bool filelock_is_poll_only(const struct filelock *lock);
 
-/* Of a hold that filelock_pass has moved away, and that is not to come back: the heir, which stays
+/* Of a hold that filelock_hand_over has moved away, and that is not to come back: the listener, which stays
    with the handle, is told that it is over. */
 FILELOCK_API void filelock_end_hold(struct filelock *lock);
 
@@ -130,7 +130,7 @@ FILELOCK_API void filelock_end_hold(struct filelock *lock);
 FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock);
 
 /* Another handle, of the same lock and options, for attempts on another thread: what it comes to
-   hold is moved by filelock_pass. Closed by filelock_close; not a singleton. 0, or -ENOMEM. */
+   hold is moved by filelock_hand_over. Closed by filelock_close; not a singleton. 0, or -ENOMEM. */
 FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock);
 
 /* Whether it is on a descriptor of the caller's: filelock_open_fd. */
@@ -148,11 +148,11 @@ FILELOCK_API int filelock_compare(const struct filelock *a, const struct fileloc
 FILELOCK_API size_t filelock_hash(const struct filelock *lock);
 
 /* True in a forked child, for what was made before the fork. */
-FILELOCK_API bool filelock_is_foreign(const struct filelock *lock);
+FILELOCK_API bool filelock_is_inherited(const struct filelock *lock);
 
 /* Of an acquisition that has just ended with held: it had to wait, and no event told that the lock
    was free: it was found by the poll. */
-FILELOCK_API bool filelock_was_rescued(const struct filelock *lock);
+FILELOCK_API bool filelock_missed_wakeup(const struct filelock *lock);
 
 /* Whether somebody listens to the log; and writes to it: filelock_set_log. */
 FILELOCK_API bool filelock_logs(enum filelock_log_level level);
@@ -198,7 +198,7 @@ FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher);
 FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher);
 
 /* True in a forked child, for a watcher made before the fork: its descriptor is an idle one. */
-FILELOCK_API bool filelock_watcher_is_foreign(const struct filelock_watcher *watcher);
+FILELOCK_API bool filelock_watcher_is_inherited(const struct filelock_watcher *watcher);
 
 #ifdef __cplusplus
 }

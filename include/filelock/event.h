@@ -194,7 +194,7 @@ struct evfilelock_stats {
 	   due at the same moment. Many mean that events do not come: releases on other machines or
 	   through other mounts, watches or descriptors run out. What is waited for then comes
 	   late, by up to poll_interval_ms. */
-	uint64_t rescues;
+	uint64_t missed_wakeups;
 
 	uint64_t slow; /* waits that evfilelock_set_slow_wait told of */
 

@@ -9,7 +9,7 @@
 #include <semaphore.h>
 
 #include "loop.h"
-#include "sys.h"
+#include "base/sys.h"
 
 /* A worker's call number `gate_at` of flock(2) has been made, and does not return before `go`. */
 static struct sys_table real;

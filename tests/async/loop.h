@@ -16,7 +16,7 @@
 
 #include "support.h"
 
-#define PATIENT_MS 60000 /* a safety poll that rescues nobody within a test */
+#define PATIENT_MS 60000 /* a safety poll that missed_wakeups nobody within a test */
 
 struct loop {
 	struct event_base *base;

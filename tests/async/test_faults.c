@@ -5,7 +5,7 @@
 #include <sys/inotify.h>
 
 #include "scene.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static const struct point {
 	enum fault_call call;

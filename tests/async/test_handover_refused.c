@@ -143,7 +143,7 @@ static void check_not_passed(struct filelock *from, struct filelock *to)
 {
 	ck_assert_int_eq(filelock_acquire(from, EXCLUSIVE, 0), 0);
 	ck_assert_int_eq(filelock_begin(to, EXCLUSIVE, FILELOCK_NEVER, NULL, NULL), 0);
-	ck_assert(!filelock_pass(from, to));
+	ck_assert(!filelock_hand_over(from, to));
 	ck_assert(filelock_is_held(from) && !filelock_is_held(to));
 	ck_assert(!is_to_be_had(FILELOCK_NATIVE));
 	ck_assert_int_eq(filelock_give_up(to, -ECANCELED), -ECANCELED);

@@ -4,7 +4,7 @@
 
 #include "handle.h"
 #include "loop.h"
-#include "watch.h"
+#include "inotify.h"
 
 #define PATHS 24
 #define FEW 5
@@ -84,7 +84,7 @@ static unsigned keepers(const struct asked *asked)
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < PATHS; i++)
-		count += asked[i].calls == 0 && !filelock_is_frugal(asked[i].lock);
+		count += asked[i].calls == 0 && !filelock_is_poll_only(asked[i].lock);
 	return count;
 }
 
@@ -145,7 +145,7 @@ START_TEST(test_who_polls_keeps_a_descriptor_when_another_has_finished)
 	ask_for_all(&loop, asked);
 	for (unsigned i = 0; i + 1 < PATHS; i++) {
 		for (unsigned n = 0; n < PATHS; n++)
-			if (asked[n].calls == 0 && !filelock_is_frugal(asked[n].lock))
+			if (asked[n].calls == 0 && !filelock_is_poll_only(asked[n].lock))
 				evfilelock_cancel(asked[n].request);
 		loop_until(&loop, &loop_answers, i + 1);
 		while (keepers(asked) == 0)
@@ -266,7 +266,7 @@ static int64_t default_interval(size_t waiting)
 	driver.watcher = watcher;
 	ck_assert_int_eq(filelock_begin(lock, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver,
 	                                NULL), 0);
-	filelock_set_frugal(lock, true);
+	filelock_set_poll_only(lock, true);
 	ck_assert_int_eq(filelock_step(lock, now, &until), FILELOCK_STEP_WAIT);
 	ck_assert_int_eq(filelock_give_up(lock, -ECANCELED), -ECANCELED);
 	ck_assert_uint_eq(watch_count(watcher, 0), waiting - 1);

@@ -8,7 +8,7 @@
 #endif
 
 #include "set.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 

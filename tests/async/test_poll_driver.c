@@ -33,7 +33,7 @@ static void note_close(struct filelock *lock, void *arg)
 	waiter->until = 0;
 }
 
-static struct filelock_driver driver = { .stirred = note_stir, .closing = note_close };
+static struct filelock_driver driver = { .woken = note_stir, .closing = note_close };
 
 static void step(struct waiter *waiter)
 {

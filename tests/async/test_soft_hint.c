@@ -4,7 +4,7 @@
 
 #include "loop.h"
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static bool has_pidfds(void)
 {

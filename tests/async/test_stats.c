@@ -244,7 +244,7 @@ START_TEST(test_hand_over_is_counted_and_is_no_attempt)
 	ck_assert_uint_eq(stats.handed_over, 2);
 	ck_assert_uint_eq(stats.attempts, 1);
 	ck_assert_uint_eq(stats.held, 0);
-	ck_assert_uint_eq(stats.rescues, 0);
+	ck_assert_uint_eq(stats.missed_wakeups, 0);
 	for (unsigned i = 0; i < 3; i++)
 		filelock_close(asked[i].lock);
 	loop_free(&loop);
@@ -271,7 +271,7 @@ START_TEST(test_grant_by_an_event_is_no_rescue)
 	ck_assert_uint_gt(stats.wakes_by_event, 0);
 	ck_assert_uint_eq(stats.wakes_by_poll, 0);
 	ck_assert_uint_gt(stats.attempts, attempts);
-	ck_assert_uint_eq(stats.rescues, 0);
+	ck_assert_uint_eq(stats.missed_wakeups, 0);
 	filelock_close(asked.lock);
 	loop_free(&loop);
 }
@@ -291,11 +291,11 @@ START_TEST(test_grant_that_a_poll_found_is_a_rescue)
 	loop = loop_new();
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	await_attempt(&loop);
-	ck_assert_uint_eq(stats_of(&loop).rescues, 0);
+	ck_assert_uint_eq(stats_of(&loop).missed_wakeups, 0);
 	filelock_close(holder);
 	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
 	stats = stats_of(&loop);
-	ck_assert_uint_eq(stats.rescues, 1);
+	ck_assert_uint_eq(stats.missed_wakeups, 1);
 	ck_assert_uint_gt(stats.wakes_by_poll, 0);
 	ck_assert_uint_eq(stats.wakes_by_event, 0);
 	filelock_close(asked.lock);
@@ -312,7 +312,7 @@ START_TEST(test_grant_without_a_wait_is_no_rescue)
 	loop = loop_new();
 	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
 	ck_assert_uint_eq(stats_of(&loop).attempts, 1);
-	ck_assert_uint_eq(stats_of(&loop).rescues, 0);
+	ck_assert_uint_eq(stats_of(&loop).missed_wakeups, 0);
 	filelock_close(lock);
 	loop_free(&loop);
 }
@@ -334,7 +334,7 @@ START_TEST(test_grant_that_the_watch_was_too_late_for_is_no_rescue)
 	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
 	ck_assert_uint_eq(fault_hits(FAULT_inotify_add_watch), 1);
 	ck_assert_uint_eq(stats_of(&loop).attempts, 2);
-	ck_assert_uint_eq(stats_of(&loop).rescues, 0);
+	ck_assert_uint_eq(stats_of(&loop).missed_wakeups, 0);
 	filelock_close(lock);
 	loop_free(&loop);
 }

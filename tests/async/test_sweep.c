@@ -5,7 +5,7 @@
 #include "loop.h"
 #include "softly.h"
 #include "sweep.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define NATIVE KIND(FILELOCK_NATIVE)
 #define SOFT KIND(FILELOCK_SOFT)

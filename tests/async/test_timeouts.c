@@ -3,7 +3,7 @@
 #include <time.h>
 
 #include "loop.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 

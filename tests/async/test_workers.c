@@ -5,7 +5,7 @@
 
 #include "fuse.h"
 #include "set.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 

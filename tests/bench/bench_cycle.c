@@ -15,7 +15,7 @@
 #include <filelock/event.h>
 
 #include "bench.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static char *path;
 static struct filelock *lock;

@@ -9,7 +9,7 @@
 #include "allocator.h"
 #include "softly.h"
 #include "sweep.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define NATIVE KIND(FILELOCK_NATIVE)
 #define SOFT KIND(FILELOCK_SOFT)

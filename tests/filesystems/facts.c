@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define ROUNDS 100
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sys.h"
+#include "base/sys.h"
 
 enum { SERVED = 1 << 20 }; /* a descriptor that no process has */
 

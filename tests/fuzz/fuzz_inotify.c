@@ -10,8 +10,8 @@
 
 #include "fuzz.h"
 #include "handle.h"
-#include "sys.h"
-#include "watch.h"
+#include "base/sys.h"
+#include "inotify.h"
 
 enum { SLOTS = 6, WATCHES = 3, NAMES = 3 };
 
@@ -63,7 +63,7 @@ static ssize_t play_read(int fd, void *to, size_t size)
 	return (ssize_t)size;
 }
 
-static void on_stirred(struct filelock *lock, void *arg)
+static void on_woken(struct filelock *lock, void *arg)
 {
 	struct slot *slot = arg;
 
@@ -212,7 +212,7 @@ static void open_slots(const struct filelock_driver *driver)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct filelock_driver driver = { .stirred = on_stirred };
+	struct filelock_driver driver = { .woken = on_woken };
 	struct input input = { data, size };
 	struct filelock_watcher *watcher;
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "proc.h"
+#include "base/proc.h"
 
 #define LOCKS "/proc/locks"
 enum { LONGEST = sizeof(((struct proc_lines *)NULL)->buffer) - 1 };

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "marker.h"
+#include "kinds/soft_record.h"
 
 static void check_record(const struct marker *marker)
 {

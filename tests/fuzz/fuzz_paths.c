@@ -11,7 +11,7 @@
 #include <filelock/driver.h>
 
 #include "fuzz.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static const char *here; /* the working folder that getcwd(3) tells */
 

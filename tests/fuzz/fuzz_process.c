@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "proc.h"
+#include "base/proc.h"
 
 /* What was read is read again from a line of the kernel's form, whatever the command is called. */
 static void check_round_trip(const struct proc_process *process, const char *name)

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define SECOND INT64_C(1000000000)
 enum { MOST_TIMERS = 64, MOST_INSTANCES = 16 };

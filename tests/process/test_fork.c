@@ -35,7 +35,7 @@ static int use_in_child(void *arg)
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
 
 	(void)arg;
-	ck_assert(filelock_is_foreign(lock));
+	ck_assert(filelock_is_inherited(lock));
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), FILELOCK_EFORKED);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_SHARED, -1), FILELOCK_EFORKED);
 	ck_assert_int_eq(filelock_release(lock), FILELOCK_EFORKED);

@@ -9,7 +9,7 @@
 
 #include "softly.h"
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #ifdef FILELOCK_SQLITE
 #include <sqlite3.h>

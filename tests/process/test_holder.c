@@ -14,13 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "owner.h"
+#include "kinds/holder.h"
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static struct filelock *lock;
 
-/* Elsewhere /proc/locks leaves out the holders that live outside: see owner.c. */
+/* Elsewhere /proc/locks leaves out the holders that live outside: see holder.c. */
 static bool in_first_pid_namespace(void)
 {
 	char link[64] = "";

@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "owner.h"
+#include "kinds/holder.h"
 #include "support.h"
 
 static struct filelock *lock;

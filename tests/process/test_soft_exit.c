@@ -2,9 +2,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "proc.h"
+#include "base/proc.h"
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static struct filelock *lock;
 

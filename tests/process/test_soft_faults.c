@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 /* Loop tests: 0 is our design, 1 the naive one. */
 enum { OURS, NAIVE, DESIGNS };

@@ -9,7 +9,7 @@
 #include <filelock/driver.h>
 
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 /* Why the marker will not tell. */
 enum way { NOBODY_HAS_IT_OPEN, NO_WATCHES, NO_INSTANCES, WAYS };
@@ -87,7 +87,7 @@ static void note_stir(struct filelock *lock, void *arg)
 	stirs++;
 }
 
-static struct filelock_driver driver = { .stirred = note_stir };
+static struct filelock_driver driver = { .woken = note_stir };
 
 /* Steps an acquisition of the path until it has nothing to do but wait; how many steps it took. */
 static unsigned start_waiting(struct filelock **ret_lock, const char *of)

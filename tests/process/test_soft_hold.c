@@ -7,7 +7,7 @@
 #include <filelock/driver.h>
 
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 /* The option of a peer that waits. */
 static void start_waiting(struct peer *peer, const char *path)
@@ -184,7 +184,7 @@ static void count_stir(struct filelock *lock, void *arg)
 START_TEST(test_one_watch_serves_a_folder_and_other_names_in_it_stir_nobody)
 {
 	enum { LOCKS = 5 };
-	struct filelock_driver driver = { .stirred = count_stir };
+	struct filelock_driver driver = { .woken = count_stir };
 	struct filelock *held[LOCKS], *waiting[LOCKS];
 	char name[16];
 

@@ -6,7 +6,7 @@
 #include <sys/un.h>
 
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static unsigned count_names(void)
 {

@@ -9,9 +9,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "publish.h"
+#include "kinds/soft_publish.h"
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 enum deed { MAKE, TAKE_OVER, RELEASE, WAIT, EXIT, DEEDS };
 enum ending { CONTINUED, KILLED, ENDINGS };

@@ -3,7 +3,7 @@
 #include <signal.h>
 
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 enum { NOBODY = 65534, SOMEBODY = 65533 };
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static struct peer holder;
 static struct filelock *lock;

@@ -1,7 +1,7 @@
 /*
  * sim.h - a kernel in memory, behind the library's table of system calls.
  *
- * Assign sim_calls to `sys` (lib/sys.h), and the library runs on virtual files, descriptors,
+ * Assign sim_calls to `sys` (lib/base/sys.h), and the library runs on virtual files, descriptors,
  * locks, events and time: nothing of it reaches the machine. sim_reset() begins anew, in
  * microseconds. One process calls at a time, the one that sim_switch named; the kernel knows
  * no threads and takes no locks.
@@ -34,7 +34,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "sys.h"
+#include "base/sys.h"
 
 #define SIM_FOLDER "/sim"        /* exists after a reset, empty */
 #define SIM_HOST "simulated"
@@ -48,7 +48,7 @@ enum {
 	SIM_CONTENT = 1536, /* of one file */
 };
 
-/* The calls of lib/sys.h; calloc is the machine's own. */
+/* The calls of lib/base/sys.h; calloc is the machine's own. */
 extern const struct sys_table sim_calls;
 
 /* More calls: what SQLite makes, and what others do to lock files. -1 and errno. */

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "marker.h"
+#include "kinds/soft_record.h"
 #include "storm.h"
 
 /* of one kind: some readers among them meet; among fewer, chance may have it that none do */

@@ -113,7 +113,7 @@ void report_print(const struct totals *totals, const char *name)
 		print_waits(what, &totals->asked[k]);
 	}
 	if (t[TALLY_WAKES]) {
-		printf("  wake-ups across processes   %lu, later than the bound (rescues by poll) "
+		printf("  wake-ups across processes   %lu, later than the bound (missed_wakeups by poll) "
 		       "%lu\n",
 		       t[TALLY_WAKES], t[TALLY_LATE]);
 		print_waits("release to grant", &totals->woken);

@@ -13,7 +13,7 @@
 #include <errno.h>
 
 #include "failing.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #ifdef FILELOCK_SQLITE
 #include <sqlite3.h>

@@ -2,7 +2,7 @@
 #include <stdatomic.h>
 
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 struct fault {
 	_Atomic unsigned calls, hits;

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "life.h"
+#include "kinds/liveness.h"
 #include "support.h"
 
 static inline void put_bytes(const char *path, const void *bytes, size_t size)

@@ -14,7 +14,7 @@
 
 #include "failing.h"
 #include "rules.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define MOST_POINTS 500 /* of one call and one error */
 #define MOST_RULES 256

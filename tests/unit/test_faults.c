@@ -9,7 +9,7 @@
 #include <filelock/driver.h>
 
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static struct filelock *lock;
 

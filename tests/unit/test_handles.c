@@ -102,7 +102,7 @@ START_TEST(test_hold_is_not_passed_to_one_that_fell_back_to_another_kind)
 	ck_assert_int_eq(filelock_step(waiter, until, &until), FILELOCK_STEP_WAIT);
 	ck_assert_int_eq(filelock_kind(waiter), FILELOCK_SOFT);
 	fault_clear();
-	ck_assert(!filelock_pass(holder, waiter));
+	ck_assert(!filelock_hand_over(holder, waiter));
 	ck_assert(filelock_is_held(holder) && !filelock_is_held(waiter));
 	ck_assert_int_eq(filelock_give_up(waiter, -ECANCELED), -ECANCELED);
 	filelock_close(waiter);

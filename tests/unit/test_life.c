@@ -7,10 +7,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "life.h"
+#include "kinds/liveness.h"
 #include "softly.h"
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static unsigned long file_system;
 

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "marker.h"
+#include "kinds/soft_record.h"
 #include "support.h"
 
 static enum marker_type type_of(const char *bytes, size_t size)

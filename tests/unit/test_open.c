@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "error.h"
+#include "base/error.h"
 #include "support.h"
 
 static int try_open(const char *path, const struct filelock_options *options)

@@ -8,9 +8,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "owner.h"
+#include "kinds/holder.h"
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 /* The test's own "/proc/x" is a file "-proc-x" in its folder. */
 static const char *own_proc(const char *path)

@@ -9,7 +9,7 @@
 
 #include "handle.h"
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 #define T0 (1000 * SECONDS)
@@ -104,7 +104,7 @@ START_TEST(test_what_does_not_fit_is_not_passed_and_nothing_changes)
 	obstacles[_i]();
 	before = filelock_depth(from);
 	wanted = filelock_depth(to);
-	ck_assert(!filelock_pass(from, to));
+	ck_assert(!filelock_hand_over(from, to));
 	ck_assert_uint_eq(filelock_depth(from), before);
 	ck_assert_uint_eq(filelock_depth(to), wanted);
 	ck_assert_int_eq(is_free(), before + wanted == 0);
@@ -116,7 +116,7 @@ END_TEST
 START_TEST(test_passed_hold_is_the_other_handles)
 {
 	set_up(NULL);
-	ck_assert(filelock_pass(from, to));
+	ck_assert(filelock_hand_over(from, to));
 	check_moved();
 	tear_down();
 }
@@ -131,7 +131,7 @@ START_TEST(test_hold_on_a_callers_descriptor_is_passed)
 	ck_assert_int_eq(filelock_open_fd(fd, NULL, &to), 0);
 	ck_assert_int_eq(filelock_acquire(from, EXCLUSIVE, 0), 0);
 	begin(to, EXCLUSIVE);
-	ck_assert(filelock_pass(from, to));
+	ck_assert(filelock_hand_over(from, to));
 	ck_assert_int_eq(filelock_fd(to), fd);
 	check_moved();
 	ck_assert_int_eq(filelock_acquire(from, EXCLUSIVE, 0), 0);
@@ -155,7 +155,7 @@ START_TEST(test_hold_passed_to_one_that_gives_up_and_cannot_unlock_stays)
 {
 	set_up(NULL);
 	filelock_set_log(note, NULL, FILELOCK_LOG_ERROR);
-	ck_assert(filelock_pass(from, to));
+	ck_assert(filelock_hand_over(from, to));
 	fault_set(FAULT_flock, 1, FAULT_ONCE, EIO);
 	ck_assert_int_eq(filelock_give_up(to, -ECANCELED), -ECANCELED);
 	ck_assert_ptr_nonnull(strstr(logged, "stays held"));
@@ -181,14 +181,14 @@ static int give_up_in_a_child(void *arg)
 START_TEST(test_child_that_gives_up_what_was_passed_a_hold_complains_of_nothing)
 {
 	set_up(NULL);
-	ck_assert(filelock_pass(from, to));
+	ck_assert(filelock_hand_over(from, to));
 	ck_assert_int_eq(test_in_child(give_up_in_a_child, NULL), 0);
 	check_moved();
 	tear_down();
 }
 END_TEST
 
-/* --- to whom the heir has for it --- */
+/* --- to whom the listener has for it --- */
 
 static unsigned ended;
 
@@ -202,7 +202,7 @@ static bool wants(struct filelock *lock, void *arg)
 static bool take(struct filelock *lock, void *arg)
 {
 	(void)arg;
-	return filelock_pass(lock, lock == from ? to : from);
+	return filelock_hand_over(lock, lock == from ? to : from);
 }
 
 static void end(struct filelock *lock, void *arg)
@@ -212,7 +212,7 @@ static void end(struct filelock *lock, void *arg)
 	ended++;
 }
 
-static const struct filelock_heir heir = { wants, take, end };
+static const struct filelock_listener listener = { wants, take, end };
 
 static int64_t change_s, change_ns; /* that fstat(2) adds to the file's time of change */
 static int (*real_fstat)(int fd, struct stat *ret);
@@ -226,13 +226,13 @@ static int shifted_fstat(int fd, struct stat *ret)
 	return r;
 }
 
-/* Whether the heir's one got it, and how often the path was looked at before. */
+/* Whether the listener's one got it, and how often the path was looked at before. */
 static unsigned release_to_the_heir(void)
 {
 	struct filelock *old = from;
 
 	fault_clear();
-	filelock_set_heir(from, &heir, NULL);
+	filelock_set_listener(from, &listener, NULL);
 	ck_assert_int_eq(filelock_release(from), 0);
 	ck_assert_uint_eq(ended, 1);
 	ended = 0;
@@ -266,14 +266,14 @@ END_TEST
 START_TEST(test_hold_that_is_moved_away_is_over_when_that_is_said)
 {
 	set_up(NULL);
-	filelock_set_heir(from, &heir, NULL);
-	ck_assert(filelock_pass(from, to));
+	filelock_set_listener(from, &listener, NULL);
+	ck_assert(filelock_hand_over(from, to));
 	ck_assert_int_eq(step(to), FILELOCK_STEP_HELD);
 	begin(from, EXCLUSIVE);
-	ck_assert(filelock_pass(to, from));
+	ck_assert(filelock_hand_over(to, from));
 	ck_assert_int_eq(step(from), FILELOCK_STEP_HELD);
 	begin(to, EXCLUSIVE);
-	ck_assert(filelock_pass(from, to));
+	ck_assert(filelock_hand_over(from, to));
 	ck_assert_uint_eq(ended, 0);
 	filelock_end_hold(from);
 	filelock_end_hold(from);
@@ -292,7 +292,7 @@ START_TEST(test_hold_with_a_lifetime_has_no_heir)
 	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
 	options.lifetime_ms = 3600000;
 	set_up(&options);
-	filelock_set_heir(from, &heir, NULL);
+	filelock_set_listener(from, &listener, NULL);
 	ck_assert_int_eq(filelock_release(from), 0);
 	ck_assert_uint_eq(ended, 1);
 	ck_assert(!filelock_is_held(to));
@@ -307,7 +307,7 @@ static int pass_and_exit(void *arg)
 
 	options.keep_on_exit = *(bool *)arg;
 	set_up(&options);
-	ck_assert(filelock_pass(from, to));
+	ck_assert(filelock_hand_over(from, to));
 	ck_assert_int_eq(step(to), FILELOCK_STEP_HELD);
 	/* a marker that could not be removed is what it was */
 	fault_set(FAULT_unlink, 1, FAULT_ONCE, EBUSY);
@@ -348,10 +348,10 @@ START_TEST(test_hold_of_one_that_fell_back_makes_a_native_lock_fall_back)
 	to = open_with(NULL);
 	begin(to, EXCLUSIVE);
 	fault_set(FAULT_calloc, 1, FAULT_ONCE, ENOMEM);
-	ck_assert(!filelock_pass(from, to));
+	ck_assert(!filelock_hand_over(from, to));
 	ck_assert(filelock_is_held(from) && !filelock_is_held(to));
 	ck_assert_int_eq(filelock_kind(to), FILELOCK_NATIVE);
-	ck_assert(filelock_pass(from, to));
+	ck_assert(filelock_hand_over(from, to));
 	ck_assert_int_eq(filelock_kind(to), FILELOCK_SOFT);
 	check_moved();
 	tear_down();
@@ -401,18 +401,18 @@ START_TEST(test_only_one_of_its_kind_that_has_not_begun_is_followed)
 	fault_clear();
 	from = open_with(NULL);
 	to = open_with(NULL);
-	from->manners.released_at = T0;
+	from->fairness.released_at = T0;
 	begin(follower, EXCLUSIVE);
 	filelock_follow(follower, from);
-	ck_assert_int_ne(follower->manners.released_at, T0);
+	ck_assert_int_ne(follower->fairness.released_at, T0);
 	begin(to, EXCLUSIVE);
 	filelock_follow(to, from);
-	ck_assert_int_eq(to->manners.released_at, T0);
+	ck_assert_int_eq(to->fairness.released_at, T0);
 	/* too late for one that has begun to wait */
 	ck_assert_int_eq(step(to), FILELOCK_STEP_HELD);
-	from->manners.released_at = T0 + 1;
+	from->fairness.released_at = T0 + 1;
 	filelock_follow(to, from);
-	ck_assert_int_eq(to->manners.released_at, T0);
+	ck_assert_int_eq(to->fairness.released_at, T0);
 	filelock_close(follower);
 	tear_down();
 }

@@ -6,9 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "path.h"
+#include "base/path.h"
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 /* "/xxx…" of so many bytes, its last name `name`. */
 static char *long_path(size_t length, const char *name)

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "proc.h"
+#include "base/proc.h"
 #include "support.h"
 
 START_TEST(test_exclusive_flock_line_is_read)

@@ -8,10 +8,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "publish.h"
+#include "kinds/soft_publish.h"
 #include "softly.h"
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static const int no_links[] = { EPERM, EOPNOTSUPP, ENOSYS, EMLINK, EXDEV };
 static const int no_tmpfile[] = { EOPNOTSUPP, EISDIR, EINVAL, ENOSYS };

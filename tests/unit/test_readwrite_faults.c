@@ -12,7 +12,7 @@
 #include <filelock/driver.h>
 
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 #ifdef FILELOCK_SQLITE
 
@@ -384,7 +384,7 @@ START_TEST(test_connection_that_came_back_for_a_passed_hold_may_be_closed)
 	ck_assert_int_eq(filelock_release(to), 0);
 	ck_assert_int_eq(filelock_acquire(from, FILELOCK_EXCLUSIVE, 0), 0);
 	ck_assert_int_eq(filelock_begin(to, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, NULL, NULL), 0);
-	ck_assert(filelock_pass(from, to));
+	ck_assert(filelock_hand_over(from, to));
 	ck_assert_int_eq(filelock_step(to, filelock_now(), &until), FILELOCK_STEP_HELD);
 	is_scarce = true;
 	denials = 2; /* SQLite tries to open it for reading, too */

@@ -11,8 +11,8 @@
 
 #include "handle.h"
 #include "softly.h"
-#include "sys.h"
-#include "watch.h"
+#include "base/sys.h"
+#include "inotify.h"
 
 #define T0 (1000 * SECONDS)
 #define INTERVAL (50 * MILLISECONDS) /* the default */
@@ -246,7 +246,7 @@ START_TEST(test_stir_is_worth_attempts_at_once_then_after_1_2_4_ms)
 	set_up(NULL);
 	begin(FILELOCK_NEVER);
 	(void)step_busy(T0);
-	acquire_stir(waiter);
+	acquire_wake(waiter);
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(step_busy(now), now);
 	for (delay = MILLISECONDS; delay < INTERVAL; delay *= 2) {
@@ -265,11 +265,11 @@ START_TEST(test_stir_begins_the_series_anew)
 	set_up(NULL);
 	begin(FILELOCK_NEVER);
 	(void)step_busy(now);
-	acquire_stir(waiter);
+	acquire_wake(waiter);
 	for (int i = 0; i < 5; i++)
 		now = step_busy(now);
 	ck_assert_int_gt(now, T0);
-	acquire_stir(waiter);
+	acquire_wake(waiter);
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(step_busy(now), now);
 	ck_assert_int_eq(step_busy(now), now + MILLISECONDS);
@@ -283,17 +283,17 @@ START_TEST(test_who_has_lost_very_often_tries_at_once)
 	int64_t now = T0;
 
 	set_up(NULL);
-	waiter->manners = (struct manners){ .released_at = T0, .contended = true };
+	waiter->fairness = (struct fairness){ .released_at = T0, .contended = true };
 	begin(FILELOCK_NEVER);
 	for (int lost = 0; lost < 70; lost++) {
 		int64_t until = now;
 
-		acquire_stir(waiter);
+		acquire_wake(waiter);
 		if (filelock_step(waiter, now, &until) == FILELOCK_STEP_EARLY)
 			(void)step_busy(until);
 		now += SECONDS;
 	}
-	acquire_stir(waiter);
+	acquire_wake(waiter);
 	(void)step_busy(now);
 	tear_down();
 }
@@ -308,7 +308,7 @@ START_TEST(test_back_off_stops_at_a_short_interval)
 	set_up(&options);
 	begin(FILELOCK_NEVER);
 	(void)step_busy(now);
-	acquire_stir(waiter);
+	acquire_wake(waiter);
 	for (int i = 0; i < 3; i++)
 		now = step_busy(now);
 	ck_assert_int_eq(step_busy(now), now + 1 * MILLISECONDS);

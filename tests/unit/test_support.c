@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 START_TEST(test_witness_sees_two_inside)
 {

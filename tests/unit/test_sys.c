@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static int open_file(const char *content)
 {

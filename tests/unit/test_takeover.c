@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "softly.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static char path[4096];
 static struct filelock *lock;

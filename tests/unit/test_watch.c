@@ -13,7 +13,7 @@
 #include <filelock/driver.h>
 
 #include "support.h"
-#include "sys.h"
+#include "base/sys.h"
 
 static struct filelock *holder;
 static unsigned stirs;
@@ -26,7 +26,7 @@ static void note_stir(struct filelock *lock, void *arg)
 	stirs++;
 }
 
-static struct filelock_driver driver = { .stirred = note_stir };
+static struct filelock_driver driver = { .woken = note_stir };
 
 static void set_up(void)
 {

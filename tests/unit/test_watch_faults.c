@@ -10,8 +10,8 @@
 
 #include "handle.h"
 #include "support.h"
-#include "sys.h"
-#include "watch.h"
+#include "base/sys.h"
+#include "inotify.h"
 
 enum { LOCKS = 3 };
 
@@ -23,7 +23,7 @@ static void note_stir(struct filelock *lock, void *arg)
 	++*(unsigned *)arg;
 }
 
-static struct filelock_driver driver = { .stirred = note_stir };
+static struct filelock_driver driver = { .woken = note_stir };
 static struct filelock *locks[LOCKS]; /* whose stirs are counted */
 static struct subscription subscriptions[LOCKS];
 

@@ -1,0 +1,304 @@
+#include "base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+static int timerfd_create_(int clock, int flags)
+{
+	return timerfd_create(clock, flags);
+}
+
+static int timerfd_settime_(int fd, int flags, const struct itimerspec *at,
+                            struct itimerspec *ret_old)
+{
+	return timerfd_settime(fd, flags, at, ret_old);
+}
+
+static int open_mode(const char *path, int flags, mode_t mode)
+{
+	return open(path, flags, mode);
+}
+
+static int fcntl_setsig(int fd, int signal)
+{
+	return fcntl(fd, F_SETSIG, signal);
+}
+
+static int fcntl_setlease(int fd, int type)
+{
+	return fcntl(fd, F_SETLEASE, type);
+}
+
+static int eventfd_flags(unsigned initial, int flags)
+{
+	return eventfd(initial, flags);
+}
+
+/* glibc has it since 2.36 */
+static int pidfd_open_(pid_t pid, unsigned flags)
+{
+	return (int)syscall(SYS_pidfd_open, pid, flags);
+}
+
+static int64_t read_clock(clockid_t clock)
+{
+	struct timespec t;
+
+	/* clock_gettime(2) of these clocks cannot fail on Linux */
+	(void)clock_gettime(clock, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int64_t monotonic_now(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+static int64_t realtime_date(void)
+{
+	return read_clock(CLOCK_REALTIME);
+}
+
+struct sys_table sys = {
+	.open = open_mode,
+	.close = close,
+	.read = read,
+	.write = write,
+	.pread = pread,
+	.pwrite = pwrite,
+	.ftruncate = ftruncate,
+	.futimens = futimens,
+	.flock = flock,
+	.fstat = fstat,
+	.lstat = lstat,
+	.statfs = statfs,
+	.unlink = unlink,
+	.linkat = linkat,
+	.mkdir = mkdir,
+	.mknod = mknod,
+	.utimensat = utimensat,
+	.readlink = readlink,
+	.realpath = realpath,
+	.getcwd = getcwd,
+	.kill = kill,
+	.pidfd_open = pidfd_open_,
+	.gethostname = gethostname,
+	.fcntl_setsig = fcntl_setsig,
+	.fcntl_setlease = fcntl_setlease,
+	.getrandom = getrandom,
+	.dup3 = dup3,
+	.inotify_init1 = inotify_init1,
+	.inotify_add_watch = inotify_add_watch,
+	.inotify_rm_watch = inotify_rm_watch,
+	.epoll_create1 = epoll_create1,
+	.epoll_ctl = epoll_ctl,
+	.epoll_wait = epoll_wait,
+	.eventfd = eventfd_flags,
+	.timerfd_create = timerfd_create_,
+	.timerfd_settime = timerfd_settime_,
+	.ppoll = ppoll,
+	.nanosleep = nanosleep,
+	.now = monotonic_now,
+	.date = realtime_date,
+	.calloc = calloc,
+};
+
+#define REPEAT_EINTR(result, call)                  \
+	do {                                        \
+		(result) = (call);                  \
+	} while ((result) == -1 && errno == EINTR)
+
+int sys_open(const char *path, int flags, mode_t mode)
+{
+	int fd;
+
+	REPEAT_EINTR(fd, sys.open(path, flags, mode));
+	return fd < 0 ? -errno : fd;
+}
+
+int sys_close(int fd)
+{
+	return sys.close(fd) < 0 ? -errno : 0;
+}
+
+int sys_flock(int fd, int operation)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.flock(fd, operation));
+	return r < 0 ? -errno : 0;
+}
+
+bool sys_is_flock_missing(int error)
+{
+	return error == -ENOSYS || error == -EOPNOTSUPP;
+}
+
+int sys_fstat(int fd, struct stat *ret)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.fstat(fd, ret));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_lstat(const char *path, struct stat *ret)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.lstat(path, ret));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_unlink(const char *path)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.unlink(path));
+	return r < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int sys_link(const char *from, const char *to, int flags)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.linkat(AT_FDCWD, from, AT_FDCWD, to, flags));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_mkdir(const char *path, mode_t mode)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.mkdir(path, mode));
+	return r < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int sys_make_file(const char *path, mode_t mode)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.mknod(path, S_IFREG | mode, 0));
+	return r < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int sys_truncate(int fd, off_t size)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.ftruncate(fd, size));
+	return r < 0 ? -errno : 0;
+}
+
+ssize_t sys_read_start(int fd, char *buffer, size_t size)
+{
+	size_t length = 0;
+	ssize_t n = 1;
+
+	while (n > 0 && length < size) {
+		REPEAT_EINTR(n, sys.pread(fd, buffer + length, size - length, (off_t)length));
+		if (n < 0)
+			return -errno;
+		length += (size_t)n;
+	}
+	return (ssize_t)length;
+}
+
+int sys_write_start(int fd, const char *bytes, size_t size)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < size) {
+		REPEAT_EINTR(n, sys.pwrite(fd, bytes + done, size - done, (off_t)done));
+		if (n <= 0)
+			return n < 0 ? -errno : -ENOSPC;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+ssize_t sys_read_file(const char *path, char *buffer, size_t size)
+{
+	int fd = sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+	size_t length = 0;
+	ssize_t n = 0;
+
+	if (fd < 0)
+		return fd;
+	while (length < size - 1) {
+		REPEAT_EINTR(n, sys.read(fd, buffer + length, size - 1 - length));
+		if (n <= 0)
+			break;
+		length += (size_t)n;
+	}
+	if (n < 0)
+		n = -errno;
+	(void)sys_close(fd);
+	buffer[length] = '\0';
+	return n < 0 ? n : (ssize_t)length;
+}
+
+void sys_fd_link(char link[SYS_FD_LINK], int fd)
+{
+	(void)snprintf(link, SYS_FD_LINK, "/proc/thread-self/fd/%d", fd);
+}
+
+bool sys_is_local(const struct statfs *fs)
+{
+	switch ((unsigned long)fs->f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case F2FS_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+	case RAMFS_MAGIC:
+	case OVERLAYFS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+char *sys_strdup(const char *text)
+{
+	size_t size = strlen(text) + 1;
+	char *copy = sys.calloc(1, size);
+
+	return copy ? memcpy(copy, text, size) : NULL;
+}
+
+char *sys_format(const char *format, ...)
+{
+	va_list arguments;
+	char *text;
+	int n;
+
+	va_start(arguments, format);
+	n = vsnprintf(NULL, 0, format, arguments);
+	va_end(arguments);
+	if (n < 0)
+		return NULL;
+	text = sys.calloc(1, (size_t)n + 1);
+	if (!text)
+		return NULL;
+	va_start(arguments, format);
+	(void)vsnprintf(text, (size_t)n + 1, format, arguments);
+	va_end(arguments);
+	return text;
+}

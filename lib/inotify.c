@@ -1,0 +1,646 @@
+/*
+ * inotify.c - wake-ups by inotify(7), and by pidfd_open(2).
+ *
+ * A watcher owns one inotify instance, made at its first subscription: a user has 128 of them, and
+ * closing one takes milliseconds, so it is kept. A watch is the kernel's, one for each inode
+ * and watcher, counted by the subscriptions on it: inotify_add_watch(2) of the same inode gives the
+ * same number again, also through a hard link, and with IN_MASK_ADD widens the mask rather than
+ * replacing it. Subscriptions are found by watch and name, so that a directory in which
+ * thousands wait costs an event no more than one in which one waits.
+ *
+ * The last subscription to go leaves its watch idle: it is removed when the watcher is tidied,
+ * after the user was told, or used again if somebody subscribes before that.
+ *
+ * Events of a removed watch may still be in the buffer; the kernel gives out numbers in a
+ * cycle, so they meet no watch and are dropped.
+ *
+ * A process is watched as files are, under the number -pid: one pidfd for all that wait for its
+ * end, which is, like the end of an inode, the loss of the watch. At the first of them an
+ * epoll(7) instance takes the place of the inotify descriptor, which it contains; most
+ * watchers never need one, and their wake-ups shall not pay for it.
+ *
+ * Threads. The loop that dispatches and the threads that step acquisitions meet at the mutex, which
+ * is held across no system call that could wait for a disk: not across inotify_add_watch(2), which
+ * looks a path up. Such a call may be given the number of a watch that is being removed, and is
+ * then made once more.
+ *
+ * While events are being told, a subscriber may unsubscribe itself or anybody, or subscribe: so
+ * all that an event concerns are gathered in one list first, and leave it as they go.
+ */
+#include "inotify.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "handle.h"
+#include "registry.h"
+#include "base/sys.h"
+
+struct watch {
+	struct hash_node node; /* by wd */
+	int wd; /* the kernel's; of a process: -pid */
+	struct registry_fd process; /* its pidfd; -1: it has ended, or there is none */
+	unsigned count;
+	struct subscription *first; /* of all on it */
+	struct watch *next_idle;
+	bool idle; /* in the watcher's list of those to remove, if the count is still 0 */
+};
+
+struct filelock_watcher {
+	pthread_mutex_t mutex;
+	struct registry_fd fd;    /* of inotify */
+	struct registry_fd epoll; /* -1: no process was watched yet */
+	struct registry_fd timer;
+	struct registry_fd bell;
+	struct hash watches;
+	struct watch *idle;
+	struct hash subscriptions;
+	size_t waiters; /* that watch a file */
+	size_t waiting; /* with a watch or without */
+	unsigned removed; /* watches, so far */
+	unsigned generation;
+	bool broken; /* a descriptor cannot be read */
+};
+
+static size_t subscription_hash(int wd, const char *name)
+{
+	return hash_bytes(name ? name : "", name ? strlen(name) : 0, (size_t)wd);
+}
+
+static struct watch *find_watch(const struct filelock_watcher *watcher, int wd)
+{
+	struct hash_node *node = hash_first(&watcher->watches, (size_t)wd);
+
+	return node ? hash_entry(node, struct watch, node) : NULL;
+}
+
+/* In a forked child, which has no other thread, it may be taken for ever. */
+static void enter(struct filelock_watcher *watcher)
+{
+	if (!filelock_watcher_is_inherited(watcher))
+		(void)pthread_mutex_lock(&watcher->mutex);
+}
+
+static void leave(struct filelock_watcher *watcher)
+{
+	if (!filelock_watcher_is_inherited(watcher))
+		(void)pthread_mutex_unlock(&watcher->mutex);
+}
+
+FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
+{
+	struct filelock_watcher *watcher;
+	int r = registry_prepare();
+
+	if (r < 0)
+		return r;
+	watcher = sys.calloc(1, sizeof(*watcher));
+	if (!watcher)
+		return -ENOMEM;
+	(void)pthread_mutex_init(&watcher->mutex, NULL); /* never fails, on Linux */
+	watcher->fd.fd = -1;
+	watcher->epoll.fd = -1;
+	watcher->timer.fd = -1;
+	watcher->bell.fd = -1;
+	watcher->generation = registry_generation();
+	*ret_watcher = watcher;
+	return 0;
+}
+
+FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
+{
+	if (!watcher)
+		return;
+	if (!filelock_watcher_is_inherited(watcher))
+		(void)pthread_mutex_destroy(&watcher->mutex);
+	registry_close_fd(&watcher->epoll);
+	registry_close_fd(&watcher->fd);
+	registry_close_fd(&watcher->timer);
+	registry_close_fd(&watcher->bell);
+	for (size_t i = 0; i < watcher->watches.size; i++) {
+		struct hash_node *node = watcher->watches.buckets[i];
+
+		while (node) {
+			struct watch *watch = hash_entry(node, struct watch, node);
+
+			node = node->next;
+			registry_close_fd(&watch->process);
+			free(watch);
+		}
+	}
+	free(watcher->watches.buckets);
+	free(watcher->subscriptions.buckets);
+	free(watcher);
+}
+
+FILELOCK_API int filelock_watcher_fd(struct filelock_watcher *watcher)
+{
+	int fd;
+
+	enter(watcher);
+	fd = watcher->epoll.fd >= 0 ? watcher->epoll.fd : watcher->fd.fd;
+	leave(watcher);
+	return fd;
+}
+
+FILELOCK_API bool filelock_watcher_is_inherited(const struct filelock_watcher *watcher)
+{
+	return watcher->generation != registry_generation();
+}
+
+FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher)
+{
+	size_t load;
+
+	enter(watcher);
+	/* one that may not watch its file waits by a name alone */
+	load = watcher->waiters ? watcher->waiters : watcher->subscriptions.count > 0;
+	leave(watcher);
+	return load;
+}
+
+size_t watch_count(struct filelock_watcher *watcher, int change)
+{
+	size_t waiting;
+
+	enter(watcher);
+	watcher->waiting += (size_t)change;
+	waiting = watcher->waiting;
+	leave(watcher);
+	return waiting;
+}
+
+FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)
+{
+	/* zero would disarm it: timerfd_settime(2) */
+	int64_t time = at > 0 ? at : 1;
+	struct itimerspec when = { .it_value = { time / 1000000000, time % 1000000000 } };
+	int fd;
+
+	if (watcher->timer.fd < 0) {
+		fd = sys.timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		registry_add_fd(&watcher->timer, fd, true);
+	}
+	if (sys.timerfd_settime(watcher->timer.fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
+		return -errno;
+	return watcher->timer.fd;
+}
+
+FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher)
+{
+	int fd;
+
+	if (watcher->bell.fd >= 0)
+		return watcher->bell.fd;
+	fd = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	registry_add_fd(&watcher->bell, fd, true);
+	return fd;
+}
+
+FILELOCK_API void filelock_watcher_ring(struct filelock_watcher *watcher)
+{
+	const uint64_t one = 1;
+
+	/* EAGAIN: it has rung 2^64 - 2 times, and is to be heard yet */
+	while (sys.write(watcher->bell.fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+FILELOCK_API void filelock_watcher_hush(struct filelock_watcher *watcher)
+{
+	uint64_t rings;
+
+	while (sys.read(watcher->bell.fd, &rings, sizeof(rings)) < 0 && errno == EINTR)
+		;
+}
+
+/* watch NULL: inotify's descriptor. */
+static int listen_to(int epoll, int fd, struct watch *watch)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = watch };
+
+	return sys.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int open_inotify(struct filelock_watcher *watcher)
+{
+	int fd, r = 0;
+
+	if (watcher->fd.fd >= 0)
+		return 0;
+	fd = sys.inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (watcher->epoll.fd >= 0)
+		r = listen_to(watcher->epoll.fd, fd, NULL);
+	if (r < 0)
+		(void)sys_close(fd);
+	else
+		registry_add_fd(&watcher->fd, fd, true);
+	return r;
+}
+
+static int open_epoll(struct filelock_watcher *watcher)
+{
+	int fd, r = 0;
+
+	if (watcher->epoll.fd >= 0)
+		return 0;
+	fd = sys.epoll_create1(EPOLL_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (watcher->fd.fd >= 0)
+		r = listen_to(fd, watcher->fd.fd, NULL);
+	if (r < 0)
+		(void)sys_close(fd);
+	else
+		registry_add_fd(&watcher->epoll, fd, true);
+	return r;
+}
+
+static int open_process(struct filelock_watcher *watcher, struct watch *watch)
+{
+	int fd, r;
+
+	if (watch->process.fd >= 0)
+		return 0;
+	fd = sys.pidfd_open(-watch->wd, 0);
+	if (fd < 0)
+		return -errno;
+	r = listen_to(watcher->epoll.fd, fd, watch);
+	if (r < 0)
+		(void)sys_close(fd);
+	else
+		registry_add_fd(&watch->process, fd, false);
+	return r;
+}
+
+static void close_process(struct filelock_watcher *watcher, struct watch *watch)
+{
+	/* a child that is being made may have it open yet, and would keep it in there */
+	(void)sys.epoll_ctl(watcher->epoll.fd, EPOLL_CTL_DEL, watch->process.fd, NULL);
+	registry_close_fd(&watch->process);
+}
+
+static void put_watch(struct filelock_watcher *watcher, struct watch *watch)
+{
+	if (--watch->count > 0 || watch->idle)
+		return;
+	watch->idle = true;
+	watch->next_idle = watcher->idle;
+	watcher->idle = watch;
+}
+
+static void stop_watching(struct filelock_watcher *watcher, struct watch *watch)
+{
+	if (watch->process.fd >= 0)
+		close_process(watcher, watch);
+	/* fails only if the kernel has removed it already */
+	else if (watch->wd >= 0)
+		(void)sys.inotify_rm_watch(watcher->fd.fd, watch->wd);
+}
+
+FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
+{
+	/* in a forked child the descriptor is an idle one, which has no watches */
+	bool foreign = filelock_watcher_is_inherited(watcher);
+
+	enter(watcher);
+	while (watcher->idle) {
+		struct watch *watch = watcher->idle;
+
+		watcher->idle = watch->next_idle;
+		watch->idle = false;
+		if (watch->count > 0)
+			continue;
+		hash_remove(&watcher->watches, &watch->node);
+		watcher->removed++;
+		if (!foreign)
+			stop_watching(watcher, watch);
+		free(watch);
+	}
+	leave(watcher);
+}
+
+/* In no table yet, but with room in it. */
+static struct watch *new_watch(struct filelock_watcher *watcher)
+{
+	struct watch *watch = sys.calloc(1, sizeof(*watch));
+
+	if (!watch || hash_reserve(&watcher->watches, sys.calloc, free) < 0) {
+		free(watch);
+		return NULL;
+	}
+	watch->process.fd = -1;
+	return watch;
+}
+
+static int get_watch(struct filelock_watcher *watcher, const char *path, uint32_t mask,
+                     struct watch **ret_watch)
+{
+	struct watch *spare = new_watch(watcher);
+	struct watch *watch;
+	int fd = watcher->fd.fd;
+	unsigned removed;
+	int wd;
+
+	if (!spare)
+		return -ENOMEM;
+	do {
+		removed = watcher->removed;
+		leave(watcher);
+		wd = sys.inotify_add_watch(fd, path, mask | IN_MASK_ADD);
+		if (wd < 0)
+			wd = -errno;
+		enter(watcher);
+	} while (wd >= 0 && removed != watcher->removed && !find_watch(watcher, wd));
+	if (wd < 0) {
+		free(spare);
+		return wd;
+	}
+	watch = find_watch(watcher, wd);
+	if (watch) {
+		free(spare);
+	} else {
+		watch = spare;
+		watch->wd = wd;
+		hash_insert(&watcher->watches, &watch->node, (size_t)wd);
+	}
+	watch->count++;
+	*ret_watch = watch;
+	return 0;
+}
+
+static int get_process(struct filelock_watcher *watcher, pid_t pid, struct watch **ret_watch)
+{
+	struct watch *watch = find_watch(watcher, -pid);
+	struct watch *spare = NULL;
+	int r;
+
+	if (!watch) {
+		watch = spare = new_watch(watcher);
+		if (!spare)
+			return -ENOMEM;
+		watch->wd = -pid;
+	}
+	r = open_process(watcher, watch);
+	if (r < 0) {
+		free(spare);
+		return r;
+	}
+	if (spare)
+		hash_insert(&watcher->watches, &watch->node, (size_t)watch->wd);
+	watch->count++;
+	*ret_watch = watch;
+	return 0;
+}
+
+/* Whoever waits watches its file itself, and perhaps a name or a process as well. */
+static bool is_counted(const struct subscription *subscription)
+{
+	return subscription->mask && !subscription->name;
+}
+
+/* Enters it in the tables, which have room for it. */
+static void enlist(struct filelock_watcher *watcher, struct subscription *s)
+{
+	atomic_store_explicit(&s->watcher, watcher, memory_order_relaxed);
+	hash_insert(&watcher->subscriptions, &s->node, subscription_hash(s->watch->wd, s->name));
+	s->next = s->watch->first;
+	if (s->next)
+		s->next->previous = s;
+	s->watch->first = s;
+	watcher->waiters += is_counted(s);
+}
+
+static int check_watcher(struct filelock_watcher *watcher)
+{
+	if (filelock_watcher_is_inherited(watcher))
+		return FILELOCK_EFORKED;
+	if (watcher->broken)
+		return -EIO;
+	return hash_reserve(&watcher->subscriptions, sys.calloc, free) < 0 ? -ENOMEM : 0;
+}
+
+int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
+                    struct filelock *lock, const char *path, uint32_t mask, const char *name)
+{
+	struct watch *watch = NULL;
+	int r;
+
+	enter(watcher);
+	r = check_watcher(watcher);
+	if (r == 0)
+		r = open_inotify(watcher);
+	if (r == 0)
+		r = get_watch(watcher, path, mask, &watch);
+	if (r == 0) {
+		*subscription = (struct subscription){ .watch = watch, .mask = mask,
+			                               .name = name, .lock = lock };
+		enlist(watcher, subscription);
+	}
+	leave(watcher);
+	return r;
+}
+
+int watch_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
+                            struct filelock *lock, pid_t pid)
+{
+	struct watch *watch = NULL;
+	int r;
+
+	enter(watcher);
+	r = check_watcher(watcher);
+	if (r == 0)
+		r = open_epoll(watcher);
+	if (r == 0)
+		r = get_process(watcher, pid, &watch);
+	if (r == 0) {
+		*subscription = (struct subscription){ .watch = watch, .lock = lock };
+		enlist(watcher, subscription);
+	}
+	leave(watcher);
+	return r;
+}
+
+static void delist(struct filelock_watcher *watcher, struct subscription *subscription)
+{
+	struct watch *watch = subscription->watch;
+
+	hash_remove(&watcher->subscriptions, &subscription->node);
+	if (subscription->previous)
+		subscription->previous->next = subscription->next;
+	else
+		watch->first = subscription->next;
+	if (subscription->next)
+		subscription->next->previous = subscription->previous;
+	watcher->waiters -= is_counted(subscription);
+	/* the last touch: whoever sees it may free the handle, without the mutex */
+	watch_forget(subscription);
+	put_watch(watcher, watch);
+}
+
+void watch_unsubscribe(struct subscription *subscription)
+{
+	struct filelock_watcher *watcher =
+	        atomic_load_explicit(&subscription->watcher, memory_order_acquire);
+
+	if (!watcher)
+		return;
+	enter(watcher);
+	if (watch_is_subscribed(subscription)) /* still: the loop may lose the watch */
+		delist(watcher, subscription);
+	leave(watcher);
+}
+
+/* An event of a watch that lives on: tells those who asked for it, by name and mask. */
+static void tell_event(struct filelock_watcher *watcher, const struct inotify_event *event)
+{
+	const char *name = event->len ? event->name : NULL;
+	struct hash_node *node =
+	        hash_first(&watcher->subscriptions, subscription_hash(event->wd, name));
+
+	/* `stirred` callbacks only take note (driver.h), so the chain stands still */
+	for (; node; node = hash_next(node)) {
+		struct subscription *s = hash_entry(node, struct subscription, node);
+
+		if (s->watch->wd != event->wd || !(s->mask & event->mask) ||
+		    strcmp(s->name ? s->name : "", name ? name : "") != 0)
+			continue;
+		acquire_wake(s->lock);
+	}
+}
+
+/* Tells all subscribers of one watch. */
+static void tell_all(const struct watch *watch)
+{
+	for (const struct subscription *s = watch->first; s; s = s->next)
+		acquire_wake(s->lock);
+}
+
+/* And those of every watch. */
+static void tell_everybody(struct filelock_watcher *watcher)
+{
+	for (size_t i = 0; i < watcher->subscriptions.size; i++) {
+		struct hash_node *node = watcher->subscriptions.buckets[i];
+
+		for (; node; node = node->next)
+			acquire_wake(hash_entry(node, struct subscription, node)->lock);
+	}
+}
+
+/* The kernel has removed a watch: its subscribers try, and subscribe, anew. */
+static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
+{
+	tell_all(watch);
+	while (watch->first)
+		delist(watcher, watch->first);
+}
+
+/* Else a descriptor that stays readable would keep its loop spinning. */
+static void give_up_watching(struct filelock_watcher *watcher, int error)
+{
+	log_write(FILELOCK_LOG_ERROR, "cannot read events, only polling: %s",
+	          filelock_strerror(error));
+	watcher->broken = true;
+	for (size_t i = 0; i < watcher->watches.size; i++) {
+		struct hash_node *node = watcher->watches.buckets[i];
+
+		for (; node; node = node->next)
+			lose_watch(watcher, hash_entry(node, struct watch, node));
+	}
+}
+
+static void take_event(struct filelock_watcher *watcher, const struct inotify_event *event)
+{
+	struct watch *watch;
+
+	if (event->mask & IN_Q_OVERFLOW) {
+		log_write(FILELOCK_LOG_WARNING,
+		          "the inotify queue overflowed: every waiter tries again");
+		tell_everybody(watcher);
+		return;
+	}
+	watch = find_watch(watcher, event->wd);
+	if (!watch)
+		return;
+	if (event->mask & IN_IGNORED)
+		lose_watch(watcher, watch);
+	else if (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT))
+		tell_all(watch);
+	else
+		tell_event(watcher, event);
+}
+
+/* Whether the kernel could have written it: names are padded with zeros, so that the event behind
+   is aligned (inotify(7)). */
+static bool is_event(const struct inotify_event *event, size_t left)
+{
+	return event->len <= left - sizeof(*event) &&
+	       event->len % _Alignof(struct inotify_event) == 0 &&
+	       (event->len == 0 || event->name[event->len - 1] == '\0');
+}
+
+static void take_deaths(struct filelock_watcher *watcher)
+{
+	struct epoll_event events[16];
+	int n;
+
+	do {
+		n = sys.epoll_wait(watcher->epoll.fd, events, 16, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		give_up_watching(watcher, -errno);
+	for (int i = 0; i < n; i++) {
+		struct watch *watch = events[i].data.ptr;
+
+		if (!watch)
+			continue;
+		close_process(watcher, watch);
+		lose_watch(watcher, watch);
+	}
+}
+
+static void take_events(struct filelock_watcher *watcher)
+{
+	enum { LARGEST_EVENT = sizeof(struct inotify_event) + NAME_MAX + 1 };
+	_Alignas(struct inotify_event) char buffer[16 * LARGEST_EVENT];
+	ssize_t length;
+
+	/* one read: what is left makes the descriptor readable again, and the loop goes on */
+	do {
+		length = sys.read(watcher->fd.fd, buffer, sizeof(buffer));
+	} while (length < 0 && errno == EINTR);
+	if (length < 0 && errno != EAGAIN)
+		give_up_watching(watcher, -errno);
+	for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= length;) {
+		const struct inotify_event *event = (const void *)(buffer + at);
+
+		if (!is_event(event, (size_t)(length - at)))
+			break;
+		take_event(watcher, event);
+		at += (ssize_t)(sizeof(*event) + event->len);
+	}
+}
+
+FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
+{
+	if (filelock_watcher_is_inherited(watcher))
+		return;
+	enter(watcher);
+	if (watcher->epoll.fd >= 0)
+		take_deaths(watcher);
+	if (watcher->fd.fd >= 0)
+		take_events(watcher);
+	leave(watcher);
+}

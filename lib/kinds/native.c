@@ -1,0 +1,479 @@
+/*
+ * native.c - flock(2) on the lock file.
+ *
+ * One descriptor serves an acquisition from its first attempt and then the hold. It is kept
+ * between attempts: closing one raises an event at every other waiter, so that two that closed
+ * and opened again would wake each other for ever.
+ *
+ * A flock(2) is on an inode, a lock is on a path. Whoever gets the flock therefore looks
+ * whether the path still names that inode (device and number, not the link count: a renamed
+ * file keeps its links); if not, somebody else may hold the path's new file, and the flock is
+ * worthless.
+ *
+ * Release unlocks before it closes: on a plain close the event can reach a waiter before the
+ * lock is dropped.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "handle.h"
+#include "kinds/holder.h"
+#include "base/path.h"
+#include "kinds/soft_publish.h"
+#include "registry.h"
+#include "base/sys.h"
+#include "inotify.h"
+
+#define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
+
+#define SECOND INT64_C(1000000000)
+#define CLOCK_TICK 20000000 /* ns, with room to spare: 10 ms at the slowest */
+
+/* Besides what a try says: flock(2) does not work here. */
+#define NO_FLOCK (TRY_RACED + 1)
+
+struct native {
+	int fd; /* of the hold or of the waiter; -1: none */
+	bool regular;
+	bool probed; /* flock(2) is known to work here */
+	int missing; /* how it was refused, where it does not */
+	unsigned forks; /* registry_forks() when it was opened */
+	bool seen; /* the path named the file, whose status has been `changed` since then ... */
+	struct timespec changed; /* ... unless it has another time of change now */
+	struct identity identity;
+	struct subscription subscription;
+};
+
+static bool is_borrowed(const struct filelock *lock)
+{
+	return lock->borrowed >= 0;
+}
+
+static struct native *native_state(const struct filelock *lock)
+{
+	return kind_state(lock);
+}
+
+static int native_open(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct stat st;
+	int r;
+
+	if (lock->options.lifetime_ms)
+		return FILELOCK_ENOLIFETIME;
+	n->fd = lock->borrowed;
+	if (!is_borrowed(lock))
+		return 0;
+	r = sys_fstat(n->fd, &st);
+	if (r < 0)
+		return r;
+	n->regular = S_ISREG(st.st_mode);
+	n->identity = (struct identity){ st.st_dev, st.st_ino };
+	return 0;
+}
+
+static void native_unwatch(struct filelock *lock)
+{
+	watch_unsubscribe(&native_state(lock)->subscription);
+}
+
+/* Closes the descriptor, if it is ours, with whatever lock is on it. */
+static void drop(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	int fd = n->fd;
+	int r;
+
+	if (is_borrowed(lock) || fd < 0)
+		return;
+	registry_hold_forks();
+	n->fd = -1;
+	r = sys_close(fd);
+	registry_let_forks();
+	if (r < 0)
+		log_write(FILELOCK_LOG_ERROR, "cannot close %s: %s", lock->path,
+		          filelock_strerror(r));
+}
+
+static void native_abandon(struct filelock *lock)
+{
+	native_unwatch(lock);
+	drop(lock);
+}
+
+/* ENOENT although the parents were made: a race, or the error itself. */
+static int judge_missing(struct filelock *lock)
+{
+	int r = path_check_parent(lock->path);
+
+	return r < 0 ? handle_fail(lock, r, "cannot open the lock file") : TRY_RACED;
+}
+
+/* The descriptor, or an error; -EWOULDBLOCK is contention. */
+static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
+{
+	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
+	int flags = O_RDWR | SAFE_FLAGS;
+	/* never where flock(2) is not known to work: probe() saw a file */
+	int make = native_state(lock)->probed ? O_CREAT : 0;
+	int fd = sys_open(lock->path, flags | make, bits);
+
+	if (fd == -ENOENT) {
+		int r = path_make_parents(lock->path);
+
+		if (r < 0)
+			return r;
+		fd = sys_open(lock->path, flags | make, bits);
+	}
+	/* fs.protected_regular: in a sticky directory O_CREAT of another user's file is
+	   refused, opening it is not (proc_sys_fs(5)) */
+	if (fd == -EACCES || fd == -EPERM) {
+		int again = sys_open(lock->path, flags, 0);
+
+		fd = again == -ENOENT ? fd : again;
+	}
+	if ((fd == -EACCES || fd == -EPERM || fd == -EROFS) && mode == FILELOCK_SHARED) {
+		int again = sys_open(lock->path, O_RDONLY | SAFE_FLAGS, 0);
+
+		fd = again == -ENOENT ? fd : again;
+	}
+	return fd == -ENXIO ? FILELOCK_ENOTREGULAR : fd; /* a socket: open(2) */
+}
+
+static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
+{
+	struct native *n = native_state(lock);
+	unsigned forks = registry_forks();
+	struct stat st;
+	int fd, r;
+
+	registry_hold_forks();
+	fd = open_lock_file(lock, mode);
+	if (fd >= 0)
+		n->fd = fd;
+	registry_let_forks();
+	if (fd == -ENOENT)
+		return judge_missing(lock);
+	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
+		return TRY_BUSY;
+	if (fd < 0)
+		return handle_fail(lock, fd, "cannot open the lock file");
+	n->forks = forks;
+	r = sys_fstat(fd, &st);
+	if (r == 0 && !S_ISREG(st.st_mode))
+		r = FILELOCK_ENOTREGULAR;
+	if (r < 0) {
+		drop(lock);
+		return handle_fail(lock, r, "cannot use the lock file");
+	}
+	n->regular = true;
+	n->seen = false;
+	n->identity = (struct identity){ st.st_dev, st.st_ino };
+	return 0;
+}
+
+/* An enum path_names, or an error. */
+static int check_path(const struct filelock *lock)
+{
+	const struct native *n = native_state(lock);
+
+	if (is_borrowed(lock))
+		return PATH_NAMES_OURS;
+	return path_check(lock->path, n->identity.dev, n->identity.ino);
+}
+
+/* As enum attempt, NO_FLOCK, or another error. */
+static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
+{
+	struct native *n = native_state(lock);
+	int r = sys_flock(n->fd, (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
+
+	if (sys_is_flock_missing(r)) {
+		n->missing = r;
+		return NO_FLOCK;
+	}
+	n->probed = true;
+	if (r == -EWOULDBLOCK || r == -EACCES) /* EACCES: as some file systems put it */
+		return TRY_BUSY;
+	return r < 0 ? handle_fail(lock, r, "cannot flock") : TRY_HELD;
+}
+
+/*
+ * Before we make a lock file: whether flock(2) will take it. Where it does not, the file would
+ * stand there like the marker of a soft lock that somebody holds.
+ */
+static int probe(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct stat st;
+	int error = 0;
+	int r;
+
+	if (n->probed)
+		return 0;
+	r = sys_lstat(lock->path, &st);
+	if (r == 0)
+		return 0;
+	if (r != -ENOENT)
+		return handle_fail(lock, r, "cannot look for the lock file");
+	r = publish_probe_flock(lock->path, &error);
+	if (r == -ENOENT) {
+		r = path_make_parents(lock->path);
+		if (r == 0)
+			r = publish_probe_flock(lock->path, &error);
+		if (r == -ENOENT)
+			return judge_missing(lock);
+	}
+	if (r < 0)
+		return handle_fail(lock, r, "cannot make a file beside");
+	n->missing = error;
+	if (sys_is_flock_missing(error))
+		return NO_FLOCK;
+	/* what nobody else can have, nobody refuses */
+	if (error < 0)
+		return handle_fail(lock, error, "cannot flock");
+	n->probed = true;
+	return 0;
+}
+
+static int try_flock(struct filelock *lock, enum filelock_mode mode)
+{
+	struct native *n = native_state(lock);
+	int names = PATH_NAMES_OURS;
+	bool fresh = n->fd < 0;
+	int r;
+
+	if (fresh) {
+		r = probe(lock);
+		if (r == 0)
+			r = open_descriptor(lock, mode);
+		if (r != 0)
+			return r;
+	}
+	r = lock_descriptor(lock, mode);
+	/* a waiter's file may have been replaced, and its successor be free */
+	if (r == TRY_HELD || (r == TRY_BUSY && !fresh))
+		names = check_path(lock);
+	if ((r == TRY_HELD || r == TRY_BUSY) && names == PATH_NAMES_OURS)
+		return r;
+	native_abandon(lock);
+	if (names == PATH_NAMES_ANOTHER)
+		return TRY_RACED;
+	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
+}
+
+/* A marker serves instead of a flock(2), unless it was to be more than a marker can be. */
+static int fall_back(struct filelock *lock, enum filelock_mode mode)
+{
+	int r;
+
+	if (is_borrowed(lock) || lock->options.no_fallback || mode == FILELOCK_SHARED)
+		return handle_fail(lock, native_state(lock)->missing, "cannot flock");
+	log_write(FILELOCK_LOG_WARNING, "no flock(2) for %s: a marker serves as the lock",
+	          lock->path);
+	r = registry_change_kind(lock, kind_find(FILELOCK_SOFT));
+	return r < 0 ? handle_fail(lock, r, "cannot fall back to a marker for") : TRY_RACED;
+}
+
+static int native_try(struct filelock *lock, enum filelock_mode mode)
+{
+	int r = try_flock(lock, mode);
+
+	return r == NO_FLOCK ? fall_back(lock, mode) : r;
+}
+
+static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct native *n = native_state(lock);
+	char link[SYS_FD_LINK];
+	int r;
+
+	if (watch_is_subscribed(&n->subscription))
+		return 0;
+	if (n->fd < 0 || !n->regular)
+		return -ENOTSUP;
+	/* by descriptor: the inode that we shall try, whatever the path names by now */
+	sys_fd_link(link, n->fd);
+	r = watch_subscribe(watcher, &n->subscription, lock, link, WATCHED, NULL);
+	if (r == -ENOENT && !is_borrowed(lock)) /* no /proc */
+		r = watch_subscribe(watcher, &n->subscription, lock, lock->path,
+		                    WATCHED | IN_DONT_FOLLOW, NULL);
+	return r < 0 ? r : 1;
+}
+
+/*
+ * Raises the event that waiters watch for where no close of ours will: on a descriptor that stays
+ * open, here or in a forked child. Only a hint, so errors do not matter.
+ */
+static void stir(const struct native *n)
+{
+	char link[SYS_FD_LINK];
+	int fd;
+
+	if (!n->regular)
+		return;
+	sys_fd_link(link, n->fd);
+	fd = sys_open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+	if (fd >= 0)
+		(void)sys_close(fd);
+}
+
+/* Other shared holders of a removed file would not keep out who locks its successor: only the
+   last one removes it. A conversion that fails may drop our lock (flock(2)), which is to go. */
+static bool may_remove(const struct filelock *lock)
+{
+	if (!lock->options.unlink_on_release)
+		return false;
+	if (lock->mode == FILELOCK_SHARED &&
+	    sys_flock(native_state(lock)->fd, LOCK_EX | LOCK_NB) < 0)
+		return false;
+	return check_path(lock) == PATH_NAMES_OURS;
+}
+
+/* Undoes what may_remove did, for a hold that goes on. */
+static int keep_holding(struct filelock *lock, int error)
+{
+	if (lock->mode == FILELOCK_SHARED)
+		(void)sys_flock(native_state(lock)->fd, LOCK_SH | LOCK_NB);
+	return handle_fail(lock, error, "cannot remove the lock file");
+}
+
+static int native_release(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	bool removed = may_remove(lock);
+	int r = removed ? sys_unlink(lock->path) : 0;
+
+	if (r < 0)
+		return keep_holding(lock, r);
+	r = sys_flock(n->fd, LOCK_UN);
+	/* once the file is gone there is no holding on: closing unlocks, too */
+	if (r < 0 && !removed)
+		return handle_fail(lock, r, "cannot unlock");
+	if (is_borrowed(lock) || n->forks != registry_forks())
+		stir(n);
+	drop(lock);
+	return 0;
+}
+
+/*
+ * Unlinking, replacing and renaming a file changes its status (inode(7)), so as long as its time of
+ * change is the same, the path names it as when that was last seen. (But for a folder that
+ * is renamed: the next hold that is taken from the system finds that.) A change soon after another
+ * may get the same time, from a clock that ticks every few milliseconds; and not every file system
+ * keeps such times as that one has it: those of this machine's own disks do.
+ */
+static bool native_is_intact(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct statfs fs;
+	struct stat st;
+
+	if (sys_fstat(n->fd, &st) < 0 || st.st_nlink == 0)
+		return false;
+	if (n->seen && st.st_ctim.tv_sec == n->changed.tv_sec &&
+	    st.st_ctim.tv_nsec == n->changed.tv_nsec)
+		return true;
+	n->changed = st.st_ctim;
+	n->seen = sys.statfs(lock->path, &fs) == 0 && sys_is_local(&fs) &&
+	          sys.date() - (st.st_ctim.tv_sec * SECOND + st.st_ctim.tv_nsec) > CLOCK_TICK;
+	return check_path(lock) == PATH_NAMES_OURS;
+}
+
+static void native_learn(struct filelock *lock, const struct filelock *other)
+{
+	native_state(lock)->probed |= native_state(other)->probed;
+}
+
+static void native_hand_over(struct filelock *from, struct filelock *to)
+{
+	struct native *f = native_state(from);
+	struct native *t = native_state(to);
+
+	registry_hold_forks();
+	t->fd = f->fd;
+	if (!is_borrowed(from))
+		f->fd = -1;
+	registry_let_forks();
+	t->regular = f->regular;
+	t->probed = f->probed;
+	t->forks = f->forks;
+	t->identity = f->identity;
+	t->seen = f->seen;
+	t->changed = f->changed;
+}
+
+static int native_verify(const struct filelock *lock)
+{
+	int names = check_path(lock);
+
+	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
+}
+
+static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+{
+	int fd = native_state(lock)->fd;
+	struct stat st;
+	int r;
+
+	if (fd >= 0)
+		return owner_of_flock(fd, ret_owner);
+	/* O_PATH: its close raises no event at the waiters */
+	fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (fd == -ENOENT)
+		return FILELOCK_ENOHOLDER;
+	if (fd < 0)
+		return fd;
+	r = sys_fstat(fd, &st);
+	if (r == 0 && S_ISLNK(st.st_mode))
+		r = -ELOOP;
+	if (r == 0)
+		r = owner_of_flock(fd, ret_owner);
+	(void)sys_close(fd);
+	return r;
+}
+
+static int native_fd(const struct filelock *lock)
+{
+	return native_state(lock)->fd;
+}
+
+static struct identity native_identity(const struct filelock *lock)
+{
+	return native_state(lock)->identity;
+}
+
+static void native_forget(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+
+	watch_forget(&n->subscription);
+	if (is_borrowed(lock) || n->fd < 0)
+		return;
+	(void)sys_close(n->fd);
+	n->fd = -1;
+}
+
+const struct kind kind_native = {
+	.id = FILELOCK_NATIVE,
+	.name = "native",
+	.state_size = sizeof(struct native),
+	.open = native_open,
+	.try = native_try,
+	.watch = native_watch,
+	.unwatch = native_unwatch,
+	.abandon = native_abandon,
+	.release = native_release,
+	.hand_over = native_hand_over,
+	.is_intact = native_is_intact,
+	.learn = native_learn,
+	.verify = native_verify,
+	.holder = native_holder,
+	.fd = native_fd,
+	.identity = native_identity,
+	.forget = native_forget,
+};

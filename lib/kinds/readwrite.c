@@ -1,0 +1,424 @@
+/*
+ * readwrite.c - many readers or one writer, by the locks of an SQLite database.
+ *
+ *   UNLOCKED ── SHARED                                   a reader
+ *   UNLOCKED ── SHARED ── RESERVED (── PENDING) ── EXCLUSIVE   a writer
+ *
+ * A refused reader keeps nothing. A writer that is refused RESERVED, since another writer comes
+ * first, keeps nothing either: its SHARED would keep that one out. A writer refused EXCLUSIVE
+ * keeps RESERVED and, by SQLite, PENDING: no new reader gets in, here or in another process, and it
+ * is let in when the last one has left. BEGIN EXCLUSIVE gives all of it up each time it fails,
+ * and so can wait for ever.
+ *
+ * Within one process SQLite grants SHARED, while another connection has it, without looking
+ * for a PENDING of another process: readers of one busy server would keep the writers of all
+ * others out. So whoever comes while others are in asks first whether a writer waits.
+ *
+ * Who stirs. A release closes no descriptor, so it raises no event: waiters watch the inode
+ * for IN_ATTRIB, and whoever makes way for others sets the file's times. (For IN_CLOSE_… too:
+ * Python closes its connection, and so does the death of a process.)
+ *   - Every exit from RESERVED or above stirs: readers and writers may wait for it.
+ *   - A reader's release stirs if a writer has RESERVED. It asks after it has unlocked: a
+ *     writer that came between asking and unlocking would be missed.
+ *   - An attempt that was refused never stirs, whatever it had taken on its way: two waiters would
+ *     wake each other for ever. Whom its short-lived SHARED kept out, a writer at RESERVED, comes
+ *     again within milliseconds by itself (retry_delay).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "kinds/readwrite_database.h"
+#include "kinds/holder.h"
+#include "base/sys.h"
+#include "inotify.h"
+
+#ifdef FILELOCK_SQLITE
+
+#define WATCHED (IN_ATTRIB | IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_MOVE_SELF)
+#define EXTENSION ".db"
+/* Where SQLite locks: lockingv3.html, "Locking Implementation". */
+#define RESERVED_BYTE UINT64_C(0x40000001)
+#define SHARED_FIRST UINT64_C(0x40000002)
+#define SHARED_LAST UINT64_C(0x400001ff)
+#define MILLISECOND INT64_C(1000000)
+
+struct readwrite {
+	struct database *database; /* may go when at rest */
+	bool lent;                 /* to an acquisition or a hold: not at rest */
+	unsigned refusals;         /* of EXCLUSIVE, in a row */
+	bool vanished;             /* the file was gone when it was to be watched */
+	bool doubted;              /* a new connection could only read: perhaps a race */
+	struct identity identity;  /* of the database met last */
+	struct subscription subscription;
+};
+
+static struct readwrite *state_of(const struct filelock *lock)
+{
+	return kind_state(lock);
+}
+
+static int readwrite_open(struct filelock *lock)
+{
+	const char *name = strrchr(lock->path, '/') + 1;
+	size_t length = strlen(name);
+	const char *wrong = NULL;
+
+	if (lock->options.lifetime_ms)
+		return FILELOCK_ENOLIFETIME;
+	if (lock->options.unlink_on_release)
+		wrong = "unlink_on_release: a database is never removed";
+	else if (!lock->options.any_extension &&
+	         (length <= strlen(EXTENSION) ||
+	          strcmp(name + length - strlen(EXTENSION), EXTENSION) != 0))
+		wrong = "the name of a read/write lock's database must end in .db; for "
+		        "another name set the option any_extension";
+	if (!wrong)
+		return 0;
+	return failure_set_detail(&lock->failure, -EINVAL, "cannot open", sys_strdup(wrong));
+}
+
+static void readwrite_unwatch(struct filelock *lock)
+{
+	watch_unsubscribe(&state_of(lock)->subscription);
+}
+
+/* Tells the waiters that something has changed. Only a hint: a file that we may only read
+   cannot be stirred. */
+static void stir(const struct filelock *lock)
+{
+	(void)sys.utimensat(AT_FDCWD, lock->path, NULL, AT_SYMLINK_NOFOLLOW);
+}
+
+static void close_database(struct filelock *lock)
+{
+	struct readwrite *rw = state_of(lock);
+
+	readwrite_unwatch(lock);
+	database_close(&rw->database);
+	rw->lent = false;
+}
+
+/* Gives every level back, of which there is one; by closing the connection if there is no other
+   way. */
+static void unlock(struct filelock *lock)
+{
+	int r = database_unlock(state_of(lock)->database);
+
+	if (r == 0)
+		return;
+	log_write(FILELOCK_LOG_WARNING, "closing %s, which cannot be unlocked: %s", lock->path,
+	          filelock_strerror(r));
+	close_database(lock);
+}
+
+/* The same, and wakes those for whom that makes way. */
+static void make_way(struct filelock *lock)
+{
+	struct readwrite *rw = state_of(lock);
+	bool was_writer;
+
+	if (!rw->lent || rw->database->level == DATABASE_UNLOCKED)
+		return;
+	was_writer = rw->database->level >= DATABASE_RESERVED;
+	unlock(lock);
+	if (was_writer || !rw->lent || database_is_reserved(rw->database))
+		stir(lock);
+}
+
+static void rest(struct filelock *lock)
+{
+	struct readwrite *rw = state_of(lock);
+
+	if (!rw->lent)
+		return;
+	rw->lent = false;
+	rw->refusals = 0;
+	database_rest(&rw->database);
+}
+
+static void readwrite_abandon(struct filelock *lock)
+{
+	readwrite_unwatch(lock);
+	make_way(lock);
+	rest(lock);
+}
+
+static int read_only_error(const struct filelock *lock)
+{
+	struct statfs fs;
+
+	return sys.statfs(lock->path, &fs) == 0 && (fs.f_flags & ST_RDONLY) ? -EROFS : -EACCES;
+}
+
+/* A connection to lock by; *ret_fresh: opened now. */
+static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fresh)
+{
+	struct readwrite *rw = state_of(lock);
+	int r;
+
+	*ret_fresh = false;
+	if (!rw->lent) {
+		r = database_get(lock, &rw->database, ret_fresh);
+		if (r != 0)
+			return r;
+		rw->lent = true;
+		rw->refusals = 0;
+		rw->identity = rw->database->identity;
+	}
+	if (mode == FILELOCK_SHARED || !rw->database->read_only) {
+		rw->doubted = false;
+		return 0;
+	}
+	close_database(lock);
+	/* it may have become writable since; and where SQLite finds no file to open for writing,
+	   it then opens for reading one that has come meanwhile */
+	if (!rw->doubted) {
+		rw->doubted = *ret_fresh;
+		return TRY_RACED;
+	}
+	rw->doubted = false;
+	return handle_fail(lock, read_only_error(lock), "cannot write-lock the read-only database");
+}
+
+/* 0 if the path names our database, TRY_RACED if not, or an error. */
+static int check_path(const struct filelock *lock, off_t *ret_size)
+{
+	const struct readwrite *rw = state_of(lock);
+	struct stat st;
+	int r = sys_lstat(lock->path, &st);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return TRY_RACED;
+	if (r < 0)
+		return r;
+	*ret_size = st.st_size;
+	return identity_equal(rw->identity, (struct identity){ st.st_dev, st.st_ino })
+	               ? 0
+	               : TRY_RACED;
+}
+
+/* Of an attempt that was granted (TRY_HELD) or refused: whether that holds good. */
+static int confirm(struct filelock *lock, int r)
+{
+	off_t size = 0;
+	int checked = check_path(lock, &size);
+
+	if (checked == TRY_RACED)
+		/* its close wakes those who wait for the file that we had */
+		close_database(lock);
+	if (checked != 0)
+		return checked < 0 ? handle_fail(lock, checked, "cannot check the database")
+		                   : checked;
+	return r == TRY_HELD ? database_examine(lock, state_of(lock)->database, size) : r;
+}
+
+static int lock_shared(struct filelock *lock)
+{
+	struct database *db = state_of(lock)->database;
+
+	if (database_has_company(db) && database_is_reserved(db))
+		return TRY_BUSY;
+	return database_lock(lock, db, DATABASE_SHARED);
+}
+
+static int lock_exclusive(struct filelock *lock)
+{
+	struct readwrite *rw = state_of(lock);
+	struct database *db = rw->database;
+	int r = 0;
+
+	if (db->level == DATABASE_UNLOCKED) {
+		r = database_lock(lock, db, DATABASE_SHARED);
+		/* before waiting for the readers of what we shall refuse */
+		if (r == 0 && !db->was_empty)
+			r = confirm(lock, r);
+	}
+	if (r == 0 && db->level == DATABASE_SHARED) {
+		r = database_lock(lock, db, DATABASE_RESERVED);
+		if (r == TRY_BUSY)
+			unlock(lock);
+	}
+	if (r != 0)
+		return r;
+	r = database_lock(lock, db, DATABASE_EXCLUSIVE);
+	if (r == TRY_BUSY)
+		rw->refusals++;
+	return r;
+}
+
+static int readwrite_try(struct filelock *lock, enum filelock_mode mode)
+{
+	bool fresh;
+	int r = borrow(lock, mode, &fresh);
+
+	if (r != 0)
+		return r;
+	r = mode == FILELOCK_SHARED ? lock_shared(lock) : lock_exclusive(lock);
+	/* a waiter's file may have been replaced, and its successor be free */
+	if (r == TRY_HELD || (r == TRY_BUSY && !fresh))
+		r = confirm(lock, r);
+	if (r < 0) {
+		make_way(lock);
+		close_database(lock);
+	}
+	return r;
+}
+
+/* Whoever has RESERVED is let in by peers too that raise no event when they leave. */
+static int64_t readwrite_retry_delay(const struct filelock *lock)
+{
+	const struct readwrite *rw = state_of(lock);
+
+	if (!rw->lent || rw->database->level < DATABASE_RESERVED)
+		return 0;
+	/* the second attempt came at once */
+	return rw->refusals <= 2 ? MILLISECOND
+	                         : rw->refusals == 3 ? 2 * MILLISECOND : 5 * MILLISECOND;
+}
+
+static int readwrite_watch(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct readwrite *rw = state_of(lock);
+	int r;
+
+	if (watch_is_subscribed(&rw->subscription))
+		return 0;
+	/* by path, since SQLite does not lend its descriptor: an attempt that finds the file held
+	   looks whether the path still names it */
+	r = watch_subscribe(watcher, &rw->subscription, lock, lock->path,
+	                    WATCHED | IN_DONT_FOLLOW, NULL);
+	/* it was removed since the attempt, and the next one finds another; but only once in a row,
+	   or attempts would follow each other without a sleep */
+	if (r == -ENOENT && !rw->vanished) {
+		rw->vanished = true;
+		return 1;
+	}
+	rw->vanished = false;
+	return r < 0 ? r : 1;
+}
+
+static int readwrite_release(struct filelock *lock)
+{
+	make_way(lock);
+	rest(lock);
+	return 0;
+}
+
+static void readwrite_hand_over(struct filelock *from, struct filelock *to)
+{
+	struct readwrite *f = state_of(from);
+	struct readwrite *t = state_of(to);
+
+	database_exchange(&f->database, &t->database);
+	f->lent = false;
+	t->lent = true;
+	t->refusals = 0;
+	t->identity = f->identity;
+}
+
+static int readwrite_verify(const struct filelock *lock)
+{
+	off_t size;
+	int r = check_path(lock, &size);
+
+	return r == TRY_RACED ? -ESTALE : r;
+}
+
+/* A holder has a lock on bytes of the SHARED range; a writer that waits has so too, and
+   RESERVED, which an exclusive holder's lock spans as well. */
+static int find_holder(int fd, struct filelock_owner *ret_owner)
+{
+	struct owner_records shared = { SHARED_FIRST, SHARED_LAST, 0 };
+	const struct owner_records reserved = { RESERVED_BYTE, RESERVED_BYTE, 0 };
+	struct filelock_owner writer = FILELOCK_OWNER_INIT;
+	struct filelock_owner reader = FILELOCK_OWNER_INIT;
+	int r = owner_of_records(fd, &shared, ret_owner);
+
+	if (r < 0 || ret_owner->mode == FILELOCK_EXCLUSIVE)
+		return r;
+	if (owner_of_records(fd, &reserved, &writer) < 0 || writer.pid != ret_owner->pid)
+		return 0;
+	shared.except = writer.pid;
+	if (owner_of_records(fd, &shared, &reader) == 0)
+		*ret_owner = reader;
+	return 0;
+}
+
+static int readwrite_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+{
+	struct stat st;
+	int fd, r;
+
+	/* closing an O_PATH descriptor drops no record locks and raises no event */
+	fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (fd == -ENOENT)
+		return FILELOCK_ENOHOLDER;
+	if (fd < 0)
+		return fd;
+	r = sys_fstat(fd, &st);
+	if (r == 0 && S_ISLNK(st.st_mode))
+		r = -ELOOP;
+	if (r == 0)
+		r = find_holder(fd, ret_owner);
+	(void)sys_close(fd);
+	return r;
+}
+
+static int readwrite_fd(const struct filelock *lock)
+{
+	(void)lock;
+	return -ENOTSUP;
+}
+
+static struct identity readwrite_identity(const struct filelock *lock)
+{
+	return state_of(lock)->identity;
+}
+
+static void readwrite_forget(struct filelock *lock)
+{
+	struct readwrite *rw = state_of(lock);
+
+	watch_forget(&rw->subscription);
+	rw->lent = false;
+	database_forget(&rw->database);
+}
+
+const struct kind kind_readwrite = {
+	.id = FILELOCK_READWRITE,
+	.name = "readwrite",
+	.state_size = sizeof(struct readwrite),
+	.nests_in_thread = true,
+	.open = readwrite_open,
+	.close = close_database,
+	.try = readwrite_try,
+	.retry_delay = readwrite_retry_delay,
+	.watch = readwrite_watch,
+	.unwatch = readwrite_unwatch,
+	.abandon = readwrite_abandon,
+	.release = readwrite_release,
+	.hand_over = readwrite_hand_over,
+	.verify = readwrite_verify,
+	.holder = readwrite_holder,
+	.fd = readwrite_fd,
+	.identity = readwrite_identity,
+	.forget = readwrite_forget,
+};
+
+#else /* without SQLite the kind is known, and cannot be had */
+
+static int refuse(struct filelock *lock)
+{
+	return failure_set_detail(&lock->failure, -ENOSYS, "cannot open",
+	                          sys_strdup("this library was built without SQLite"));
+}
+
+const struct kind kind_readwrite = {
+	.id = FILELOCK_READWRITE,
+	.name = "readwrite",
+	.open = refuse,
+};
+
+#endif

@@ -1,0 +1,580 @@
+/*
+ * readwrite_database.c - connections to SQLite databases of which only the locks are used.
+ *
+ * SQLite's unix VFS locks by POSIX record locks (fcntl(2)), which belong to the process:
+ * closing any descriptor of a file drops all that the process has on it. So the file is never
+ * opened but through the VFS, which knows of this and keeps descriptors open as long as it
+ * must. A missing file is made by mknod(2), which opens nothing.
+ *
+ * No SQL is ever run: any statement could roll back a journal, convert the database, and
+ * drop the lock.
+ *
+ * Connections at rest. Opening one takes ten times as long as locking, so it is kept when the
+ * lock is released; but a process may have more handles than it may have descriptors, so only
+ * the last MOST_RESTING are kept, in a list from which the oldest is closed.
+ *
+ * Fork. The child shares nothing of the locks, but its copy of SQLite's memory says that it has
+ * them. What it inherits is set aside for good, neither used nor closed, and a database that was
+ * locked at the fork is refused in the child: SQLite would hand out locks that it has not. So is
+ * every database if a thread was stuck inside SQLite: the mutexes that it has stay taken there.
+ *
+ * Inside SQLite forks are kept waiting (registry.h), so that none finds a mutex of SQLite's taken,
+ * nor is `table`'s, which guards the lists, taken there.
+ */
+#include "kinds/readwrite_database.h"
+
+#ifdef FILELOCK_SQLITE
+
+#include <errno.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/path.h"
+#include "registry.h"
+#include "base/sys.h"
+
+#define MOST_RESTING 64
+#define HEADER_SIZE 20 /* of the header's 100 bytes: the text, page size, format versions */
+
+/* A file and its connections in this process. */
+struct database_file {
+	struct database_file *next;
+	struct identity identity;
+	unsigned connections;
+	atomic_uint locked; /* connections that have a level, or are taking one */
+};
+
+static atomic_uint inside; /* threads that are inside SQLite */
+
+static struct {
+	pthread_mutex_t mutex;
+	struct database_file *files;
+	struct database *newest, *oldest; /* at rest */
+	unsigned resting;
+	struct database *inherited;
+	bool unusable; /* in a child that was made while a thread was inside SQLite */
+} table = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+static void enter_sqlite(void)
+{
+	registry_hold_forks();
+	atomic_fetch_add(&inside, 1);
+}
+
+static void leave_sqlite(void)
+{
+	atomic_fetch_sub(&inside, 1);
+	registry_let_forks();
+}
+
+static void enter_table(void)
+{
+	(void)pthread_mutex_lock(&table.mutex);
+}
+
+static void leave_table(void)
+{
+	(void)pthread_mutex_unlock(&table.mutex);
+}
+
+/* The nearest errno of an SQLite result; system_errno, if any, is what the system said. Out of
+   memory it gives no connection, and the results of SQL are not met without any. */
+static int nearest_errno(int code, int system_errno)
+{
+	if (code == SQLITE_CANTOPEN_SYMLINK)
+		return -ELOOP;
+	return system_errno ? -system_errno : -EIO;
+}
+
+static int fail_with(struct filelock *lock, int error, const char *what, const char *words)
+{
+	return failure_set_detail(&lock->failure, error, what, sys_strdup(words));
+}
+
+/* --- files --- */
+
+static struct database_file *get_file(struct identity identity)
+{
+	struct database_file *spare = sys.calloc(1, sizeof(*spare));
+	struct database_file *file;
+
+	enter_table();
+	for (file = table.files; file; file = file->next)
+		if (identity_equal(file->identity, identity))
+			break;
+	if (!file && spare) {
+		file = spare;
+		spare = NULL;
+		file->identity = identity;
+		file->next = table.files;
+		table.files = file;
+	}
+	if (file)
+		file->connections++;
+	leave_table();
+	free(spare);
+	return file;
+}
+
+static void put_file(struct database_file *file)
+{
+	struct database_file **link = &table.files;
+
+	if (!file)
+		return;
+	enter_table();
+	if (--file->connections > 0)
+		file = NULL;
+	while (file && *link != file)
+		link = &(*link)->next;
+	if (file)
+		*link = file->next;
+	leave_table();
+	free(file);
+}
+
+static bool was_locked_at_fork(struct identity identity)
+{
+	bool found;
+
+	enter_table();
+	found = table.unusable;
+	for (struct database *db = table.inherited; db && !found; db = db->next)
+		found = db->level > DATABASE_UNLOCKED &&
+		        identity_equal(db->identity, identity);
+	leave_table();
+	return found;
+}
+
+/* --- connections --- */
+
+static void destroy(struct database *db)
+{
+	if (!db)
+		return;
+	if (db->connection) {
+		enter_sqlite();
+		/* fails only with statements unfinished, of which there are none */
+		(void)sqlite3_close(db->connection);
+		leave_sqlite();
+	}
+	if (db->level > DATABASE_UNLOCKED)
+		atomic_fetch_sub(&db->file->locked, 1);
+	put_file(db->file);
+	free(db);
+}
+
+static int make_file(const struct filelock *lock)
+{
+	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
+	int r = sys_make_file(lock->path, bits);
+
+	if (r == -ENOENT) {
+		r = path_make_parents(lock->path);
+		if (r == 0)
+			r = sys_make_file(lock->path, bits);
+	}
+	return r;
+}
+
+/* Looks at what stands at the path, before SQLite does: opening a device can have effects. */
+static int look(struct filelock *lock, struct stat *ret)
+{
+	int r = sys_lstat(lock->path, ret);
+
+	if (r == -ENOENT) {
+		r = make_file(lock);
+		if (r < 0)
+			return handle_fail(lock, r, "cannot make the database");
+		r = sys_lstat(lock->path, ret);
+		if (r == -ENOENT)
+			return TRY_RACED;
+	}
+	if (r == 0 && S_ISLNK(ret->st_mode))
+		r = -ELOOP;
+	else if (r == 0 && S_ISDIR(ret->st_mode))
+		r = -EISDIR;
+	else if (r == 0 && !S_ISREG(ret->st_mode))
+		r = FILELOCK_ENOTREGULAR;
+	return r < 0 ? handle_fail(lock, r, "cannot use the database") : 0;
+}
+
+static int connect_to(struct filelock *lock, struct database *db, const char *path)
+{
+	sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX |
+	            SQLITE_OPEN_PRIVATECACHE;
+	int code;
+
+	if (vfs && strlen(path) > (size_t)vfs->mxPathname)
+		return fail_with(lock, -ENAMETOOLONG, "cannot open the database",
+		                 "SQLite takes shorter paths only");
+	code = sqlite3_open_v2(path, &db->connection, flags, "unix");
+	if (code == SQLITE_OK) {
+		/* caches for SQL, which is never run: 48 KB a connection */
+		(void)sqlite3_db_config(db->connection, SQLITE_DBCONFIG_LOOKASIDE, NULL, 0, 0);
+		code = sqlite3_file_control(db->connection, "main",
+		                            SQLITE_FCNTL_FILE_POINTER, &db->handle);
+	}
+	if (code == SQLITE_OK)
+		return 0;
+	if (!db->connection)
+		return handle_fail(lock, -ENOMEM, "cannot open the database");
+	return fail_with(lock,
+	                 nearest_errno(sqlite3_extended_errcode(db->connection),
+	                               sqlite3_system_errno(db->connection)),
+	                 "cannot open the database", sqlite3_errmsg(db->connection));
+}
+
+static int open_resolved(struct filelock *lock, struct database *db)
+{
+	char *path;
+	int r;
+
+	/* NOFOLLOW refuses a symbolic link anywhere in the path */
+	r = path_canonical(lock->path, &path);
+	if (r < 0)
+		return handle_fail(lock, r, "cannot resolve the folder of");
+	enter_sqlite();
+	r = connect_to(lock, db, path);
+	if (r == 0)
+		db->read_only = sqlite3_db_readonly(db->connection, "main") == 1;
+	leave_sqlite();
+	free(path);
+	return r;
+}
+
+/* Whether SQLite finds that the file was renamed or replaced. */
+static bool has_moved(struct database *db)
+{
+	int moved = 1; /* stays so where it is not known */
+
+	enter_sqlite();
+	(void)sqlite3_file_control(db->connection, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+	leave_sqlite();
+	return moved != 0;
+}
+
+/* SQLite does not say which file it has open; it says whether it is the one that the path names,
+   by the inode's number, and the path named the same one before and after. */
+static int open_verified(struct filelock *lock, struct database *db)
+{
+	struct stat before, after;
+	int r = look(lock, &before);
+
+	if (r != 0)
+		return r;
+	db->identity = (struct identity){ before.st_dev, before.st_ino };
+	if (was_locked_at_fork(db->identity))
+		return handle_fail(lock, FILELOCK_EFORKED_DATABASE, "cannot use the database");
+	db->file = get_file(db->identity);
+	if (!db->file)
+		return handle_fail(lock, -ENOMEM, "cannot open the database");
+	r = open_resolved(lock, db);
+	if (r == -ENOENT || (r == 0 && has_moved(db)))
+		return TRY_RACED;
+	if (r < 0)
+		return r;
+	r = sys_lstat(lock->path, &after);
+	if (r == -ENOENT)
+		return TRY_RACED;
+	if (r < 0)
+		return handle_fail(lock, r, "cannot check the database");
+	return identity_equal(db->identity, (struct identity){ after.st_dev, after.st_ino })
+	               ? 0
+	               : TRY_RACED;
+}
+
+static int open_database(struct filelock *lock, struct database **ret)
+{
+	struct database *db = sys.calloc(1, sizeof(*db));
+	int r;
+
+	if (!db)
+		return handle_fail(lock, -ENOMEM, "cannot open the database");
+	r = open_verified(lock, db);
+	if (r != 0) {
+		destroy(db);
+		return r;
+	}
+	*ret = db;
+	return 0;
+}
+
+/* --- at rest --- */
+
+static void link_resting(struct database *db, struct database **owner)
+{
+	db->owner = owner;
+	db->next = table.newest;
+	*(db->next ? &db->next->previous : &table.oldest) = db;
+	table.newest = db;
+	table.resting++;
+}
+
+static void unlink_resting(struct database *db)
+{
+	if (!db->owner)
+		return;
+	*(db->previous ? &db->previous->next : &table.newest) = db->next;
+	*(db->next ? &db->next->previous : &table.oldest) = db->previous;
+	db->previous = db->next = NULL;
+	db->owner = NULL;
+	table.resting--;
+}
+
+static struct database *wake(struct database **slot)
+{
+	struct database *db;
+
+	enter_table();
+	db = *slot;
+	if (db)
+		unlink_resting(db);
+	leave_table();
+	return db;
+}
+
+/* Takes the oldest away from its handle, if more than that many rest. The table is entered. */
+static struct database *surplus_of(unsigned most)
+{
+	struct database *oldest = table.resting > most ? table.oldest : NULL;
+
+	if (oldest) {
+		*oldest->owner = NULL;
+		unlink_resting(oldest);
+	}
+	return oldest;
+}
+
+/* Whether there was one to close. */
+static bool close_oldest(void)
+{
+	struct database *oldest;
+
+	enter_table();
+	oldest = surplus_of(0);
+	leave_table();
+	destroy(oldest);
+	return oldest != NULL;
+}
+
+int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh)
+{
+	int r;
+
+	*ret_fresh = !wake(slot);
+	if (!*ret_fresh)
+		return 0;
+	do {
+		r = open_database(lock, slot);
+	} while ((r == -EMFILE || r == -ENFILE) && close_oldest());
+	return r;
+}
+
+void database_rest(struct database **slot)
+{
+	struct database *surplus;
+
+	enter_table();
+	link_resting(*slot, slot);
+	surplus = surplus_of(MOST_RESTING);
+	leave_table();
+	destroy(surplus);
+}
+
+void database_exchange(struct database **lent, struct database **resting)
+{
+	struct database *db = *lent;
+
+	enter_table();
+	*lent = *resting;
+	*resting = db;
+	if (*lent)
+		(*lent)->owner = lent;
+	leave_table();
+}
+
+void database_close(struct database **slot)
+{
+	struct database *db = wake(slot);
+
+	*slot = NULL;
+	destroy(db);
+}
+
+/* --- locks --- */
+
+static int sqlite_level(enum database_level level)
+{
+	static const int levels[] = { SQLITE_LOCK_NONE, SQLITE_LOCK_SHARED,
+		                      SQLITE_LOCK_RESERVED, SQLITE_LOCK_EXCLUSIVE };
+
+	return levels[level];
+}
+
+static int fail_to_lock(struct filelock *lock, struct database *db, int code)
+{
+	int error = 0;
+
+	(void)db->handle->pMethods->xFileControl(db->handle, SQLITE_FCNTL_LAST_ERRNO, &error);
+	return fail_with(lock, nearest_errno(code, error), "cannot lock the database",
+	                 sqlite3_errstr(code));
+}
+
+int database_lock(struct filelock *lock, struct database *db, enum database_level level)
+{
+	bool first = db->level == DATABASE_UNLOCKED;
+	int code, error;
+
+	if (first)
+		atomic_fetch_add(&db->file->locked, 1);
+	enter_sqlite();
+	do {
+		errno = 0;
+		code = db->handle->pMethods->xLock(db->handle, sqlite_level(level));
+		error = errno;
+	} while (code == SQLITE_BUSY && error == EINTR);
+	if (code == SQLITE_OK)
+		db->level = level;
+	leave_sqlite();
+	if (code == SQLITE_OK)
+		return 0;
+	if (first)
+		atomic_fetch_sub(&db->file->locked, 1);
+	/* SQLite takes this for contention: there are no locks to be had, by anybody */
+	if (code == SQLITE_BUSY && error == ENOLCK)
+		return fail_with(lock, -ENOLCK, "cannot lock the database",
+		                 sqlite3_errstr(code));
+	return code == SQLITE_BUSY ? TRY_BUSY : fail_to_lock(lock, db, code);
+}
+
+int database_unlock(struct database *db)
+{
+	int code;
+
+	enter_sqlite();
+	code = db->handle->pMethods->xUnlock(db->handle, SQLITE_LOCK_NONE);
+	if (code == SQLITE_OK)
+		db->level = DATABASE_UNLOCKED;
+	leave_sqlite();
+	if (code != SQLITE_OK)
+		return nearest_errno(code, 0);
+	atomic_fetch_sub(&db->file->locked, 1);
+	return 0;
+}
+
+bool database_is_reserved(struct database *db)
+{
+	int reserved = 0;
+	int code;
+
+	enter_sqlite();
+	code = db->handle->pMethods->xCheckReservedLock(db->handle, &reserved);
+	leave_sqlite();
+	return code != SQLITE_OK || reserved;
+}
+
+bool database_has_company(const struct database *db)
+{
+	return atomic_load(&db->file->locked) > 0;
+}
+
+/* --- what is in the file --- */
+
+static bool has_journal(struct filelock *lock, int *ret_error)
+{
+	char *journal = sys_format("%s-journal", lock->path);
+	struct stat st;
+	int r = journal ? sys_lstat(journal, &st) : -ENOMEM;
+
+	free(journal);
+	/* a name too long for a journal is one that can have none */
+	*ret_error = r == -ENOENT || r == -ENAMETOOLONG ? 0 : r;
+	return r == 0;
+}
+
+static int examine_header(struct filelock *lock, struct database *db)
+{
+	unsigned char header[HEADER_SIZE];
+	int code;
+
+	enter_sqlite();
+	code = db->handle->pMethods->xRead(db->handle, header, sizeof(header), 0);
+	leave_sqlite();
+	if (code == SQLITE_IOERR_SHORT_READ)
+		return handle_fail(lock, -EBADMSG, "cannot use the database");
+	if (code != SQLITE_OK)
+		return fail_with(lock, nearest_errno(code, 0), "cannot read the database",
+		                 sqlite3_errstr(code));
+	if (memcmp(header, "SQLite format 3", 16) != 0)
+		return handle_fail(lock, -EBADMSG, "cannot use the database");
+	/* fileformat2.html, 1.3: 1 is a rollback journal, 2 is WAL */
+	if (header[18] == 2 || header[19] == 2)
+		return handle_fail(lock, FILELOCK_EWAL, "cannot use the database");
+	if (header[18] != 1 || header[19] != 1)
+		return handle_fail(lock, -EBADMSG, "cannot use the database");
+	return 0;
+}
+
+int database_examine(struct filelock *lock, struct database *db, off_t size)
+{
+	bool journal;
+	int r;
+
+	/* any other content may change, and a journal come, whenever nobody holds it */
+	if (db->was_empty && size == 0)
+		return 0;
+	journal = has_journal(lock, &r);
+	/* a live writer's is its own business, and no obstacle to readers */
+	if (journal && (db->level >= DATABASE_RESERVED || !database_is_reserved(db)))
+		return handle_fail(lock, FILELOCK_EJOURNAL, "cannot use the database");
+	if (r < 0)
+		return handle_fail(lock, r, "cannot look for a journal of the database");
+	/* not xFileSize, which calls one byte nothing */
+	r = size > 0 ? examine_header(lock, db) : 0;
+	db->was_empty = r == 0 && !journal && size == 0;
+	return r;
+}
+
+/* --- fork --- */
+
+void database_before_fork(void)
+{
+	enter_table();
+}
+
+void database_after_fork(bool in_child)
+{
+	if (in_child && atomic_exchange(&inside, 0) > 0)
+		table.unusable = true;
+	leave_table();
+}
+
+void database_forget(struct database **slot)
+{
+	struct database *db = *slot;
+
+	if (!db)
+		return;
+	/* the table is ours: this is between database_before_fork and database_after_fork */
+	unlink_resting(db);
+	*slot = NULL;
+	db->next = table.inherited;
+	table.inherited = db;
+}
+
+#else
+
+void database_before_fork(void)
+{
+}
+
+void database_after_fork(bool in_child)
+{
+	(void)in_child;
+}
+
+#endif

@@ -1,0 +1,72 @@
+/*
+ * readwrite_database.h - an SQLite database of which only the locks are used: opened, examined and locked by
+ * the methods of SQLite's VFS, without any SQL.
+ */
+#ifndef FILELOCK_READWRITE_DATABASE_H
+#define FILELOCK_READWRITE_DATABASE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "handle.h"
+
+struct sqlite3;
+struct sqlite3_file;
+struct database_file;
+
+/* SQLite's lock levels, www.sqlite.org/lockingv3.html; each is taken after the one before it. */
+enum database_level {
+	DATABASE_UNLOCKED,
+	DATABASE_SHARED,
+	DATABASE_RESERVED, /* the next writer, and from its first refusal on PENDING as well */
+	DATABASE_EXCLUSIVE
+};
+
+/* One connection: one owner of locks, at rest or lent to an acquisition and its hold. */
+struct database {
+	struct sqlite3 *connection;
+	struct sqlite3_file *handle;
+	struct database_file *file; /* what all connections of this process to it share */
+	struct identity identity;
+	enum database_level level;
+	bool read_only;
+	bool was_empty; /* when it was examined */
+	struct database **owner;         /* at rest: where its handle looks for it */
+	struct database *previous, *next; /* at rest; or in a forked child, inherited */
+};
+
+/*
+ * Makes *slot a connection to the file at lock's path: the one that rests there, or a new
+ * one, and *ret_fresh true. The file is made if it is missing. TRY_RACED, or an error, noted
+ * in lock's failure.
+ */
+int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh);
+/* Lays the lent and unlocked connection to rest: it may be closed, and *slot be emptied, at any
+   time until the next database_get or database_close. */
+void database_rest(struct database **slot);
+/* A lent connection goes to another handle, and what rests there, if anything, comes back. */
+void database_exchange(struct database **lent, struct database **resting);
+/* Closes it, with whatever lock it has. NULL is fine. */
+void database_close(struct database **slot);
+
+/* Takes the level, without blocking: 0, TRY_BUSY or an error, noted. EXCLUSIVE that is refused
+   leaves PENDING taken, if it could be had, so that no new reader gets in. */
+int database_lock(struct filelock *lock, struct database *db, enum database_level level);
+/* Gives every level back. An error: in an unknown state, so close it. */
+int database_unlock(struct database *db);
+/* Whether somebody, here or in another process, is at RESERVED or above. */
+bool database_is_reserved(struct database *db);
+/* Of an unlocked one: whether others of this process have a level of that file, or take one. */
+bool database_has_company(const struct database *db);
+
+/* Of a locked one, whose size lstat(2) says: whether it may serve as a lock. */
+int database_examine(struct filelock *lock, struct database *db, off_t size);
+
+/* Once nobody enters SQLite any more. In a child that is made while a thread has not come out of it
+   no database can be used. */
+void database_before_fork(void);
+void database_after_fork(bool in_child);
+/* In a forked child: sets the connection aside, never to be used nor closed. */
+void database_forget(struct database **slot);
+
+#endif

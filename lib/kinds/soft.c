@@ -1,0 +1,352 @@
+/*
+ * soft.c - a marker file, of the same bytes as Python's SoftFileLock.
+ *
+ * The lock is the existence of the file. Our markers appear complete (soft_publish.c), with a flock(2)
+ * on them that is kept, like the descriptor open for writing, for the whole hold. So:
+ *
+ *   an attempt ──> nothing stands at the path ──> publish ──> held
+ *              └─> a marker: judge it ─ alive ──────────────> busy
+ *                                     └ dead ─> take it over ─> held
+ *
+ * Judging and taking over are in soft_judge.c.
+ *
+ * Release: unlink, then unlock, then close; only the file that is ours. One that was taken over may
+ * be another user's, in a directory where nobody else may remove it (sticky, as /tmp): it is
+ * disowned (soft_publish.h), and whoever comes next takes it over again.
+ */
+#include "kinds/soft.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "kinds/liveness.h"
+#include "base/path.h"
+#include "registry.h"
+#include "base/sys.h"
+
+#define MILLISECOND INT64_C(1000000)
+
+static int soft_open(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+
+	s->fd = s->marker = s->draft.fd = -1;
+	return 0;
+}
+
+static void soft_unwatch(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+
+	watch_unsubscribe(&s->in_directory);
+	takeover_unwatch(s);
+}
+
+static void soft_abandon(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+
+	soft_unwatch(lock);
+	takeover_close(&s->marker);
+	draft_drop(&s->draft);
+	/* a handle that goes while it holds, since it could not be unlocked */
+	leftover_remove(&s->leftover);
+	if (s->fd >= 0)
+		(void)publish_disown(s->fd);
+	takeover_close(&s->fd);
+}
+
+static void hold(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+
+	if (!lock->options.keep_on_exit)
+		leftover_add(&s->leftover, lock->path, s->identity);
+	/* its subscription stays until the user has been told */
+	takeover_close(&s->marker);
+	draft_drop(&s->draft);
+}
+
+/* 0: held; SOMETHING_THERE, RACED or an error. */
+static int publish_marker(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+	int r = publish(lock, &s->draft);
+
+	if (r == -ENOENT && path_check_parent(lock->path) == 0)
+		return RACED; /* as FUSE and NFS show */
+	if (r == -EEXIST)
+		return SOMETHING_THERE;
+	if (r < 0)
+		return r;
+	registry_hold_forks(); /* a fork beside us finds it in one place */
+	s->fd = s->draft.fd;
+	s->draft.fd = -1;
+	registry_let_forks();
+	s->identity = s->draft.identity;
+	s->taken = false;
+	return 0;
+}
+
+static int soft_try(struct filelock *lock, enum filelock_mode mode)
+{
+	struct soft *s = soft_state(lock);
+	bool tried = s->draft.fd >= 0;
+	int r = SOMETHING_THERE;
+
+	if (mode == FILELOCK_SHARED)
+		return handle_fail(lock, -ENOTSUP, "cannot share the marker");
+	if (tried)
+		r = publish_marker(lock);
+	if (r == SOMETHING_THERE)
+		r = takeover_try(lock);
+	if (r == NOTHING_THERE && !tried)
+		r = publish_marker(lock);
+	if (r < 0)
+		return handle_fail(lock, r, "cannot acquire");
+	if (r == 0)
+		hold(lock);
+	if (r != ALIVE)
+		return r == 0 ? TRY_HELD : TRY_RACED;
+	/* be ready: then a release is followed by one link(2). Without, it takes longer, no more */
+	if (lock->acquisition.contended)
+		(void)publish_prepare(lock, &s->draft);
+	return TRY_BUSY;
+}
+
+/* Whoever was refused a dead marker's flock hears of nothing: see soft_judge.c. */
+static int64_t soft_retry_delay(const struct filelock *lock)
+{
+	unsigned refusals = soft_state(lock)->refusals;
+
+	return (refusals < 5 ? refusals : 5) * MILLISECOND;
+}
+
+static int watch_directory(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct soft *s = soft_state(lock);
+	char parent[PATH_MAX];
+	int r;
+
+	if (watch_is_subscribed(&s->in_directory))
+		return 0;
+	path_parent(lock->path, parent);
+	r = watch_subscribe(watcher, &s->in_directory, lock, parent, IN_DELETE | IN_MOVED_FROM,
+	                    strrchr(lock->path, '/') + 1);
+	return r < 0 ? r : 1;
+}
+
+/* Its holder's death closes it; so does a release, which the directory has told before. */
+static int watch_marker(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct soft *s = soft_state(lock);
+	char link[SYS_FD_LINK];
+	int r;
+
+	if (watch_is_subscribed(&s->on_marker) || s->marker < 0 || s->refusals > 0)
+		return 0;
+	sys_fd_link(link, s->marker);
+	r = watch_subscribe(watcher, &s->on_marker, lock, link, IN_CLOSE_WRITE, NULL);
+	if (r == -ENOENT) /* no /proc */
+		r = watch_subscribe(watcher, &s->on_marker, lock, lock->path,
+		                    IN_CLOSE_WRITE | IN_DONT_FOLLOW, NULL);
+	return r < 0 ? r : 1;
+}
+
+/* The process that the record names, which is no more than a hint: once for a record, since it
+   may be gone or another one while the marker is held all the same. */
+static int watch_holder(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct soft *s = soft_state(lock);
+	struct content content;
+	struct marker marker;
+	int r;
+
+	if (watch_is_subscribed(&s->on_holder) || s->marker < 0 ||
+	    takeover_read(s->marker, &content) < 0)
+		return 0;
+	marker_parse(content.bytes, (size_t)content.size, &marker);
+	if (marker.type != MARKER_RECORD || marker.pid == s->hinted || !life_is_here(&marker))
+		return 0;
+	r = watch_subscribe_process(watcher, &s->on_holder, lock, marker.pid);
+	if (r < 0 && r != -ESRCH)
+		return r;
+	s->hinted = marker.pid;
+	/* asked now that it is watched: the pid may have become another's before */
+	if (life_is_over(&marker))
+		watch_unsubscribe(&s->on_holder);
+	return 1;
+}
+
+static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	int directory = watch_directory(lock, watcher);
+	int marker = watch_marker(lock, watcher);
+	int holder = 0;
+
+	/* nobody who would close the marker, or nobody who would hear it */
+	if (marker < 0 || soft_state(lock)->by_record)
+		holder = watch_holder(lock, watcher);
+	if (directory > 0 || marker > 0 || holder > 0)
+		return 1;
+	if (directory < 0)
+		return directory;
+	return marker < 0 ? marker : holder;
+}
+
+static int soft_verify(const struct filelock *lock)
+{
+	int names = takeover_check_names(lock);
+
+	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
+}
+
+/* Removes the marker, if it is ours still. */
+static int remove_marker(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+	bool listed = s->leftover.path != NULL;
+	int r;
+
+	leftover_begin_removal(&s->leftover);
+	r = takeover_check_names(lock);
+	if (r == PATH_NAMES_OURS)
+		r = sys_unlink(lock->path);
+	if (s->taken && (r == -EPERM || r == -EACCES))
+		r = publish_disown(s->fd);
+	leftover_end_removal();
+	if (r < 0 && listed)
+		leftover_add(&s->leftover, lock->path, s->identity);
+	return r < 0 ? r : 0;
+}
+
+static int soft_release(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+	int r = remove_marker(lock);
+
+	if (r < 0)
+		return handle_fail(lock, r, "cannot remove the marker");
+	/* fails only where there is none */
+	(void)sys_flock(s->fd, LOCK_UN);
+	registry_hold_forks();
+	r = sys_close(s->fd);
+	s->fd = -1;
+	registry_let_forks();
+	if (r < 0)
+		log_write(FILELOCK_LOG_ERROR, "cannot close %s: %s", lock->path,
+		          filelock_strerror(r));
+	return 0;
+}
+
+static void soft_hand_over(struct filelock *from, struct filelock *to)
+{
+	struct soft *f = soft_state(from);
+	struct soft *t = soft_state(to);
+
+	t->identity = f->identity;
+	t->taken = f->taken;
+	registry_hold_forks();
+	t->fd = f->fd;
+	f->fd = -1;
+	registry_let_forks();
+	leftover_move(&f->leftover, &t->leftover, to->path);
+}
+
+/* Reads the record at the path. */
+static int read_marker(const struct filelock *lock, struct marker *ret)
+{
+	struct content content;
+	struct stat st;
+	int fd, r = takeover_look(lock, &st);
+
+	if (r != 0)
+		return r < 0 ? r : FILELOCK_ENOHOLDER;
+	fd = sys_open(lock->path, O_RDONLY | SAFE_FLAGS, 0);
+	if (fd == -ENOENT)
+		return FILELOCK_ENOHOLDER;
+	if (fd < 0)
+		return fd == -EACCES || fd == -EWOULDBLOCK ? FILELOCK_EUNKNOWNHOLDER : fd;
+	r = sys_fstat(fd, &st);
+	if (r == 0)
+		r = takeover_check_type(&st);
+	if (r == 0)
+		r = takeover_read(fd, &content);
+	(void)sys_close(fd);
+	if (r == 0)
+		marker_parse(content.bytes, (size_t)content.size, ret);
+	return r;
+}
+
+static int soft_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+{
+	struct marker marker;
+	int r = read_marker(lock, &marker);
+
+	if (r < 0)
+		return r;
+	if (marker.type != MARKER_RECORD)
+		return FILELOCK_EUNKNOWNHOLDER;
+	life_describe(&marker, ret_owner);
+	return 0;
+}
+
+static int soft_fd(const struct filelock *lock)
+{
+	return soft_state(lock)->fd;
+}
+
+static struct identity soft_identity(const struct filelock *lock)
+{
+	return soft_state(lock)->identity;
+}
+
+static int soft_break(struct filelock *lock)
+{
+	struct stat st;
+	int r = takeover_look(lock, &st);
+
+	if (r == NOTHING_THERE)
+		r = FILELOCK_ENOHOLDER;
+	if (r == 0)
+		r = sys_unlink(lock->path);
+	return r < 0 ? handle_fail(lock, r, "cannot break") : 0;
+}
+
+static void soft_forget(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+	int *fds[] = { &s->fd, &s->marker, &s->draft.fd };
+
+	watch_forget(&s->in_directory);
+	watch_forget(&s->on_marker);
+	watch_forget(&s->on_holder);
+	s->leftover = (struct leftover){ 0 };
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (*fds[i] >= 0)
+			(void)sys_close(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+const struct kind kind_soft = {
+	.id = FILELOCK_SOFT,
+	.name = "soft",
+	.state_size = sizeof(struct soft),
+	.open = soft_open,
+	.try = soft_try,
+	.retry_delay = soft_retry_delay,
+	.watch = soft_watch,
+	.unwatch = soft_unwatch,
+	.abandon = soft_abandon,
+	.release = soft_release,
+	.hand_over = soft_hand_over,
+	.verify = soft_verify,
+	.holder = soft_holder,
+	.fd = soft_fd,
+	.identity = soft_identity,
+	.break_lock = soft_break,
+	.forget = soft_forget,
+};

@@ -1,0 +1,72 @@
+/*
+ * soft.h - the inside of a soft lock: what soft.c, the kind, and soft_judge.c share.
+ */
+#ifndef FILELOCK_SOFT_H
+#define FILELOCK_SOFT_H
+
+#include <sys/stat.h>
+
+#include "kinds/soft_exit.h"
+#include "kinds/soft_record.h"
+#include "kinds/soft_publish.h"
+#include "inotify.h"
+
+/* What the steps of an attempt say, besides 0 (go on; in the end: held) and errors. */
+enum {
+	ALIVE = 1,    /* or not to be proved dead: busy */
+	RACED,        /* the file changed under us */
+	NOTHING_THERE,
+	SOMETHING_THERE
+};
+
+/* A marker that is no record, and since when it has been the same. */
+struct sighting {
+	struct identity identity;
+	off_t size;
+	struct timespec modified, changed;
+	int64_t since;
+};
+
+struct soft {
+	int fd;     /* of the hold; -1: none */
+	int marker; /* somebody's marker, open for reading; -1: none */
+	bool warned;
+	bool taken; /* what is held was somebody else's marker, and perhaps is still their file */
+	unsigned refusals; /* in a row, of a dead marker's flock: somebody else judges it */
+	bool by_record; /* it was the record that told that its owner lives */
+	pid_t hinted;   /* the process of a record that on_holder was tried for; 0: none */
+	struct identity identity; /* of the hold, or of the marker met last */
+	struct draft draft;
+	struct sighting sighting;
+	struct leftover leftover;
+	struct subscription in_directory, on_marker, on_holder;
+};
+
+/* The content of a marker: one byte more than a record has tells that it is longer. */
+struct content {
+	ssize_t size;
+	char bytes[MARKER_SIZE + 1];
+};
+
+static inline struct soft *soft_state(const struct filelock *lock)
+{
+	return kind_state(lock);
+}
+
+/* soft_judge.c */
+
+/* Deals with what stands at the path. 0: its holder was dead, and we hold the lock, by s->fd and
+   s->identity; ALIVE, RACED, NOTHING_THERE or an error. */
+int takeover_try(struct filelock *lock);
+/* The marker at the path: 0 and *ret, NOTHING_THERE, or an error. */
+int takeover_look(const struct filelock *lock, struct stat *ret);
+/* Only regular files are opened: to open a device may do something. */
+int takeover_check_type(const struct stat *st);
+int takeover_read(int fd, struct content *ret);
+/* An enum path_names of the file that we hold or judge, or an error. */
+int takeover_check_names(const struct filelock *lock);
+/* Stops watching the marker met last; and closes it. */
+void takeover_unwatch(struct soft *s);
+void takeover_close(int *fd);
+
+#endif

@@ -1,0 +1,135 @@
+/*
+ * soft_exit.c - markers to remove at exit(3).
+ *
+ * Other threads may be running while the handler does: releasing, acquiring, closing. A listed
+ * marker is open, so its inode's number is nobody else's; a release takes it off the list
+ * before it removes it. The handler waits for removals under way, so that none is cut short.
+ */
+#include "kinds/soft_exit.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/path.h"
+#include "base/sys.h"
+
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t idle;
+	struct leftover *first;
+	unsigned removals; /* under way */
+	pid_t pid;         /* of the process whose markers are listed */
+} list = { .mutex = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER };
+
+static void enter(void)
+{
+	(void)pthread_mutex_lock(&list.mutex);
+}
+
+static void leave(void)
+{
+	(void)pthread_mutex_unlock(&list.mutex);
+}
+
+static void remove_at_exit(void)
+{
+	enter();
+	/* a process made by clone(2) or vfork(2) has our list, and none of our locks */
+	if (list.pid != getpid()) {
+		leave();
+		return;
+	}
+	while (list.removals > 0)
+		(void)pthread_cond_wait(&list.idle, &list.mutex);
+	for (const struct leftover *l = list.first; l; l = l->next)
+		if (path_check(l->path, l->identity.dev, l->identity.ino) == 0)
+			(void)sys_unlink(l->path);
+	leave();
+}
+
+/* As early as can be: exit handlers run in the reverse order, and the program's may still work
+   under its locks. Of the first 32 none can be refused (atexit(3)). */
+__attribute__((constructor)) static void install(void)
+{
+	(void)atexit(remove_at_exit);
+}
+
+static void put_on(struct leftover *leftover, const char *path, struct identity identity)
+{
+	*leftover = (struct leftover){ .path = path, .identity = identity };
+	leftover->next = list.first;
+	if (leftover->next)
+		leftover->next->previous = leftover;
+	list.first = leftover;
+}
+
+void leftover_add(struct leftover *leftover, const char *path, struct identity identity)
+{
+	enter();
+	list.pid = getpid();
+	put_on(leftover, path, identity);
+	leave();
+}
+
+static void take_off(struct leftover *leftover)
+{
+	if (!leftover->path)
+		return;
+	leftover->path = NULL;
+	if (leftover->previous)
+		leftover->previous->next = leftover->next;
+	else
+		list.first = leftover->next;
+	if (leftover->next)
+		leftover->next->previous = leftover->previous;
+}
+
+void leftover_remove(struct leftover *leftover)
+{
+	if (!leftover->path)
+		return;
+	enter();
+	take_off(leftover);
+	leave();
+}
+
+void leftover_move(struct leftover *from, struct leftover *to, const char *path)
+{
+	enter();
+	if (from->path) {
+		take_off(from);
+		put_on(to, path, from->identity);
+	}
+	leave();
+}
+
+void leftover_begin_removal(struct leftover *leftover)
+{
+	enter();
+	take_off(leftover);
+	list.removals++;
+	leave();
+}
+
+void leftover_end_removal(void)
+{
+	enter();
+	if (--list.removals == 0)
+		(void)pthread_cond_broadcast(&list.idle);
+	leave();
+}
+
+void leftover_before_fork(void)
+{
+	enter();
+}
+
+void leftover_after_fork(bool in_child)
+{
+	if (in_child) {
+		list.first = NULL;
+		list.removals = 0;
+	}
+	leave();
+}

@@ -1,0 +1,390 @@
+/*
+ * soft_judge.c - what stands at the path of a soft lock: whether its holder lives, and if it does
+ * not, taking its marker over.
+ *
+ * Judging asks, in this order: the flock, whether the marker is open for writing, the record
+ * (liveness.c). The judge opens it read-only, since closing what was open for writing raises the
+ * event that others wait for, and keeps it open while it waits: its number cannot become
+ * another file's. It asks for a shared flock and gives it back when it has judged: judges do not
+ * refuse each other, and no judge holds what a taker needs for longer than a few calls. A taker
+ * that is refused all the same says "raced", not "busy"; and since its own close would wake it for
+ * as long as a judge is stopped, it then watches the marker no more, but comes again by the clock.
+ *
+ * Taking over: a flock on that very inode, now open for writing; the bytes that were judged are
+ * still there; the path names it; one pwrite(2) of our record, padded with newlines to the old
+ * length; the path still names it. Nothing is renamed or removed, so whoever judges late finds a
+ * flock that it cannot get. Where flock(2) does not work, nobody takes over.
+ */
+#include "kinds/soft.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "kinds/liveness.h"
+#include "base/path.h"
+#include "registry.h"
+#include "base/sys.h"
+
+#define MILLISECOND INT64_C(1000000)
+#define SECOND (1000 * MILLISECOND)
+#define MALFORMED_AGE (2000 * MILLISECOND)
+#define MANY_REFUSALS 10 /* more, and it is no race any more: a judge is stopped */
+#define REFUSED (SOMETHING_THERE + 1) /* besides: the flock of a dead marker */
+
+static struct identity identity_of(const struct stat *st)
+{
+	return (struct identity){ st->st_dev, st->st_ino };
+}
+
+void takeover_close(int *fd)
+{
+	if (*fd < 0)
+		return;
+	registry_hold_forks();
+	(void)sys_close(*fd);
+	*fd = -1;
+	registry_let_forks();
+}
+
+void takeover_unwatch(struct soft *s)
+{
+	watch_unsubscribe(&s->on_marker);
+	watch_unsubscribe(&s->on_holder);
+	s->hinted = 0;
+}
+
+static void drop_marker(struct soft *s)
+{
+	takeover_unwatch(s);
+	takeover_close(&s->marker);
+}
+
+int takeover_check_type(const struct stat *st)
+{
+	if (S_ISLNK(st->st_mode))
+		return -ELOOP;
+	if (S_ISDIR(st->st_mode))
+		return -EISDIR;
+	return S_ISREG(st->st_mode) ? 0 : FILELOCK_ENOTREGULAR;
+}
+
+int takeover_look(const struct filelock *lock, struct stat *ret)
+{
+	int r = sys_lstat(lock->path, ret);
+
+	if (r == -ENOENT)
+		return NOTHING_THERE;
+	return r < 0 ? r : takeover_check_type(ret);
+}
+
+static int is_unwritable(const struct stat *st)
+{
+	/* as Python has it: whoever made it so wants no lock there */
+	return !(st->st_mode & S_IWUSR);
+}
+
+/* Into a member of the state, also for a fork beside us. */
+static int open_into(int *ret_fd, const char *path, int flags)
+{
+	int fd;
+
+	registry_hold_forks();
+	fd = sys_open(path, flags | SAFE_FLAGS, 0);
+	if (fd >= 0)
+		*ret_fd = fd;
+	registry_let_forks();
+	return fd;
+}
+
+/* Opens what takeover_look() has seen, for reading. */
+static int open_marker(struct soft *s, const char *path, const struct stat *seen)
+{
+	struct stat st;
+	int fd = open_into(&s->marker, path, O_RDONLY);
+	int r;
+
+	if (fd == -ENOENT || fd == -ELOOP || fd == -ENXIO)
+		return RACED;
+	if (fd == -EACCES || fd == -EPERM) /* not ours to judge */
+		return is_unwritable(seen) ? fd : ALIVE;
+	if (fd < 0)
+		return fd == -EWOULDBLOCK ? ALIVE : fd;
+	r = sys_fstat(fd, &st);
+	if (r == 0 && !identity_equal(identity_of(&st), s->identity))
+		r = RACED;
+	if (r != 0)
+		takeover_close(&s->marker);
+	return r;
+}
+
+int takeover_read(int fd, struct content *ret)
+{
+	ret->size = sys_read_start(fd, ret->bytes, sizeof(ret->bytes));
+	return ret->size < 0 ? (int)ret->size : 0;
+}
+
+/* Whether this very file has been seen for 2 s, by the clock that nobody sets. */
+static bool is_old_news(struct soft *s, const struct stat *st)
+{
+	struct sighting now = { identity_of(st), st->st_size, st->st_mtim, st->st_ctim,
+		                filelock_now() };
+	const struct sighting *then = &s->sighting;
+
+	if (identity_equal(now.identity, then->identity) && now.size == then->size &&
+	    now.modified.tv_sec == then->modified.tv_sec &&
+	    now.modified.tv_nsec == then->modified.tv_nsec &&
+	    now.changed.tv_sec == then->changed.tv_sec &&
+	    now.changed.tv_nsec == then->changed.tv_nsec)
+		return now.since - then->since >= MALFORMED_AGE;
+	s->sighting = now;
+	return false;
+}
+
+static bool is_dead(struct soft *s, const struct stat *st, const struct content *content)
+{
+	struct marker marker;
+
+	marker_parse(content->bytes, (size_t)content->size, &marker);
+	switch (marker.type) {
+	case MARKER_RECORD:
+		return life_is_over(&marker);
+	case MARKER_MALFORMED:
+		/* a hard link may be somebody's precious file, which we would overwrite */
+		return st->st_nlink == 1 && is_old_news(s, st);
+	case MARKER_EMPTY:
+		return naive.empty_ages && is_old_news(s, st);
+	default:
+		return false;
+	}
+}
+
+int takeover_check_names(const struct filelock *lock)
+{
+	const struct soft *s = soft_state(lock);
+
+	return path_check(lock->path, s->identity.dev, s->identity.ino);
+}
+
+/* 0, RACED or an error. */
+static int check_path(const struct filelock *lock)
+{
+	int names = takeover_check_names(lock);
+
+	return names == PATH_NAMES_ANOTHER ? RACED : names;
+}
+
+/* Seconds and nanoseconds each by themselves: anybody may have set them, to anything. */
+static bool has_expired(const struct filelock *lock, const struct stat *st)
+{
+	int64_t limit;
+
+	if (!lock->options.lifetime_ms)
+		return false;
+	limit = sys.date() - lock->options.lifetime_ms * MILLISECOND;
+	if (st->st_mtim.tv_sec != limit / SECOND)
+		return st->st_mtim.tv_sec < limit / SECOND;
+	return st->st_mtim.tv_nsec <= limit % SECOND;
+}
+
+/* Removes a marker that has reached its lifetime, whoever holds it. */
+static int expire(struct filelock *lock, const struct stat *st)
+{
+	struct soft *s = soft_state(lock);
+	struct content content;
+	struct marker marker;
+	struct stat now;
+	int r;
+
+	if (!has_expired(lock, st))
+		return ALIVE;
+	r = takeover_read(s->marker, &content);
+	if (r < 0)
+		return r;
+	marker_parse(content.bytes, (size_t)content.size, &marker);
+	if (marker.type == MARKER_STRICT || marker.type == MARKER_NEWER)
+		return ALIVE;
+	/* taken over meanwhile, it is the same file, of another time */
+	r = takeover_look(lock, &now);
+	if (r == 0 && identity_equal(identity_of(&now), s->identity) && has_expired(lock, &now))
+		r = sys_unlink(lock->path);
+	return r < 0 ? r : RACED;
+}
+
+/* The bytes that were judged are still there. */
+static bool is_unchanged(int fd, const struct content *judged)
+{
+	struct content now;
+
+	return takeover_read(fd, &now) == 0 && now.size == judged->size &&
+	       memcmp(now.bytes, judged->bytes, (size_t)now.size) == 0;
+}
+
+/* Half a record is worse than the old one, and so is ours where we do not hold. */
+static void put_back(int fd, const struct content *judged)
+{
+	if (sys_write_start(fd, judged->bytes, (size_t)judged->size) == 0 &&
+	    judged->size <= MARKER_SIZE)
+		(void)sys_truncate(fd, judged->size);
+}
+
+/* Writes our record over what was judged. */
+static int overwrite(const struct filelock *lock, int fd, const struct content *judged)
+{
+	char record[MARKER_SIZE];
+	int length = life_write_record(record, lock->options.two_line_marker);
+	int r;
+
+	if (length < 0)
+		return length;
+	for (; length < judged->size && length < MARKER_SIZE; length++)
+		record[length] = '\n';
+	r = sys_write_start(fd, record, (size_t)length);
+	if (r == 0 && judged->size > MARKER_SIZE)
+		r = sys_truncate(fd, length);
+	return r;
+}
+
+/* The dead marker's inode, open for writing, with our flock on it. */
+static int seize(struct filelock *lock, const struct content *judged)
+{
+	struct soft *s = soft_state(lock);
+	struct stat st;
+	bool flocked;
+	int r = sys_fstat(s->fd, &st);
+
+	if (r < 0)
+		return r;
+	if (!identity_equal(identity_of(&st), s->identity))
+		return RACED;
+	r = publish_flock(lock->path, s->fd, &flocked);
+	if (r < 0)
+		return r == -EWOULDBLOCK ? REFUSED : r;
+	if (!flocked)
+		return ALIVE;
+	if (!is_unchanged(s->fd, judged))
+		return RACED;
+	r = check_path(lock);
+	if (r != 0)
+		return r;
+	r = overwrite(lock, s->fd, judged);
+	if (r == 0)
+		r = check_path(lock);
+	if (r != 0)
+		put_back(s->fd, judged);
+	return r;
+}
+
+/* As it is done elsewhere: see struct naive. */
+static int break_by_rename(const struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+	char away[PATH_MAX + 8];
+
+	(void)snprintf(away, sizeof(away), "%s.break", lock->path);
+	(void)rename(lock->path, away);
+	if (path_check(away, s->identity.dev, s->identity.ino) == 0)
+		(void)sys_unlink(away);
+	return RACED;
+}
+
+static int take_over(struct filelock *lock, const struct content *judged)
+{
+	struct soft *s = soft_state(lock);
+	int fd, r;
+
+	if (naive.break_by_rename)
+		return break_by_rename(lock);
+	fd = open_into(&s->fd, lock->path, O_RDWR);
+	/* EWOULDBLOCK: somebody judges it just now, with a lease (open(2)) */
+	if (fd == -ENOENT || fd == -ELOOP || fd == -EWOULDBLOCK)
+		return RACED;
+	if (fd == -EACCES || fd == -EPERM || fd == -EROFS)
+		return ALIVE;
+	if (fd < 0)
+		return fd;
+	r = seize(lock, judged);
+	s->taken = r == 0;
+	if (r == 0)
+		return 0;
+	if (r == REFUSED)
+		watch_unsubscribe(&s->on_marker);
+	takeover_close(&s->fd);
+	return r;
+}
+
+/* 0: dead, and *ret is what was judged. */
+static int judge(struct filelock *lock, const struct stat *st, struct content *ret)
+{
+	struct soft *s = soft_state(lock);
+	int r;
+
+	if (life_is_written(s->marker, lock->path) == 1)
+		return ALIVE;
+	if (is_unwritable(st))
+		return -EACCES;
+	r = takeover_read(s->marker, ret);
+	if (r < 0)
+		return r;
+	if (is_dead(s, st, ret))
+		return 0;
+	s->by_record = true;
+	return ALIVE;
+}
+
+/* 0: its holder was dead, and we hold the lock. */
+static int judge_and_take(struct filelock *lock, const struct stat *st)
+{
+	struct soft *s = soft_state(lock);
+	struct content judged;
+	int r = naive.record_only ? -ENOSYS : sys_flock(s->marker, LOCK_SH | LOCK_NB);
+	bool flocked = r == 0;
+	unsigned refusals = s->refusals + 1;
+
+	s->by_record = false;
+	s->refusals = 0;
+	if (r == -EWOULDBLOCK || r == -EACCES)
+		return ALIVE;
+	if (r < 0 && !sys_is_flock_missing(r) && r != -ENOLCK)
+		return r;
+	r = judge(lock, st, &judged);
+	if (flocked)
+		(void)sys_flock(s->marker, LOCK_UN);
+	if (r != 0)
+		return r;
+	/* without it not even opened: its close would wake all waiters, and so ourselves */
+	r = flocked || naive.record_only ? take_over(lock, &judged) : ALIVE;
+	if (r == REFUSED) {
+		s->refusals = refusals;
+		return refusals > MANY_REFUSALS ? ALIVE : RACED;
+	}
+	if (r == ALIVE && !s->warned) {
+		s->warned = true;
+		log_write(FILELOCK_LOG_WARNING,
+		          "the holder of %s is dead, but its marker cannot be taken over",
+		          lock->path);
+	}
+	return r;
+}
+
+int takeover_try(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+	struct stat st;
+	int r = takeover_look(lock, &st);
+
+	if (r != 0)
+		return r;
+	if (s->marker >= 0 && !identity_equal(s->identity, identity_of(&st)))
+		drop_marker(s);
+	s->identity = identity_of(&st);
+	if (s->marker < 0) {
+		r = open_marker(s, lock->path, &st);
+		if (r != 0)
+			return r;
+	}
+	r = judge_and_take(lock, &st);
+	return r == ALIVE ? expire(lock, &st) : r;
+}

@@ -1,0 +1,49 @@
+/*
+ * soft_record.h - what stands in a marker file: Python's record, read and written.
+ *
+ * "<pid>\n<host>\n" and, where it is known, "<start token>\n". The start token tells processes of
+ * one pid apart, also across boots: (boot_id << 64) | starttime, 192 bits as one decimal number.
+ * Tokens are compared as canonical text, so exactly.
+ */
+#ifndef FILELOCK_SOFT_RECORD_H
+#define FILELOCK_SOFT_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+	MARKER_SIZE = 1024, /* a longer one is malformed */
+	TOKEN_SIZE = 59     /* 58 digits hold 192 bits */
+};
+
+enum marker_type {
+	MARKER_RECORD,
+	MARKER_EMPTY,    /* of a release that writes nothing, or not yet written */
+	MARKER_NEWER,    /* "filelock/2" and the like */
+	MARKER_STRICT,   /* the strict sentinel */
+	MARKER_MALFORMED
+};
+
+struct marker {
+	enum marker_type type;
+	/* of a record */
+	pid_t pid;
+	char host[MARKER_SIZE];
+	char token[MARKER_SIZE]; /* without leading zeros; empty: none */
+};
+
+/* Takes any bytes; of more than MARKER_SIZE the rest need not be there. */
+void marker_parse(const char *bytes, size_t size, struct marker *ret);
+
+/* token NULL: two lines. The length, or 0: it is too long. */
+size_t marker_format(char ret[MARKER_SIZE], pid_t pid, const char *host, const char *token);
+
+/* The token's digits. boot_id is big-endian. */
+void marker_token(const unsigned char boot_id[16], uint64_t start, char ret[TOKEN_SIZE]);
+
+/* /proc/sys/kernel/random/boot_id: 32 hexadecimal digits, with hyphens between them. */
+bool marker_parse_boot_id(const char *text, unsigned char ret[16]);
+
+#endif

@@ -1,0 +1,12 @@
+/*
+ * sync.h - the synchronous driver.
+ */
+#ifndef FILELOCK_SYNC_H
+#define FILELOCK_SYNC_H
+
+/* Around a fork: the pool of sleepers. */
+void wait_before_fork(void);
+void wait_after_fork_parent(void);
+void wait_after_fork_child(void);
+
+#endif
