@@ -103,7 +103,7 @@ static void before_fork(void)
 	database_before_fork();
 	enter();
 	wait_before_fork();
-	leftover_before_fork();
+	soft_exit_before_fork();
 	log_before_fork();
 }
 
@@ -111,7 +111,7 @@ static void after_fork_parent(void)
 {
 	atomic_fetch_add(&registry.forks, 1);
 	log_after_fork();
-	leftover_after_fork(false);
+	soft_exit_after_fork(false);
 	wait_after_fork_parent();
 	leave();
 	database_after_fork(false);
@@ -158,7 +158,7 @@ static void after_fork_child(void)
 		lock->kind->forget(lock);
 	replace_descriptors();
 	log_after_fork();
-	leftover_after_fork(true);
+	soft_exit_after_fork(true);
 	wait_after_fork_child();
 	leave();
 	database_after_fork(true);

@@ -22,8 +22,6 @@
 #include "registry.h"
 #include "base/sys.h"
 
-struct naive naive;
-
 /* Whether a lease is the kernel's own here: a network client refuses one for other reasons. */
 static bool has_plain_leases(const char *path)
 {
@@ -45,11 +43,11 @@ static bool has_plain_leases(const char *path)
 	}
 }
 
-int life_is_written(int fd, const char *path)
+int liveness_is_written(int fd, const char *path)
 {
 	/* whoever opens the file for writing meanwhile makes the kernel send us a signal: SIGIO
 	   by default, which kills */
-	if (naive.record_only || sys.fcntl_setsig(fd, SIGURG) < 0)
+	if (sys.fcntl_setsig(fd, SIGURG) < 0)
 		return -ENOTSUP;
 	if (sys.fcntl_setlease(fd, F_RDLCK) == 0) {
 		(void)sys.fcntl_setlease(fd, F_UNLCK);
@@ -63,7 +61,7 @@ static bool read_boot_id(unsigned char ret[16])
 	char text[64];
 
 	return sys_read_file("/proc/sys/kernel/random/boot_id", text, sizeof(text)) > 0 &&
-	       marker_parse_boot_id(text, ret);
+	       soft_record_parse_boot_id(text, ret);
 }
 
 static bool make_token(const struct proc_process *process, char ret[TOKEN_SIZE])
@@ -72,7 +70,7 @@ static bool make_token(const struct proc_process *process, char ret[TOKEN_SIZE])
 
 	if (!read_boot_id(boot_id))
 		return false;
-	marker_token(boot_id, process->start, ret);
+	soft_record_token(boot_id, process->start, ret);
 	return true;
 }
 
@@ -104,7 +102,7 @@ static int own_host(char ret[256])
 	return 0;
 }
 
-bool life_is_here(const struct marker *record)
+bool liveness_is_here(const struct marker *record)
 {
 	char host[256];
 
@@ -120,61 +118,60 @@ static bool has_gone(const struct marker *record)
 	if (!owner_knows_pids() || !owner_read_process(record->pid, &process))
 		return false;
 	/* a process whose main thread has ended is a zombie too, and alive */
-	if (!naive.kill_only && (process.state == 'Z' || process.state == 'X') &&
-	    (process.threads <= 1 || naive.any_zombie))
+	if ((process.state == 'Z' || process.state == 'X') && process.threads <= 1)
 		return true;
-	return record->token[0] && !naive.ignore_token && make_token(&process, token) &&
+	return record->token[0] && make_token(&process, token) &&
 	       strcmp(record->token, token) != 0;
 }
 
-bool life_is_over(const struct marker *record)
+bool liveness_is_over(const struct marker *record)
 {
-	if (!life_is_here(record))
+	if (!liveness_is_here(record))
 		return false;
 	if (sys.kill(record->pid, 0) < 0)
 		return errno == ESRCH;
 	return has_gone(record);
 }
 
-bool life_is_ours(const struct marker *record)
+bool liveness_is_ours(const struct marker *record)
 {
 	const char *token = own_token();
 
-	return record->pid == getpid() && life_is_here(record) &&
+	return record->pid == getpid() && liveness_is_here(record) &&
 	       (!record->token[0] || !token || strcmp(record->token, token) == 0);
 }
 
-void life_describe(const struct marker *record, struct filelock_owner *ret_owner)
+void liveness_describe(const struct marker *record, struct filelock_owner *ret_owner)
 {
 	struct proc_process process;
 	char token[TOKEN_SIZE];
 
 	ret_owner->pid = record->pid;
-	ret_owner->ours = life_is_ours(record);
+	ret_owner->ours = liveness_is_ours(record);
 	(void)snprintf(ret_owner->host, sizeof(ret_owner->host), "%.255s", record->host);
 	if (strlen(record->token) < sizeof(ret_owner->start_token))
 		strcpy(ret_owner->start_token, record->token);
 	/* of that process, and not of one that has its pid by now */
-	if (life_is_here(record) && owner_knows_pids() &&
+	if (liveness_is_here(record) && owner_knows_pids() &&
 	    owner_read_process(record->pid, &process) && make_token(&process, token) &&
 	    strcmp(record->token, token) == 0)
 		ret_owner->start_time = owner_start_time(record->pid);
 }
 
-static int write_record(char ret[MARKER_SIZE], pid_t pid, const char *token)
+static int format_record(char ret[MARKER_SIZE], pid_t pid, const char *token)
 {
 	char host[256]; /* with the token it fits */
 	int r = own_host(host);
 
-	return r < 0 ? r : (int)marker_format(ret, pid, host, token);
+	return r < 0 ? r : (int)soft_record_format(ret, pid, host, token);
 }
 
-int life_write_record(char ret[MARKER_SIZE], bool two_lines)
+int liveness_write_record(char ret[MARKER_SIZE], bool two_lines)
 {
-	return write_record(ret, getpid(), two_lines ? NULL : own_token());
+	return format_record(ret, getpid(), two_lines ? NULL : own_token());
 }
 
-int life_write_nobody(char ret[MARKER_SIZE])
+int liveness_write_nobody(char ret[MARKER_SIZE])
 {
-	return write_record(ret, INT32_MAX, NULL); /* above any pid_max, proc_sys_kernel(5) */
+	return format_record(ret, INT32_MAX, NULL); /* above any pid_max, proc_sys_kernel(5) */
 }

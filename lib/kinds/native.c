@@ -220,11 +220,11 @@ static int probe(struct filelock *lock)
 		return 0;
 	if (r != -ENOENT)
 		return handle_fail(lock, r, "cannot look for the lock file");
-	r = publish_probe_flock(lock->path, &error);
+	r = soft_publish_probe_flock(lock->path, &error);
 	if (r == -ENOENT) {
 		r = path_make_parents(lock->path);
 		if (r == 0)
-			r = publish_probe_flock(lock->path, &error);
+			r = soft_publish_probe_flock(lock->path, &error);
 		if (r == -ENOENT)
 			return judge_missing(lock);
 	}

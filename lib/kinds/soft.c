@@ -41,7 +41,7 @@ static void soft_unwatch(struct filelock *lock)
 	struct soft *s = soft_state(lock);
 
 	watch_unsubscribe(&s->in_directory);
-	takeover_unwatch(s);
+	soft_judge_unwatch(s);
 }
 
 static void soft_abandon(struct filelock *lock)
@@ -49,31 +49,31 @@ static void soft_abandon(struct filelock *lock)
 	struct soft *s = soft_state(lock);
 
 	soft_unwatch(lock);
-	takeover_close(&s->marker);
-	draft_drop(&s->draft);
+	soft_judge_close(&s->marker);
+	soft_publish_drop(&s->draft);
 	/* a handle that goes while it holds, since it could not be unlocked */
-	leftover_remove(&s->leftover);
+	soft_exit_remove(&s->leftover);
 	if (s->fd >= 0)
-		(void)publish_disown(s->fd);
-	takeover_close(&s->fd);
+		(void)soft_publish_disown(s->fd);
+	soft_judge_close(&s->fd);
 }
 
-static void hold(struct filelock *lock)
+static void keep_hold(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 
 	if (!lock->options.keep_on_exit)
-		leftover_add(&s->leftover, lock->path, s->identity);
+		soft_exit_add(&s->leftover, lock->path, s->identity);
 	/* its subscription stays until the user has been told */
-	takeover_close(&s->marker);
-	draft_drop(&s->draft);
+	soft_judge_close(&s->marker);
+	soft_publish_drop(&s->draft);
 }
 
 /* 0: held; SOMETHING_THERE, RACED or an error. */
 static int publish_marker(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
-	int r = publish(lock, &s->draft);
+	int r = soft_publish(lock, &s->draft);
 
 	if (r == -ENOENT && path_check_parent(lock->path) == 0)
 		return RACED; /* as FUSE and NFS show */
@@ -101,18 +101,18 @@ static int soft_try(struct filelock *lock, enum filelock_mode mode)
 	if (tried)
 		r = publish_marker(lock);
 	if (r == SOMETHING_THERE)
-		r = takeover_try(lock);
+		r = soft_judge_try(lock);
 	if (r == NOTHING_THERE && !tried)
 		r = publish_marker(lock);
 	if (r < 0)
 		return handle_fail(lock, r, "cannot acquire");
 	if (r == 0)
-		hold(lock);
+		keep_hold(lock);
 	if (r != ALIVE)
 		return r == 0 ? TRY_HELD : TRY_RACED;
 	/* be ready: then a release is followed by one link(2). Without, it takes longer, no more */
 	if (lock->acquisition.contended)
-		(void)publish_prepare(lock, &s->draft);
+		(void)soft_publish_prepare(lock, &s->draft);
 	return TRY_BUSY;
 }
 
@@ -165,17 +165,17 @@ static int watch_holder(struct filelock *lock, struct filelock_watcher *watcher)
 	int r;
 
 	if (watch_is_subscribed(&s->on_holder) || s->marker < 0 ||
-	    takeover_read(s->marker, &content) < 0)
+	    soft_judge_read(s->marker, &content) < 0)
 		return 0;
-	marker_parse(content.bytes, (size_t)content.size, &marker);
-	if (marker.type != MARKER_RECORD || marker.pid == s->hinted || !life_is_here(&marker))
+	soft_record_parse(content.bytes, (size_t)content.size, &marker);
+	if (marker.type != MARKER_RECORD || marker.pid == s->hinted || !liveness_is_here(&marker))
 		return 0;
 	r = watch_subscribe_process(watcher, &s->on_holder, lock, marker.pid);
 	if (r < 0 && r != -ESRCH)
 		return r;
 	s->hinted = marker.pid;
 	/* asked now that it is watched: the pid may have become another's before */
-	if (life_is_over(&marker))
+	if (liveness_is_over(&marker))
 		watch_unsubscribe(&s->on_holder);
 	return 1;
 }
@@ -198,7 +198,7 @@ static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
 
 static int soft_verify(const struct filelock *lock)
 {
-	int names = takeover_check_names(lock);
+	int names = soft_judge_check_names(lock);
 
 	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
 }
@@ -210,15 +210,15 @@ static int remove_marker(struct filelock *lock)
 	bool listed = s->leftover.path != NULL;
 	int r;
 
-	leftover_begin_removal(&s->leftover);
-	r = takeover_check_names(lock);
+	soft_exit_begin_removal(&s->leftover);
+	r = soft_judge_check_names(lock);
 	if (r == PATH_NAMES_OURS)
 		r = sys_unlink(lock->path);
 	if (s->taken && (r == -EPERM || r == -EACCES))
-		r = publish_disown(s->fd);
-	leftover_end_removal();
+		r = soft_publish_disown(s->fd);
+	soft_exit_end_removal();
 	if (r < 0 && listed)
-		leftover_add(&s->leftover, lock->path, s->identity);
+		soft_exit_add(&s->leftover, lock->path, s->identity);
 	return r < 0 ? r : 0;
 }
 
@@ -252,7 +252,7 @@ static void soft_hand_over(struct filelock *from, struct filelock *to)
 	t->fd = f->fd;
 	f->fd = -1;
 	registry_let_forks();
-	leftover_move(&f->leftover, &t->leftover, to->path);
+	soft_exit_move(&f->leftover, &t->leftover, to->path);
 }
 
 /* Reads the record at the path. */
@@ -260,7 +260,7 @@ static int read_marker(const struct filelock *lock, struct marker *ret)
 {
 	struct content content;
 	struct stat st;
-	int fd, r = takeover_look(lock, &st);
+	int fd, r = soft_judge_look(lock, &st);
 
 	if (r != 0)
 		return r < 0 ? r : FILELOCK_ENOHOLDER;
@@ -271,12 +271,12 @@ static int read_marker(const struct filelock *lock, struct marker *ret)
 		return fd == -EACCES || fd == -EWOULDBLOCK ? FILELOCK_EUNKNOWNHOLDER : fd;
 	r = sys_fstat(fd, &st);
 	if (r == 0)
-		r = takeover_check_type(&st);
+		r = soft_judge_check_type(&st);
 	if (r == 0)
-		r = takeover_read(fd, &content);
+		r = soft_judge_read(fd, &content);
 	(void)sys_close(fd);
 	if (r == 0)
-		marker_parse(content.bytes, (size_t)content.size, ret);
+		soft_record_parse(content.bytes, (size_t)content.size, ret);
 	return r;
 }
 
@@ -289,7 +289,7 @@ static int soft_holder(const struct filelock *lock, struct filelock_owner *ret_o
 		return r;
 	if (marker.type != MARKER_RECORD)
 		return FILELOCK_EUNKNOWNHOLDER;
-	life_describe(&marker, ret_owner);
+	liveness_describe(&marker, ret_owner);
 	return 0;
 }
 
@@ -306,7 +306,7 @@ static struct identity soft_identity(const struct filelock *lock)
 static int soft_break(struct filelock *lock)
 {
 	struct stat st;
-	int r = takeover_look(lock, &st);
+	int r = soft_judge_look(lock, &st);
 
 	if (r == NOTHING_THERE)
 		r = FILELOCK_ENOHOLDER;

@@ -57,16 +57,16 @@ static inline struct soft *soft_state(const struct filelock *lock)
 
 /* Deals with what stands at the path. 0: its holder was dead, and we hold the lock, by s->fd and
    s->identity; ALIVE, RACED, NOTHING_THERE or an error. */
-int takeover_try(struct filelock *lock);
+int soft_judge_try(struct filelock *lock);
 /* The marker at the path: 0 and *ret, NOTHING_THERE, or an error. */
-int takeover_look(const struct filelock *lock, struct stat *ret);
+int soft_judge_look(const struct filelock *lock, struct stat *ret);
 /* Only regular files are opened: to open a device may do something. */
-int takeover_check_type(const struct stat *st);
-int takeover_read(int fd, struct content *ret);
+int soft_judge_check_type(const struct stat *st);
+int soft_judge_read(int fd, struct content *ret);
 /* An enum path_names of the file that we hold or judge, or an error. */
-int takeover_check_names(const struct filelock *lock);
+int soft_judge_check_names(const struct filelock *lock);
 /* Stops watching the marker met last; and closes it. */
-void takeover_unwatch(struct soft *s);
-void takeover_close(int *fd);
+void soft_judge_unwatch(struct soft *s);
+void soft_judge_close(int *fd);
 
 #endif

@@ -22,22 +22,22 @@ static struct {
 	pid_t pid;         /* of the process whose markers are listed */
 } list = { .mutex = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER };
 
-static void enter(void)
+static void lock_list(void)
 {
 	(void)pthread_mutex_lock(&list.mutex);
 }
 
-static void leave(void)
+static void unlock_list(void)
 {
 	(void)pthread_mutex_unlock(&list.mutex);
 }
 
 static void remove_at_exit(void)
 {
-	enter();
+	lock_list();
 	/* a process made by clone(2) or vfork(2) has our list, and none of our locks */
 	if (list.pid != getpid()) {
-		leave();
+		unlock_list();
 		return;
 	}
 	while (list.removals > 0)
@@ -45,7 +45,7 @@ static void remove_at_exit(void)
 	for (const struct leftover *l = list.first; l; l = l->next)
 		if (path_check(l->path, l->identity.dev, l->identity.ino) == 0)
 			(void)sys_unlink(l->path);
-	leave();
+	unlock_list();
 }
 
 /* As early as can be: exit handlers run in the reverse order, and the program's may still work
@@ -64,12 +64,12 @@ static void put_on(struct leftover *leftover, const char *path, struct identity 
 	list.first = leftover;
 }
 
-void leftover_add(struct leftover *leftover, const char *path, struct identity identity)
+void soft_exit_add(struct leftover *leftover, const char *path, struct identity identity)
 {
-	enter();
+	lock_list();
 	list.pid = getpid();
 	put_on(leftover, path, identity);
-	leave();
+	unlock_list();
 }
 
 static void take_off(struct leftover *leftover)
@@ -85,51 +85,51 @@ static void take_off(struct leftover *leftover)
 		leftover->next->previous = leftover->previous;
 }
 
-void leftover_remove(struct leftover *leftover)
+void soft_exit_remove(struct leftover *leftover)
 {
 	if (!leftover->path)
 		return;
-	enter();
+	lock_list();
 	take_off(leftover);
-	leave();
+	unlock_list();
 }
 
-void leftover_move(struct leftover *from, struct leftover *to, const char *path)
+void soft_exit_move(struct leftover *from, struct leftover *to, const char *path)
 {
-	enter();
+	lock_list();
 	if (from->path) {
 		take_off(from);
 		put_on(to, path, from->identity);
 	}
-	leave();
+	unlock_list();
 }
 
-void leftover_begin_removal(struct leftover *leftover)
+void soft_exit_begin_removal(struct leftover *leftover)
 {
-	enter();
+	lock_list();
 	take_off(leftover);
 	list.removals++;
-	leave();
+	unlock_list();
 }
 
-void leftover_end_removal(void)
+void soft_exit_end_removal(void)
 {
-	enter();
+	lock_list();
 	if (--list.removals == 0)
 		(void)pthread_cond_broadcast(&list.idle);
-	leave();
+	unlock_list();
 }
 
-void leftover_before_fork(void)
+void soft_exit_before_fork(void)
 {
-	enter();
+	lock_list();
 }
 
-void leftover_after_fork(bool in_child)
+void soft_exit_after_fork(bool in_child)
 {
 	if (in_child) {
 		list.first = NULL;
 		list.removals = 0;
 	}
-	leave();
+	unlock_list();
 }

@@ -14,19 +14,19 @@ struct leftover {
 };
 
 /* Lists a marker that is held. It must stay open as long as it is listed. */
-void leftover_add(struct leftover *leftover, const char *path, struct identity identity);
+void soft_exit_add(struct leftover *leftover, const char *path, struct identity identity);
 
 /* Another handle holds it now. */
-void leftover_move(struct leftover *from, struct leftover *to, const char *path);
+void soft_exit_move(struct leftover *from, struct leftover *to, const char *path);
 
 /* Takes it off the list, if it is on it; idempotent. */
-void leftover_remove(struct leftover *leftover);
+void soft_exit_remove(struct leftover *leftover);
 /* Around its removal by its owner: what was not listed may be removed so, too. */
-void leftover_begin_removal(struct leftover *leftover);
-void leftover_end_removal(void);
+void soft_exit_begin_removal(struct leftover *leftover);
+void soft_exit_end_removal(void);
 
 /* Around a fork: the child has no marker. */
-void leftover_before_fork(void);
-void leftover_after_fork(bool in_child);
+void soft_exit_before_fork(void);
+void soft_exit_after_fork(bool in_child);
 
 #endif

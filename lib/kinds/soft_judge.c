@@ -39,7 +39,7 @@ static struct identity identity_of(const struct stat *st)
 	return (struct identity){ st->st_dev, st->st_ino };
 }
 
-void takeover_close(int *fd)
+void soft_judge_close(int *fd)
 {
 	if (*fd < 0)
 		return;
@@ -49,7 +49,7 @@ void takeover_close(int *fd)
 	registry_let_forks();
 }
 
-void takeover_unwatch(struct soft *s)
+void soft_judge_unwatch(struct soft *s)
 {
 	watch_unsubscribe(&s->on_marker);
 	watch_unsubscribe(&s->on_holder);
@@ -58,11 +58,11 @@ void takeover_unwatch(struct soft *s)
 
 static void drop_marker(struct soft *s)
 {
-	takeover_unwatch(s);
-	takeover_close(&s->marker);
+	soft_judge_unwatch(s);
+	soft_judge_close(&s->marker);
 }
 
-int takeover_check_type(const struct stat *st)
+int soft_judge_check_type(const struct stat *st)
 {
 	if (S_ISLNK(st->st_mode))
 		return -ELOOP;
@@ -71,13 +71,13 @@ int takeover_check_type(const struct stat *st)
 	return S_ISREG(st->st_mode) ? 0 : FILELOCK_ENOTREGULAR;
 }
 
-int takeover_look(const struct filelock *lock, struct stat *ret)
+int soft_judge_look(const struct filelock *lock, struct stat *ret)
 {
 	int r = sys_lstat(lock->path, ret);
 
 	if (r == -ENOENT)
 		return NOTHING_THERE;
-	return r < 0 ? r : takeover_check_type(ret);
+	return r < 0 ? r : soft_judge_check_type(ret);
 }
 
 static int is_unwritable(const struct stat *st)
@@ -99,7 +99,7 @@ static int open_into(int *ret_fd, const char *path, int flags)
 	return fd;
 }
 
-/* Opens what takeover_look() has seen, for reading. */
+/* Opens what soft_judge_look() has seen, for reading. */
 static int open_marker(struct soft *s, const char *path, const struct stat *seen)
 {
 	struct stat st;
@@ -116,11 +116,11 @@ static int open_marker(struct soft *s, const char *path, const struct stat *seen
 	if (r == 0 && !identity_equal(identity_of(&st), s->identity))
 		r = RACED;
 	if (r != 0)
-		takeover_close(&s->marker);
+		soft_judge_close(&s->marker);
 	return r;
 }
 
-int takeover_read(int fd, struct content *ret)
+int soft_judge_read(int fd, struct content *ret)
 {
 	ret->size = sys_read_start(fd, ret->bytes, sizeof(ret->bytes));
 	return ret->size < 0 ? (int)ret->size : 0;
@@ -130,7 +130,7 @@ int takeover_read(int fd, struct content *ret)
 static bool is_old_news(struct soft *s, const struct stat *st)
 {
 	struct sighting now = { identity_of(st), st->st_size, st->st_mtim, st->st_ctim,
-		                filelock_now() };
+		                sys.now() };
 	const struct sighting *then = &s->sighting;
 
 	if (identity_equal(now.identity, then->identity) && now.size == then->size &&
@@ -147,21 +147,19 @@ static bool is_dead(struct soft *s, const struct stat *st, const struct content 
 {
 	struct marker marker;
 
-	marker_parse(content->bytes, (size_t)content->size, &marker);
+	soft_record_parse(content->bytes, (size_t)content->size, &marker);
 	switch (marker.type) {
 	case MARKER_RECORD:
-		return life_is_over(&marker);
+		return liveness_is_over(&marker);
 	case MARKER_MALFORMED:
 		/* a hard link may be somebody's precious file, which we would overwrite */
 		return st->st_nlink == 1 && is_old_news(s, st);
-	case MARKER_EMPTY:
-		return naive.empty_ages && is_old_news(s, st);
-	default:
+	default: /* empty: made, and not written yet */
 		return false;
 	}
 }
 
-int takeover_check_names(const struct filelock *lock)
+int soft_judge_check_names(const struct filelock *lock)
 {
 	const struct soft *s = soft_state(lock);
 
@@ -169,9 +167,9 @@ int takeover_check_names(const struct filelock *lock)
 }
 
 /* 0, RACED or an error. */
-static int check_path(const struct filelock *lock)
+static int check_still_named(const struct filelock *lock)
 {
-	int names = takeover_check_names(lock);
+	int names = soft_judge_check_names(lock);
 
 	return names == PATH_NAMES_ANOTHER ? RACED : names;
 }
@@ -200,14 +198,14 @@ static int expire(struct filelock *lock, const struct stat *st)
 
 	if (!has_expired(lock, st))
 		return ALIVE;
-	r = takeover_read(s->marker, &content);
+	r = soft_judge_read(s->marker, &content);
 	if (r < 0)
 		return r;
-	marker_parse(content.bytes, (size_t)content.size, &marker);
+	soft_record_parse(content.bytes, (size_t)content.size, &marker);
 	if (marker.type == MARKER_STRICT || marker.type == MARKER_NEWER)
 		return ALIVE;
 	/* taken over meanwhile, it is the same file, of another time */
-	r = takeover_look(lock, &now);
+	r = soft_judge_look(lock, &now);
 	if (r == 0 && identity_equal(identity_of(&now), s->identity) && has_expired(lock, &now))
 		r = sys_unlink(lock->path);
 	return r < 0 ? r : RACED;
@@ -218,7 +216,7 @@ static bool is_unchanged(int fd, const struct content *judged)
 {
 	struct content now;
 
-	return takeover_read(fd, &now) == 0 && now.size == judged->size &&
+	return soft_judge_read(fd, &now) == 0 && now.size == judged->size &&
 	       memcmp(now.bytes, judged->bytes, (size_t)now.size) == 0;
 }
 
@@ -234,7 +232,7 @@ static void put_back(int fd, const struct content *judged)
 static int overwrite(const struct filelock *lock, int fd, const struct content *judged)
 {
 	char record[MARKER_SIZE];
-	int length = life_write_record(record, lock->options.two_line_marker);
+	int length = liveness_write_record(record, lock->options.two_line_marker);
 	int r;
 
 	if (length < 0)
@@ -259,35 +257,22 @@ static int seize(struct filelock *lock, const struct content *judged)
 		return r;
 	if (!identity_equal(identity_of(&st), s->identity))
 		return RACED;
-	r = publish_flock(lock->path, s->fd, &flocked);
+	r = soft_publish_flock(lock->path, s->fd, &flocked);
 	if (r < 0)
 		return r == -EWOULDBLOCK ? REFUSED : r;
 	if (!flocked)
 		return ALIVE;
 	if (!is_unchanged(s->fd, judged))
 		return RACED;
-	r = check_path(lock);
+	r = check_still_named(lock);
 	if (r != 0)
 		return r;
 	r = overwrite(lock, s->fd, judged);
 	if (r == 0)
-		r = check_path(lock);
+		r = check_still_named(lock);
 	if (r != 0)
 		put_back(s->fd, judged);
 	return r;
-}
-
-/* As it is done elsewhere: see struct naive. */
-static int break_by_rename(const struct filelock *lock)
-{
-	struct soft *s = soft_state(lock);
-	char away[PATH_MAX + 8];
-
-	(void)snprintf(away, sizeof(away), "%s.break", lock->path);
-	(void)rename(lock->path, away);
-	if (path_check(away, s->identity.dev, s->identity.ino) == 0)
-		(void)sys_unlink(away);
-	return RACED;
 }
 
 static int take_over(struct filelock *lock, const struct content *judged)
@@ -295,8 +280,6 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	struct soft *s = soft_state(lock);
 	int fd, r;
 
-	if (naive.break_by_rename)
-		return break_by_rename(lock);
 	fd = open_into(&s->fd, lock->path, O_RDWR);
 	/* EWOULDBLOCK: somebody judges it just now, with a lease (open(2)) */
 	if (fd == -ENOENT || fd == -ELOOP || fd == -EWOULDBLOCK)
@@ -311,7 +294,7 @@ static int take_over(struct filelock *lock, const struct content *judged)
 		return 0;
 	if (r == REFUSED)
 		watch_unsubscribe(&s->on_marker);
-	takeover_close(&s->fd);
+	soft_judge_close(&s->fd);
 	return r;
 }
 
@@ -321,11 +304,11 @@ static int judge(struct filelock *lock, const struct stat *st, struct content *r
 	struct soft *s = soft_state(lock);
 	int r;
 
-	if (life_is_written(s->marker, lock->path) == 1)
+	if (liveness_is_written(s->marker, lock->path) == 1)
 		return ALIVE;
 	if (is_unwritable(st))
 		return -EACCES;
-	r = takeover_read(s->marker, ret);
+	r = soft_judge_read(s->marker, ret);
 	if (r < 0)
 		return r;
 	if (is_dead(s, st, ret))
@@ -339,7 +322,7 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 {
 	struct soft *s = soft_state(lock);
 	struct content judged;
-	int r = naive.record_only ? -ENOSYS : sys_flock(s->marker, LOCK_SH | LOCK_NB);
+	int r = sys_flock(s->marker, LOCK_SH | LOCK_NB);
 	bool flocked = r == 0;
 	unsigned refusals = s->refusals + 1;
 
@@ -355,7 +338,7 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	if (r != 0)
 		return r;
 	/* without it not even opened: its close would wake all waiters, and so ourselves */
-	r = flocked || naive.record_only ? take_over(lock, &judged) : ALIVE;
+	r = flocked ? take_over(lock, &judged) : ALIVE;
 	if (r == REFUSED) {
 		s->refusals = refusals;
 		return refusals > MANY_REFUSALS ? ALIVE : RACED;
@@ -369,11 +352,11 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	return r;
 }
 
-int takeover_try(struct filelock *lock)
+int soft_judge_try(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 	struct stat st;
-	int r = takeover_look(lock, &st);
+	int r = soft_judge_look(lock, &st);
 
 	if (r != 0)
 		return r;

@@ -29,7 +29,7 @@ static mode_t permissions(const struct filelock *lock)
 	return lock->options.file_mode ? lock->options.file_mode : 0666;
 }
 
-void draft_drop(struct draft *draft)
+void soft_publish_drop(struct draft *draft)
 {
 	if (draft->fd < 0)
 		return;
@@ -49,7 +49,7 @@ static bool is_without_flock(const char *path, int error)
 	return sys_is_flock_missing(error);
 }
 
-int publish_flock(const char *path, int fd, bool *ret_flocked)
+int soft_publish_flock(const char *path, int fd, bool *ret_flocked)
 {
 	int r = sys_flock(fd, LOCK_EX | LOCK_NB);
 
@@ -59,16 +59,16 @@ int publish_flock(const char *path, int fd, bool *ret_flocked)
 	return is_without_flock(path, r) ? 0 : r;
 }
 
-static int write_record(const struct filelock *lock, int fd)
+static int put_record(const struct filelock *lock, int fd)
 {
 	char record[MARKER_SIZE];
-	int length = life_write_record(record, lock->options.two_line_marker);
+	int length = liveness_write_record(record, lock->options.two_line_marker);
 
 	return length < 0 ? length : sys_write_start(fd, record, (size_t)length);
 }
 
 /* Makes a file, which is the draft's from then on, also for a fork beside us. */
-static int create(const struct filelock *lock, struct draft *draft, const char *path, int flags)
+static int make_file(const struct filelock *lock, struct draft *draft, const char *path, int flags)
 {
 	int fd;
 
@@ -81,22 +81,22 @@ static int create(const struct filelock *lock, struct draft *draft, const char *
 }
 
 /* Writes and locks the new file. */
-static int fill(const struct filelock *lock, struct draft *draft)
+static int fill_draft(const struct filelock *lock, struct draft *draft)
 {
 	struct stat st;
 	bool flocked;
-	int r = publish_flock(lock->path, draft->fd, &flocked);
+	int r = soft_publish_flock(lock->path, draft->fd, &flocked);
 
 	/* somebody judges one that is in place already: its open descriptor must do */
 	if (r == -EWOULDBLOCK)
 		r = 0;
-	if (r == 0 && !naive.publish_empty)
-		r = write_record(lock, draft->fd);
+	if (r == 0)
+		r = put_record(lock, draft->fd);
 	if (r == 0)
 		r = sys_fstat(draft->fd, &st);
 	if (r < 0)
 		return r;
-	draft->written_at = filelock_now();
+	draft->written_at = sys.now();
 	draft->identity = (struct identity){ st.st_dev, st.st_ino };
 	return 0;
 }
@@ -113,16 +113,16 @@ static int make_unnamed(const struct filelock *lock, struct draft *draft)
 	int r;
 
 	path_parent(lock->path, parent);
-	r = create(lock, draft, parent, O_TMPFILE);
+	r = make_file(lock, draft, parent, O_TMPFILE);
 	if (r < 0)
 		return r;
-	r = fill(lock, draft);
+	r = fill_draft(lock, draft);
 	if (r < 0)
-		draft_drop(draft);
+		soft_publish_drop(draft);
 	return r;
 }
 
-int publish_prepare(const struct filelock *lock, struct draft *draft)
+int soft_publish_prepare(const struct filelock *lock, struct draft *draft)
 {
 	if (draft->fd >= 0 || draft->way != PUBLISH_TMPFILE)
 		return 0;
@@ -140,7 +140,7 @@ static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 	bool prepared = draft->fd >= 0;
 	char link[SYS_FD_LINK];
 	struct stat st;
-	int r = publish_prepare(lock, draft);
+	int r = soft_publish_prepare(lock, draft);
 
 	if (is_without_tmpfile(r)) {
 		draft->way = PUBLISH_NAME;
@@ -149,13 +149,13 @@ static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 	if (r < 0)
 		return r;
 	/* its age is how long the lock has been held */
-	if (filelock_now() - draft->written_at > FRESH)
+	if (sys.now() - draft->written_at > FRESH)
 		(void)sys.futimens(draft->fd, NULL);
 	sys_fd_link(link, draft->fd);
 	r = sys_link(link, lock->path, AT_SYMLINK_FOLLOW);
 	if (r == 0 || r == -EEXIST)
 		return r;
-	draft_drop(draft);
+	soft_publish_drop(draft);
 	if (r == -ENOENT && sys_lstat("/proc/thread-self/fd", &st) < 0)
 		draft->way = PUBLISH_NAME;
 	else if (r == -EXDEV && prepared)
@@ -201,7 +201,7 @@ static int link_name(const struct filelock *lock, const struct draft *draft, con
 
 static int fill_and_link(const struct filelock *lock, struct draft *draft, const char *name)
 {
-	int r = fill(lock, draft);
+	int r = fill_draft(lock, draft);
 	int removed;
 
 	if (r == 0)
@@ -220,22 +220,22 @@ static int publish_named(const struct filelock *lock, struct draft *draft)
 
 	if (!name)
 		return r;
-	made = create(lock, draft, name, O_CREAT | O_EXCL | SAFE_FLAGS);
+	made = make_file(lock, draft, name, O_CREAT | O_EXCL | SAFE_FLAGS);
 	r = made < 0 ? made : fill_and_link(lock, draft, name);
 	free(name);
 	if (r == 0)
 		return 0;
-	draft_drop(draft);
+	soft_publish_drop(draft);
 	if (made < 0 || !is_without_links(r))
 		return r;
 	draft->way = PUBLISH_IN_PLACE;
 	return NEXT_WAY;
 }
 
-int publish_disown(int fd)
+int soft_publish_disown(int fd)
 {
 	char record[MARKER_SIZE];
-	int length = life_write_nobody(record);
+	int length = liveness_write_nobody(record);
 	struct stat st;
 	off_t size = sys_fstat(fd, &st) < 0 ? MARKER_SIZE : st.st_size;
 
@@ -250,20 +250,18 @@ int publish_disown(int fd)
 static int publish_in_place(const struct filelock *lock, struct draft *draft)
 {
 	struct stat st;
-	int r = create(lock, draft, lock->path, O_CREAT | O_EXCL | SAFE_FLAGS);
+	int r = make_file(lock, draft, lock->path, O_CREAT | O_EXCL | SAFE_FLAGS);
 
 	if (r < 0)
 		return r;
-	r = fill(lock, draft);
-	if (r == 0 && naive.publish_empty)
-		r = write_record(lock, draft->fd);
+	r = fill_draft(lock, draft);
 	if (r == 0)
 		return 0;
 	if (sys_fstat(draft->fd, &st) < 0 ||
 	    path_check(lock->path, st.st_dev, st.st_ino) != PATH_NAMES_OURS ||
 	    sys_unlink(lock->path) < 0)
-		(void)publish_disown(draft->fd);
-	draft_drop(draft);
+		(void)soft_publish_disown(draft->fd);
+	soft_publish_drop(draft);
 	return r;
 }
 
@@ -272,7 +270,7 @@ static int publish_somehow(const struct filelock *lock, struct draft *draft)
 	int r;
 
 	do {
-		if (draft->way == PUBLISH_IN_PLACE || naive.publish_empty)
+		if (draft->way == PUBLISH_IN_PLACE)
 			r = publish_in_place(lock, draft);
 		else if (draft->way == PUBLISH_NAME)
 			r = publish_named(lock, draft);
@@ -282,7 +280,7 @@ static int publish_somehow(const struct filelock *lock, struct draft *draft)
 	return r;
 }
 
-int publish(const struct filelock *lock, struct draft *draft)
+int soft_publish(const struct filelock *lock, struct draft *draft)
 {
 	int r = publish_somehow(lock, draft);
 
@@ -308,7 +306,7 @@ static int make_probe(const char *path, char **ret_name)
 	                 : r;
 }
 
-int publish_probe_flock(const char *path, int *ret_result)
+int soft_publish_probe_flock(const char *path, int *ret_result)
 {
 	char *name;
 	int fd = make_probe(path, &name);

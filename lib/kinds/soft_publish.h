@@ -25,25 +25,25 @@ struct draft {
  * Makes the draft ahead of time. 0 also where there can be none: nothing that has a name waits
  * for its turn, since a crash would leave it.
  */
-int publish_prepare(const struct filelock *lock, struct draft *draft);
+int soft_publish_prepare(const struct filelock *lock, struct draft *draft);
 
 /*
  * Puts the marker at the handle's path, making missing directories. 0: draft->fd is the marker;
  * -EEXIST: something stands there, and the draft is kept; or another error.
  */
-int publish(const struct filelock *lock, struct draft *draft);
+int soft_publish(const struct filelock *lock, struct draft *draft);
 
 /* For a marker of ours that cannot be removed: it gets the record of a process that there cannot
    be, so that whoever comes next takes it over. */
-int publish_disown(int fd);
+int soft_publish_disown(int fd);
 
-void draft_drop(struct draft *draft);
+void soft_publish_drop(struct draft *draft);
 
 /* The flock of a holder: 0 and *ret_flocked; -EWOULDBLOCK: somebody else's; or an error. */
-int publish_flock(const char *path, int fd, bool *ret_flocked);
+int soft_publish_flock(const char *path, int fd, bool *ret_flocked);
 
 /* A probe for native locks: whether flock(2) works in the directory of path, found out on a file
    without a name, or with a private one. 0 and what it said, or an error of making that file. */
-int publish_probe_flock(const char *path, int *ret_result);
+int soft_publish_probe_flock(const char *path, int *ret_result);
 
 #endif

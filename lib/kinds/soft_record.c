@@ -34,7 +34,7 @@ static struct text trim(struct text text)
 }
 
 /* Cuts the first line off. */
-static struct text take_line(struct text *rest)
+static struct text cut_line(struct text *rest)
 {
 	const char *end = memchr(rest->at, '\n', rest->size);
 	struct text line = { rest->at, end ? (size_t)(end - rest->at) : rest->size };
@@ -64,7 +64,7 @@ static bool take_digits(struct text text, struct text *ret)
 	return true;
 }
 
-static bool take_pid(struct text line, pid_t *ret)
+static bool parse_pid(struct text line, pid_t *ret)
 {
 	struct text digits;
 	int64_t value = 0;
@@ -133,7 +133,7 @@ static bool is_utf8(struct text text)
 
 static bool is_newer(struct text content)
 {
-	struct text line = take_line(&content);
+	struct text line = cut_line(&content);
 	size_t length = strlen(PROTOCOL);
 	struct text number = { line.at + length, line.size - length };
 
@@ -148,13 +148,13 @@ static bool take_record(struct text content, struct marker *ret)
 	if (!is_utf8(content))
 		return false;
 	content = trim(content);
-	pid = take_line(&content);
+	pid = cut_line(&content);
 	if (content.size == 0)
 		return false;
-	host = take_line(&content);
-	if (content.size > 0 && !take_digits(take_line(&content), &token))
+	host = cut_line(&content);
+	if (content.size > 0 && !take_digits(cut_line(&content), &token))
 		return false;
-	if (content.size > 0 || !take_pid(pid, &ret->pid))
+	if (content.size > 0 || !parse_pid(pid, &ret->pid))
 		return false;
 	/* a zero inside makes it another host's */
 	if (memchr(host.at, '\0', host.size))
@@ -164,7 +164,7 @@ static bool take_record(struct text content, struct marker *ret)
 	return true;
 }
 
-void marker_parse(const char *bytes, size_t size, struct marker *ret)
+void soft_record_parse(const char *bytes, size_t size, struct marker *ret)
 {
 	struct text content = { bytes, size };
 
@@ -182,7 +182,7 @@ void marker_parse(const char *bytes, size_t size, struct marker *ret)
 		ret->type = take_record(content, ret) ? MARKER_RECORD : MARKER_MALFORMED;
 }
 
-size_t marker_format(char ret[MARKER_SIZE], pid_t pid, const char *host, const char *token)
+size_t soft_record_format(char ret[MARKER_SIZE], pid_t pid, const char *host, const char *token)
 {
 	int n = snprintf(ret, MARKER_SIZE, "%ld\n%s\n%s%s", (long)pid, host, token ? token : "",
 	                 token ? "\n" : "");
@@ -204,7 +204,7 @@ static uint32_t divide(uint32_t number[6], uint32_t by)
 	return (uint32_t)rest;
 }
 
-void marker_token(const unsigned char boot_id[16], uint64_t start, char ret[TOKEN_SIZE])
+void soft_record_token(const unsigned char boot_id[16], uint64_t start, char ret[TOKEN_SIZE])
 {
 	uint32_t number[6];
 	char digits[TOKEN_SIZE];
@@ -230,7 +230,7 @@ static int hex_value(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-bool marker_parse_boot_id(const char *text, unsigned char ret[16])
+bool soft_record_parse_boot_id(const char *text, unsigned char ret[16])
 {
 	unsigned char id[16] = { 0 };
 	int digits = 0;

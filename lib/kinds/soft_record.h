@@ -35,15 +35,15 @@ struct marker {
 };
 
 /* Takes any bytes; of more than MARKER_SIZE the rest need not be there. */
-void marker_parse(const char *bytes, size_t size, struct marker *ret);
+void soft_record_parse(const char *bytes, size_t size, struct marker *ret);
 
 /* token NULL: two lines. The length, or 0: it is too long. */
-size_t marker_format(char ret[MARKER_SIZE], pid_t pid, const char *host, const char *token);
+size_t soft_record_format(char ret[MARKER_SIZE], pid_t pid, const char *host, const char *token);
 
 /* The token's digits. boot_id is big-endian. */
-void marker_token(const unsigned char boot_id[16], uint64_t start, char ret[TOKEN_SIZE]);
+void soft_record_token(const unsigned char boot_id[16], uint64_t start, char ret[TOKEN_SIZE]);
 
 /* /proc/sys/kernel/random/boot_id: 32 hexadecimal digits, with hyphens between them. */
-bool marker_parse_boot_id(const char *text, unsigned char ret[16]);
+bool soft_record_parse_boot_id(const char *text, unsigned char ret[16]);
 
 #endif

@@ -28,13 +28,13 @@ static void check_round_trip(const struct marker *marker)
 {
 	char bytes[MARKER_SIZE];
 	struct marker again;
-	size_t size = marker_format(bytes, marker->pid, marker->host,
+	size_t size = soft_record_format(bytes, marker->pid, marker->host,
 	                            marker->token[0] ? marker->token : NULL);
 
 	if (size == 0) /* too long, with a newline more than it had */
 		return;
 	CHECK(size < MARKER_SIZE);
-	marker_parse(bytes, size, &again);
+	soft_record_parse(bytes, size, &again);
 	CHECK(again.type == MARKER_RECORD);
 	CHECK(again.pid == marker->pid);
 	CHECK(strcmp(again.host, marker->host) == 0);
@@ -51,8 +51,8 @@ static void check_boot_id(const uint8_t *data, size_t size)
 	if (size > 0)
 		memcpy(text, data, size);
 	memset(id, 0xa5, sizeof(id));
-	if (marker_parse_boot_id(text, id)) {
-		marker_token(id, size, token);
+	if (soft_record_parse_boot_id(text, id)) {
+		soft_record_token(id, size, token);
 		CHECK(strspn(token, "0123456789") == strlen(token));
 		CHECK(strlen(token) > 0 && strlen(token) < TOKEN_SIZE);
 	} else {
@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct marker marker;
 
-	marker_parse((const char *)data, size, &marker);
+	soft_record_parse((const char *)data, size, &marker);
 	CHECK((marker.type == MARKER_EMPTY) == (size == 0));
 	if (size > MARKER_SIZE)
 		CHECK(marker.type == MARKER_MALFORMED);

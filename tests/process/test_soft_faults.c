@@ -1,7 +1,6 @@
 /*
- * The faults that break marker files elsewhere. Each is tried on our design, which must stand it,
- * and on the naive one (struct naive), which must not: else the test would show nothing.
- * Stalls are in test_soft_stalls.c.
+ * The faults that break marker files elsewhere. The designs that they break are planted bugs
+ * (tests/planted), which these tests catch. Stalls are in test_soft_stalls.c.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -12,9 +11,6 @@
 #include "softly.h"
 #include "base/sys.h"
 
-/* Loop tests: 0 is our design, 1 the naive one. */
-enum { OURS, NAIVE, DESIGNS };
-
 static char path[4096];
 
 static void set_up(void)
@@ -22,18 +18,10 @@ static void set_up(void)
 	(void)snprintf(path, sizeof(path), "%s", test_path("lock"));
 }
 
-/* By the record alone, and broken by rename: what most do. */
-static void be_naive(void)
-{
-	naive.record_only = true;
-	naive.break_by_rename = true;
-}
-
-/* In a process of its own: -try_once as an exit status; as naive as arg says. */
+/* In a process of its own: -try_once as an exit status. */
 static int contend(void *arg)
 {
-	if (*(int *)arg == NAIVE)
-		be_naive();
+	(void)arg;
 	return -try_once(path);
 }
 
@@ -90,32 +78,32 @@ static int in_time_namespace(int (*run)(void *arg), void *arg)
 	return test_in_child(enter_time_namespace, &inside);
 }
 
-static void check_from(int (*where)(int (*run)(void *arg), void *arg), int design)
+static void check_from(int (*where)(int (*run)(void *arg), void *arg))
 {
 	struct peer holder;
 	int r;
 
 	set_up();
 	peer_start_holding(&holder, path, FILELOCK_EXCLUSIVE);
-	r = where(contend, &design);
+	r = where(contend, NULL);
 	if (r == CANNOT)
 		test_skip("no such namespace to be had");
 	else
-		ck_assert_int_eq(r, design == OURS ? ETIMEDOUT : 0);
+		ck_assert_int_eq(r, ETIMEDOUT);
 	peer_kill(&holder, SIGKILL);
-	if (design == OURS && r != CANNOT)
-		ck_assert_int_eq(where(contend, &design), 0); /* recovered from there, too */
+	if (r != CANNOT)
+		ck_assert_int_eq(where(contend, NULL), 0); /* recovered from there, too */
 }
 
 START_TEST(test_live_holder_in_another_pid_namespace_is_held)
 {
-	check_from(in_pid_namespace, _i);
+	check_from(in_pid_namespace);
 }
 END_TEST
 
 START_TEST(test_live_holder_in_another_time_namespace_is_held)
 {
-	check_from(in_time_namespace, _i);
+	check_from(in_time_namespace);
 }
 END_TEST
 
@@ -134,8 +122,7 @@ static bool has_stopped(pid_t pid)
 
 static int break_late(void *arg)
 {
-	if (*(int *)arg == NAIVE)
-		be_naive();
+	(void)arg;
 	/* it has read the dead record by then */
 	fault_before(FAULT_kill, 1, stop_here, NULL);
 	return filelock_acquire(peer_lock(), FILELOCK_EXCLUSIVE, 0);
@@ -144,19 +131,17 @@ static int break_late(void *arg)
 /* The dead marker was taken over, or made anew, while the breaker was away: it must not go. */
 START_TEST(test_delayed_breaker_leaves_the_successor_alone)
 {
-	int *design = test_shared(sizeof(*design));
 	struct filelock *lock;
 	struct peer breaker;
 
 	set_up();
-	*design = _i % 2;
 	lock = test_open(path, NULL);
 	put_record(path, dead_pid(), NULL);
 	peer_start(&breaker);
 	ck_assert_int_eq(peer_open(&breaker, path, NULL), 0);
-	peer_order(&breaker, break_late, design);
+	peer_order(&breaker, break_late, NULL);
 	await(has_stopped(breaker.pid));
-	if (_i < 2) {
+	if (_i == 0) {
 		/* the breaker's shared flock keeps takers off as long as it is stopped; by hand */
 		ck_assert_int_eq(unlink(path), 0);
 	} else {
@@ -167,9 +152,8 @@ START_TEST(test_delayed_breaker_leaves_the_successor_alone)
 	}
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	ck_assert_int_eq(kill(breaker.pid, SIGCONT), 0);
-	ck_assert_int_eq(peer_answer(&breaker), *design == OURS ? -ETIMEDOUT : 0);
-	ck_assert_int_eq(filelock_verify(lock), *design == OURS ? 0 : -ESTALE);
-	ck_assert_int_eq(exists(test_path("lock.break")), *design == NAIVE);
+	ck_assert_int_eq(peer_answer(&breaker), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_verify(lock), 0);
 	peer_stop(&breaker);
 	filelock_close(lock);
 }
@@ -181,14 +165,10 @@ START_TEST(test_zombie_holder_is_recovered_before_it_is_reaped)
 	siginfo_t info;
 
 	set_up();
-	if (_i == NAIVE) {
-		be_naive();
-		naive.kill_only = true;
-	}
 	peer_start_holding(&holder, path, FILELOCK_EXCLUSIVE);
 	ck_assert_int_eq(kill(holder.pid, SIGKILL), 0);
 	ck_assert_int_eq(waitid(P_PID, (id_t)holder.pid, &info, WEXITED | WNOWAIT), 0);
-	ck_assert_int_eq(try_once(path), _i == OURS ? 0 : -ETIMEDOUT);
+	ck_assert_int_eq(try_once(path), 0);
 	ck_assert_int_eq(test_reap(holder.pid), 128 + SIGKILL);
 }
 END_TEST
@@ -200,11 +180,10 @@ START_TEST(test_zombie_is_dead_by_its_record_too)
 	siginfo_t info;
 
 	set_up();
-	naive.kill_only = _i == NAIVE;
 	pid = test_fork(exit_at_once, NULL);
 	put_record(path, pid, NULL);
 	ck_assert_int_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-	ck_assert_int_eq(try_once(path), _i == OURS ? 0 : -ETIMEDOUT);
+	ck_assert_int_eq(try_once(path), 0);
 	ck_assert_int_eq(test_reap(pid), 0);
 }
 END_TEST
@@ -246,15 +225,13 @@ START_TEST(test_zombie_leader_with_living_threads_is_held)
 	pid_t pid;
 
 	set_up();
-	naive.any_zombie = _i == NAIVE;
 	pid = test_fork(end_the_leader, NULL);
 	await(is_zombie(pid));
 	put_record(path, pid, NULL);
-	ck_assert_int_eq(try_once(path), _i == OURS ? -ETIMEDOUT : 0);
+	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
 	ck_assert_int_eq(kill(pid, SIGKILL), 0);
 	ck_assert_int_eq(test_reap(pid), 128 + SIGKILL);
-	if (_i == OURS)
-		ck_assert_int_eq(try_once(path), 0);
+	ck_assert_int_eq(try_once(path), 0);
 }
 END_TEST
 
@@ -295,10 +272,7 @@ static int reuse_a_pid(void *arg)
 	pid_t dead = test_fork(hold_and_die, NULL), again;
 	int r;
 
-	if (*(int *)arg == NAIVE) {
-		be_naive();
-		naive.ignore_token = true;
-	}
+	(void)arg;
 	if (test_reap(dead) != 128 + SIGKILL)
 		return CANNOT + 1;
 	while (test_now() < tick_ends) /* start times are told in ticks of 10 ms */
@@ -312,15 +286,14 @@ static int reuse_a_pid(void *arg)
 
 START_TEST(test_pid_given_to_another_process_is_recovered)
 {
-	int design = _i;
 	int r;
 
 	set_up();
-	r = in_pid_namespace(reuse_a_pid, &design);
+	r = in_pid_namespace(reuse_a_pid, NULL);
 	if (r == CANNOT)
 		test_skip("pids cannot be chosen here");
 	else
-		ck_assert_int_eq(r, _i == OURS ? 1 : 0);
+		ck_assert_int_eq(r, 1);
 }
 END_TEST
 
@@ -361,12 +334,11 @@ static int have_another_host_name(void *arg)
 /* Another host's, as far as anybody can tell there: for as long as it stands. */
 START_TEST(test_dead_holder_of_another_uts_namespace_is_held)
 {
-	int design = OURS;
 	int r;
 
 	set_up();
 	put_record(path, dead_pid(), NULL);
-	r = test_in_child(have_another_host_name, &design);
+	r = test_in_child(have_another_host_name, NULL);
 	if (r == CANNOT)
 		test_skip("no UTS namespace to be had");
 	else
@@ -375,24 +347,21 @@ START_TEST(test_dead_holder_of_another_uts_namespace_is_held)
 }
 END_TEST
 
-#define EACH_DESIGN(test) tcase_add_loop_test(designs, test, 0, DESIGNS)
-
 int main(void)
 {
-	TCase *designs = tcase_create("each design");
+	TCase *loops = tcase_create("each successor");
 	Suite *suite;
 
 	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
-	suite = SUITE("soft faults",
+	suite = SUITE("soft faults", test_live_holder_in_another_pid_namespace_is_held,
+	              test_live_holder_in_another_time_namespace_is_held,
+	              test_zombie_holder_is_recovered_before_it_is_reaped,
+	              test_zombie_is_dead_by_its_record_too,
+	              test_zombie_leader_with_living_threads_is_held,
+	              test_pid_given_to_another_process_is_recovered,
 	              test_first_process_of_a_nested_pid_namespace_has_not_its_parents_token,
 	              test_dead_holder_of_another_uts_namespace_is_held);
-	EACH_DESIGN(test_live_holder_in_another_pid_namespace_is_held);
-	EACH_DESIGN(test_live_holder_in_another_time_namespace_is_held);
-	tcase_add_loop_test(designs, test_delayed_breaker_leaves_the_successor_alone, 0, 4);
-	EACH_DESIGN(test_zombie_holder_is_recovered_before_it_is_reaped);
-	EACH_DESIGN(test_zombie_is_dead_by_its_record_too);
-	EACH_DESIGN(test_zombie_leader_with_living_threads_is_held);
-	EACH_DESIGN(test_pid_given_to_another_process_is_recovered);
-	suite_add_tcase(suite, designs);
+	tcase_add_loop_test(loops, test_delayed_breaker_leaves_the_successor_alone, 0, 2);
+	suite_add_tcase(suite, loops);
 	return support_main(suite);
 }

@@ -326,7 +326,7 @@ START_TEST(test_records_of_the_dead_are_taken_over_in_place)
 	check_taken_at_once(path);
 	memset(token, '7', sizeof(token) - 1);
 	token[sizeof(token) - 1] = '\0';
-	put_bytes(path, longest, marker_format(longest, dead_pid(), own_host(), token));
+	put_bytes(path, longest, soft_record_format(longest, dead_pid(), own_host(), token));
 	check_taken_at_once(path);
 }
 END_TEST

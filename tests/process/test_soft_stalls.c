@@ -23,9 +23,6 @@ struct plan {
 	/* where it stops */
 	enum fault_call call;
 	unsigned nth;
-	/* as markers are made and judged elsewhere, for the test to show that it can fail */
-	bool naive;
-	bool both; /* believed to hold */
 };
 
 /* What the peer tells besides its answer. */
@@ -35,11 +32,6 @@ static struct told {
 } *told;
 
 static char path[4096];
-
-static void be_naive(void)
-{
-	naive.record_only = naive.break_by_rename = naive.publish_empty = naive.empty_ages = true;
-}
 
 static int open_no_tmpfile(const char *name, int flags, mode_t mode)
 {
@@ -81,8 +73,6 @@ static int do_deed(void *arg)
 	int r;
 
 	sys.ppoll = sleep_noted;
-	if (plan->naive)
-		be_naive();
 	if (plan->way != PUBLISH_TMPFILE)
 		sys.open = open_no_tmpfile;
 	if (plan->way == PUBLISH_IN_PLACE)
@@ -184,9 +174,7 @@ static void go_on(struct peer *peer, struct plan *plan, struct filelock *lock, b
 		ck_assert(!ours || is_marked_by(getpid()));
 		return;
 	}
-	plan->both = plan->both || (ours && theirs == 0);
-	if (plan->naive)
-		return;
+	ck_assert_msg(!ours || theirs != 0, "both hold");
 	ck_assert_msg(ours || theirs == 0, "nobody holds");
 	ck_assert(is_marked_by(ours ? getpid() : peer->pid));
 }
@@ -292,7 +280,6 @@ static void check(enum deed deed, int i)
 
 	set_up();
 	ck_assert_uint_ge(stall_everywhere(&plan), calls[deed]);
-	ck_assert(!plan.both);
 }
 
 START_TEST(test_stall_while_making_a_marker_makes_no_second_holder)
@@ -325,17 +312,6 @@ START_TEST(test_stall_while_exiting_removes_no_successors_marker)
 }
 END_TEST
 
-START_TEST(test_naive_marker_has_two_holders_after_a_stall)
-{
-	struct plan plan = { .deed = (enum deed)_i, .naive = true };
-
-	set_up();
-	be_naive();
-	(void)stall_everywhere(&plan);
-	ck_assert(plan.both);
-}
-END_TEST
-
 int main(void)
 {
 	enum { WAYS = PUBLISH_IN_PLACE + 1 };
@@ -353,8 +329,6 @@ int main(void)
 	                    ENDINGS);
 	tcase_add_loop_test(loops, test_stall_while_exiting_removes_no_successors_marker, 0,
 	                    ENDINGS);
-	tcase_add_loop_test(loops, test_naive_marker_has_two_holders_after_a_stall, MAKE,
-	                    TAKE_OVER + 1);
 	suite_add_tcase(suite, loops);
 	return support_main(suite);
 }

@@ -65,7 +65,7 @@ void *realloc(void *block, size_t size)
 	return bigger;
 }
 
-/* By who breaks stale markers as it is done elsewhere: struct naive, lib/kinds/liveness.h. */
+/* By a planted bug that breaks stale markers as it is done elsewhere. */
 int rename(const char *from, const char *to)
 {
 	return sim_rename(from, to);

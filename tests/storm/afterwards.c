@@ -36,7 +36,7 @@ static void check_marker(const struct place *place)
 		return;
 	size = fread(bytes, 1, sizeof(bytes), file);
 	(void)fclose(file);
-	marker_parse(bytes, size, &marker);
+	soft_record_parse(bytes, size, &marker);
 	if (marker.type != MARKER_RECORD)
 		trouble_note(TROUBLE_LEFT_BEHIND, "%s: a marker of %zu bytes that is no record",
 		             place->path, size);

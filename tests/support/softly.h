@@ -35,7 +35,7 @@ static inline const char *own_host(void)
 static inline void put_record(const char *path, pid_t pid, const char *token)
 {
 	char bytes[MARKER_SIZE];
-	size_t size = marker_format(bytes, pid, own_host(), token);
+	size_t size = soft_record_format(bytes, pid, own_host(), token);
 
 	put_bytes(path, bytes, size);
 }
@@ -60,10 +60,10 @@ static inline const char *own_token(void)
 {
 	static struct marker marker;
 	char bytes[MARKER_SIZE];
-	int size = life_write_record(bytes, false);
+	int size = liveness_write_record(bytes, false);
 
 	ck_assert_int_gt(size, 0);
-	marker_parse(bytes, (size_t)size, &marker);
+	soft_record_parse(bytes, (size_t)size, &marker);
 	return marker.token;
 }
 
@@ -87,7 +87,7 @@ static inline bool read_marker(const char *path, struct marker *ret)
 		return false;
 	size = fread(bytes, 1, sizeof(bytes), file);
 	fclose(file);
-	marker_parse(bytes, size, ret);
+	soft_record_parse(bytes, size, ret);
 	return true;
 }
 

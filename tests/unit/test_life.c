@@ -45,17 +45,17 @@ START_TEST(test_a_lease_tells_only_on_file_systems_of_this_kernel)
 	int writer;
 	int fd = open_written(&writer);
 
-	ck_assert_int_eq(life_is_written(fd, path), 1);
+	ck_assert_int_eq(liveness_is_written(fd, path), 1);
 	sys.statfs = say_file_system;
 	for (size_t i = 0; i < sizeof(far) / sizeof(far[0]); i++) {
 		file_system = far[i];
-		ck_assert_int_eq(life_is_written(fd, path), -ENOTSUP);
+		ck_assert_int_eq(liveness_is_written(fd, path), -ENOTSUP);
 	}
 	sys.statfs = statfs;
 	fault_set(FAULT_statfs, 1, FAULT_ONCE, EIO);
-	ck_assert_int_eq(life_is_written(fd, path), 1);
+	ck_assert_int_eq(liveness_is_written(fd, path), 1);
 	close(writer);
-	ck_assert_int_eq(life_is_written(fd, path), 0);
+	ck_assert_int_eq(liveness_is_written(fd, path), 0);
 	close(fd);
 }
 END_TEST
@@ -66,9 +66,9 @@ START_TEST(test_a_lease_that_cannot_be_asked_for_tells_nothing)
 	int fd = open_written(&writer);
 
 	fault_set(FAULT_fcntl_setsig, 1, FAULT_ONCE, EINVAL);
-	ck_assert_int_eq(life_is_written(fd, test_path("marker")), -ENOTSUP);
+	ck_assert_int_eq(liveness_is_written(fd, test_path("marker")), -ENOTSUP);
 	fault_set(FAULT_fcntl_setlease, 1, FAULT_ONCE, EACCES);
-	ck_assert_int_eq(life_is_written(fd, test_path("marker")), -ENOTSUP);
+	ck_assert_int_eq(liveness_is_written(fd, test_path("marker")), -ENOTSUP);
 	close(writer);
 	close(fd);
 }
@@ -110,20 +110,20 @@ START_TEST(test_another_token_proves_death_only_if_proc_can_be_read)
 	pid_t pid = stopped_child();
 	struct marker record = record_of(pid);
 
-	ck_assert(life_is_over(&record));
+	ck_assert(liveness_is_over(&record));
 	for (size_t i = 0; i < sizeof(silences) / sizeof(silences[0]); i++) {
 		fault_set(silences[i].call, silences[i].nth, FAULT_FOR_GOOD, EACCES);
-		ck_assert_msg(!life_is_over(&record), "silence %zu", i);
+		ck_assert_msg(!liveness_is_over(&record), "silence %zu", i);
 		ck_assert_uint_gt(fault_hits(silences[i].call), 0);
 		fault_clear();
 	}
 	fault_set(FAULT_kill, 1, FAULT_ONCE, EPERM);
-	ck_assert(!life_is_over(&record));
+	ck_assert(!liveness_is_over(&record));
 	record.token[0] = '\0';
-	ck_assert(!life_is_over(&record));
+	ck_assert(!liveness_is_over(&record));
 	strcpy(record.host, "elsewhere");
 	strcpy(record.token, "1");
-	ck_assert(!life_is_over(&record));
+	ck_assert(!liveness_is_over(&record));
 	kill(pid, SIGKILL);
 	(void)test_reap(pid);
 }
@@ -166,7 +166,7 @@ START_TEST(test_a_process_that_is_just_going_is_dead)
 		               "%ld (x) %c 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 %u 0 7 0\n",
 		               (long)getpid(), cases[i].state, cases[i].threads);
 		fake(path, stat);
-		ck_assert_int_eq(life_is_over(&record), cases[i].dead);
+		ck_assert_int_eq(liveness_is_over(&record), cases[i].dead);
 	}
 }
 END_TEST
@@ -178,12 +178,12 @@ START_TEST(test_without_a_boot_id_that_makes_sense_there_is_no_token)
 	char bytes[MARKER_SIZE];
 	int size;
 
-	ck_assert(life_is_over(&record));
+	ck_assert(liveness_is_over(&record));
 	fake("/proc/sys/kernel/random/boot_id", "once upon a time\n");
-	ck_assert(!life_is_over(&record));
-	size = life_write_record(bytes, false);
+	ck_assert(!liveness_is_over(&record));
+	size = liveness_write_record(bytes, false);
 	ck_assert_int_gt(size, 0);
-	marker_parse(bytes, (size_t)size, &written);
+	soft_record_parse(bytes, (size_t)size, &written);
 	ck_assert_int_eq(written.type, MARKER_RECORD);
 	ck_assert_str_eq(written.token, "");
 }
@@ -193,14 +193,14 @@ START_TEST(test_a_record_is_ours_by_pid_host_and_token)
 {
 	struct marker record = record_of(getpid());
 
-	ck_assert(!life_is_ours(&record));
+	ck_assert(!liveness_is_ours(&record));
 	record.token[0] = '\0';
-	ck_assert(life_is_ours(&record));
+	ck_assert(liveness_is_ours(&record));
 	record.pid++;
-	ck_assert(!life_is_ours(&record));
+	ck_assert(!liveness_is_ours(&record));
 	record.pid--;
 	strcpy(record.host, "elsewhere");
-	ck_assert(!life_is_ours(&record));
+	ck_assert(!liveness_is_ours(&record));
 }
 END_TEST
 
@@ -209,7 +209,7 @@ START_TEST(test_without_proc_any_token_of_our_pid_is_ours)
 	struct marker record = record_of(getpid());
 
 	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, ENOENT);
-	ck_assert(life_is_ours(&record));
+	ck_assert(liveness_is_ours(&record));
 }
 END_TEST
 
@@ -218,18 +218,18 @@ START_TEST(test_a_record_is_described_as_far_as_it_is_known)
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
 	struct marker record = record_of(getpid());
 
-	life_describe(&record, &owner);
+	liveness_describe(&record, &owner);
 	ck_assert_int_eq(owner.pid, getpid());
 	ck_assert_str_eq(owner.start_token, "1");
 	ck_assert_int_eq(owner.start_time, 0); /* it is another process's */
 	strcpy(record.token, own_token());
-	life_describe(&record, &owner);
+	liveness_describe(&record, &owner);
 	ck_assert_int_gt(owner.start_time, 0);
 	ck_assert(owner.ours);
 	owner = (struct filelock_owner)FILELOCK_OWNER_INIT;
 	memset(record.token, '9', 200);
 	record.token[200] = '\0';
-	life_describe(&record, &owner);
+	liveness_describe(&record, &owner);
 	ck_assert_str_eq(owner.start_token, ""); /* no token is so long */
 }
 END_TEST
@@ -241,13 +241,13 @@ START_TEST(test_a_record_is_written_without_what_cannot_be_read)
 	int size;
 
 	fault_set(FAULT_open, 2, FAULT_ONCE, ENOENT); /* boot_id */
-	size = life_write_record(bytes, false);
+	size = liveness_write_record(bytes, false);
 	ck_assert_int_gt(size, 0);
-	marker_parse(bytes, (size_t)size, &marker);
+	soft_record_parse(bytes, (size_t)size, &marker);
 	ck_assert_int_eq(marker.type, MARKER_RECORD);
 	ck_assert_str_eq(marker.token, "");
 	fault_set(FAULT_gethostname, 1, FAULT_ONCE, ENAMETOOLONG);
-	ck_assert_int_eq(life_write_record(bytes, false), -ENAMETOOLONG);
+	ck_assert_int_eq(liveness_write_record(bytes, false), -ENAMETOOLONG);
 }
 END_TEST
 

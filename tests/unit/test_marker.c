@@ -9,7 +9,7 @@ static enum marker_type type_of(const char *bytes, size_t size)
 {
 	struct marker marker;
 
-	marker_parse(bytes, size, &marker);
+	soft_record_parse(bytes, size, &marker);
 	return marker.type;
 }
 
@@ -37,8 +37,8 @@ START_TEST(test_token_is_exact_to_192_bits)
 		unsigned char boot_id[16];
 		char token[TOKEN_SIZE];
 
-		ck_assert(marker_parse_boot_id(cases[i].boot_id, boot_id));
-		marker_token(boot_id, cases[i].start, token);
+		ck_assert(soft_record_parse_boot_id(cases[i].boot_id, boot_id));
+		soft_record_token(boot_id, cases[i].start, token);
 		ck_assert_str_eq(token, cases[i].token);
 	}
 }
@@ -53,7 +53,7 @@ START_TEST(test_text_that_is_no_boot_id_is_refused)
 	unsigned char boot_id[16];
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		ck_assert(!marker_parse_boot_id(texts[i], boot_id));
+		ck_assert(!soft_record_parse_boot_id(texts[i], boot_id));
 }
 END_TEST
 
@@ -61,9 +61,9 @@ START_TEST(test_record_is_pythons_byte_for_byte)
 {
 	char bytes[MARKER_SIZE];
 
-	ck_assert_uint_eq(marker_format(bytes, 32675, "vm", NULL), 9);
+	ck_assert_uint_eq(soft_record_format(bytes, 32675, "vm", NULL), 9);
 	ck_assert_mem_eq(bytes, "32675\nvm\n", 9);
-	ck_assert_uint_eq(marker_format(bytes, 1, "a.b-c", "123"), 12);
+	ck_assert_uint_eq(soft_record_format(bytes, 1, "a.b-c", "123"), 12);
 	ck_assert_mem_eq(bytes, "1\na.b-c\n123\n", 12);
 }
 END_TEST
@@ -75,8 +75,8 @@ START_TEST(test_record_that_would_be_too_long_is_none)
 
 	memset(host, 'h', sizeof(host));
 	host[longest] = '\0';
-	ck_assert_uint_eq(marker_format(bytes, 1, host, "123"), MARKER_SIZE - 1);
-	ck_assert_uint_eq(marker_format(bytes, 1, host, "1234"), 0);
+	ck_assert_uint_eq(soft_record_format(bytes, 1, host, "123"), MARKER_SIZE - 1);
+	ck_assert_uint_eq(soft_record_format(bytes, 1, host, "1234"), 0);
 }
 END_TEST
 
@@ -115,14 +115,14 @@ START_TEST(test_markers_of_the_releases_are_understood)
 		size_t size = read_fixture(cases[i].name, bytes, sizeof(bytes));
 		struct marker marker;
 
-		marker_parse(bytes, size, &marker);
+		soft_record_parse(bytes, size, &marker);
 		ck_assert_msg(marker.type == cases[i].type, "%s: %d", cases[i].name, marker.type);
 		ck_assert_int_eq(marker.pid, cases[i].pid);
 		ck_assert_str_eq(marker.token, cases[i].token);
 		if (marker.type != MARKER_RECORD)
 			continue;
 		ck_assert_str_eq(marker.host, "vm");
-		ck_assert_uint_eq(marker_format(again, marker.pid, marker.host,
+		ck_assert_uint_eq(soft_record_format(again, marker.pid, marker.host,
 		                                *marker.token ? marker.token : NULL),
 		                  size);
 		ck_assert_mem_eq(again, bytes, size);
@@ -134,11 +134,11 @@ START_TEST(test_padding_is_no_part_of_the_record)
 {
 	struct marker marker;
 
-	marker_parse("12\nhost\n34\n\n\n\n\n", 15, &marker);
+	soft_record_parse("12\nhost\n34\n\n\n\n\n", 15, &marker);
 	ck_assert_int_eq(marker.type, MARKER_RECORD);
 	ck_assert_str_eq(marker.host, "host");
 	ck_assert_str_eq(marker.token, "34");
-	marker_parse("12\nhost\n\n\n", 10, &marker);
+	soft_record_parse("12\nhost\n\n\n", 10, &marker);
 	ck_assert_int_eq(marker.type, MARKER_RECORD);
 	ck_assert_str_eq(marker.token, "");
 }
@@ -148,12 +148,12 @@ START_TEST(test_numbers_are_compared_without_their_zeros_and_spaces)
 {
 	struct marker marker;
 
-	marker_parse(" 0012 \r\nhost\r\n 00034 \r\n", 23, &marker);
+	soft_record_parse(" 0012 \r\nhost\r\n 00034 \r\n", 23, &marker);
 	ck_assert_int_eq(marker.type, MARKER_RECORD);
 	ck_assert_int_eq(marker.pid, 12);
 	ck_assert_str_eq(marker.host, "host");
 	ck_assert_str_eq(marker.token, "34");
-	marker_parse("1\nh\n000\n", 8, &marker);
+	soft_record_parse("1\nh\n000\n", 8, &marker);
 	ck_assert_str_eq(marker.token, "0");
 }
 END_TEST
@@ -240,7 +240,7 @@ START_TEST(test_host_with_a_zero_is_nobodys)
 {
 	struct marker marker;
 
-	marker_parse("1\nh\0x\n", 6, &marker);
+	soft_record_parse("1\nh\0x\n", 6, &marker);
 	ck_assert_int_eq(marker.type, MARKER_RECORD);
 	ck_assert_str_eq(marker.host, "");
 }
@@ -259,7 +259,7 @@ START_TEST(test_any_bytes_are_something)
 
 		for (size_t i = 0; i < size; i++)
 			bytes[i] = alphabet[(size_t)rand_r(&seed) % sizeof(alphabet)];
-		marker_parse(bytes, size, &marker);
+		soft_record_parse(bytes, size, &marker);
 		ck_assert_int_ge(marker.type, MARKER_RECORD);
 		ck_assert_int_le(marker.type, MARKER_MALFORMED);
 		ck_assert(marker.type != MARKER_RECORD || marker.pid > 0);

@@ -52,7 +52,7 @@ static void check_published(struct draft *draft)
 	ck_assert_int_eq(marker.pid, getpid());
 	ck_assert_uint_eq(count_files(), 1);
 	ck_assert_int_eq(unlink(test_path("lock")), 0);
-	draft_drop(draft);
+	soft_publish_drop(draft);
 }
 
 static void check_fails(enum publish_way way, int error)
@@ -60,7 +60,7 @@ static void check_fails(enum publish_way way, int error)
 	struct draft draft = draft_of(way);
 	unsigned before = test_descriptors();
 
-	ck_assert_int_eq(publish(lock, &draft), error);
+	ck_assert_int_eq(soft_publish(lock, &draft), error);
 	ck_assert_int_eq(draft.fd, -1);
 	ck_assert_uint_eq(test_descriptors(), before);
 	ck_assert_uint_eq(count_files(), 0);
@@ -72,7 +72,7 @@ START_TEST(test_each_way_publishes_a_complete_marker)
 	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_IN_PLACE; way++) {
 		struct draft draft = draft_of((enum publish_way)way);
 
-		ck_assert_int_eq(publish(lock, &draft), 0);
+		ck_assert_int_eq(soft_publish(lock, &draft), 0);
 		ck_assert_int_eq(draft.way, way);
 		check_published(&draft);
 	}
@@ -87,11 +87,11 @@ START_TEST(test_what_stands_there_is_left_alone_in_each_way)
 		struct draft draft = draft_of((enum publish_way)way);
 
 		test_write_file(test_path("lock"), "another's");
-		ck_assert_int_eq(publish(lock, &draft), -EEXIST);
+		ck_assert_int_eq(soft_publish(lock, &draft), -EEXIST);
 		test_read_file(test_path("lock"), content, sizeof(content));
 		ck_assert_str_eq(content, "another's");
 		ck_assert_uint_eq(count_files(), 1);
-		draft_drop(&draft);
+		soft_publish_drop(&draft);
 	}
 }
 END_TEST
@@ -113,7 +113,7 @@ START_TEST(test_without_unnamed_files_a_private_name_serves)
 		struct draft draft = draft_of(PUBLISH_TMPFILE);
 
 		tmpfile_error = no_tmpfile[i];
-		ck_assert_int_eq(publish(lock, &draft), 0);
+		ck_assert_int_eq(soft_publish(lock, &draft), 0);
 		ck_assert_int_eq(draft.way, PUBLISH_NAME);
 		check_published(&draft);
 	}
@@ -129,7 +129,7 @@ START_TEST(test_without_links_the_marker_is_made_in_place)
 			struct draft draft = draft_of((enum publish_way)way);
 
 			fault_set(FAULT_linkat, 1, FAULT_FOR_GOOD, no_links[i]);
-			ck_assert_int_eq(publish(lock, &draft), 0);
+			ck_assert_int_eq(soft_publish(lock, &draft), 0);
 			ck_assert_int_eq(draft.way, PUBLISH_IN_PLACE);
 			fault_clear();
 			check_published(&draft);
@@ -143,7 +143,7 @@ START_TEST(test_without_proc_a_private_name_serves)
 
 	fault_set(FAULT_linkat, 1, FAULT_ONCE, ENOENT);
 	fault_set(FAULT_lstat, 1, FAULT_ONCE, ENOENT);
-	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
 	ck_assert_int_eq(draft.way, PUBLISH_NAME);
 	check_published(&draft);
 }
@@ -153,10 +153,10 @@ START_TEST(test_a_draft_whose_folder_was_replaced_is_made_again)
 {
 	struct draft draft = draft_of(PUBLISH_TMPFILE);
 
-	ck_assert_int_eq(publish_prepare(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish_prepare(lock, &draft), 0);
 	ck_assert_int_ge(draft.fd, 0);
 	fault_set(FAULT_linkat, 1, FAULT_ONCE, EXDEV);
-	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
 	ck_assert_int_eq(draft.way, PUBLISH_TMPFILE);
 	check_published(&draft);
 }
@@ -178,10 +178,10 @@ START_TEST(test_a_draft_that_has_waited_is_dated_anew)
 
 	sys.futimens = count_futimens;
 	clock_fake(SECONDS);
-	ck_assert_int_eq(publish_prepare(lock, &draft), 0);
-	ck_assert_int_eq(publish_prepare(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish_prepare(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish_prepare(lock, &draft), 0);
 	clock_advance(SECONDS);
-	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
 	ck_assert_uint_eq(touched, 1);
 	check_published(&draft);
 }
@@ -191,11 +191,11 @@ START_TEST(test_only_what_has_no_name_is_prepared)
 {
 	struct draft draft = draft_of(PUBLISH_NAME);
 
-	ck_assert_int_eq(publish_prepare(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish_prepare(lock, &draft), 0);
 	ck_assert_int_eq(draft.fd, -1);
 	draft.way = PUBLISH_TMPFILE;
 	fault_set(FAULT_flock, 1, FAULT_ONCE, EIO);
-	ck_assert_int_eq(publish_prepare(lock, &draft), -EIO);
+	ck_assert_int_eq(soft_publish_prepare(lock, &draft), -EIO);
 	ck_assert_int_eq(draft.fd, -1);
 }
 END_TEST
@@ -228,12 +228,12 @@ START_TEST(test_half_a_marker_that_is_anothers_by_now_is_left)
 
 	fault_set(FAULT_pwrite, 1, FAULT_ONCE, ENOSPC);
 	fault_set(FAULT_fstat, 1, FAULT_ONCE, EIO); /* it cannot be told */
-	ck_assert_int_eq(publish(lock, &draft), -ENOSPC);
+	ck_assert_int_eq(soft_publish(lock, &draft), -ENOSPC);
 	ck_assert_uint_eq(count_files(), 1);
 	ck_assert_int_eq(unlink(test_path("lock")), 0);
 	fault_set(FAULT_pwrite, 1, FAULT_ONCE, ENOSPC);
 	fault_set(FAULT_lstat, 1, FAULT_ONCE, ENOENT); /* it names another one */
-	ck_assert_int_eq(publish(lock, &draft), -ENOSPC);
+	ck_assert_int_eq(soft_publish(lock, &draft), -ENOSPC);
 	ck_assert_uint_eq(count_files(), 1);
 	ck_assert_int_eq(draft.fd, -1);
 }
@@ -246,7 +246,7 @@ START_TEST(test_half_a_marker_that_cannot_be_removed_is_disowned)
 
 	fault_set(FAULT_fstat, 1, FAULT_ONCE, EIO); /* it is written by then */
 	fault_set(FAULT_unlink, 1, FAULT_ONCE, EPERM);
-	ck_assert_int_eq(publish(lock, &draft), -EIO);
+	ck_assert_int_eq(soft_publish(lock, &draft), -EIO);
 	ck_assert_int_eq(draft.fd, -1);
 	ck_assert(read_marker(test_path("lock"), &marker));
 	ck_assert_int_eq(marker.type, MARKER_RECORD);
@@ -271,7 +271,7 @@ static int open_disowned(off_t size)
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(ftruncate(fd, size), 0);
-	ck_assert_int_eq(publish_disown(fd), 0);
+	ck_assert_int_eq(soft_publish_disown(fd), 0);
 	return fd;
 }
 
@@ -306,7 +306,7 @@ START_TEST(test_marker_that_cannot_be_disowned_is_left_as_it_is)
 	test_write_file(test_path("lock"), "1\nhost\n");
 	fd = open(test_path("lock"), O_RDWR | O_CLOEXEC);
 	fault_set(FAULT_gethostname, 1, FAULT_ONCE, EFAULT);
-	ck_assert_int_eq(publish_disown(fd), -EFAULT);
+	ck_assert_int_eq(soft_publish_disown(fd), -EFAULT);
 	test_read_file(test_path("lock"), content, sizeof(content));
 	ck_assert_str_eq(content, "1\nhost\n");
 	close(fd);
@@ -335,7 +335,7 @@ START_TEST(test_a_private_name_that_cannot_be_removed_is_logged_and_no_failure)
 	struct draft draft = draft_of(PUBLISH_NAME);
 
 	fault_set(FAULT_unlink, 1, FAULT_ONCE, EIO);
-	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
 	ck_assert_uint_eq(count_files(), 2);
 }
 END_TEST
@@ -360,7 +360,7 @@ START_TEST(test_no_locks_to_be_had_is_an_error_on_local_file_systems_only)
 	check_fails(PUBLISH_TMPFILE, -ENOLCK);
 	file_system = NFS_SUPER_MAGIC;
 	fault_set(FAULT_flock, 1, FAULT_ONCE, ENOLCK);
-	ck_assert_int_eq(publish(lock, &draft), 0);
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
 	check_published(&draft);
 	fault_set(FAULT_statfs, 1, FAULT_ONCE, EIO);
 	fault_set(FAULT_flock, 1, FAULT_ONCE, ENOLCK);
@@ -376,7 +376,7 @@ START_TEST(test_a_marker_needs_no_flock_where_there_is_none_or_somebody_judges_i
 		struct draft draft = draft_of(PUBLISH_IN_PLACE);
 
 		fault_set(FAULT_flock, 1, FAULT_ONCE, errors[i]);
-		ck_assert_int_eq(publish(lock, &draft), 0);
+		ck_assert_int_eq(soft_publish(lock, &draft), 0);
 		check_published(&draft);
 	}
 }
@@ -388,19 +388,19 @@ START_TEST(test_flock_is_probed_on_a_file_that_is_gone_afterwards)
 	const char *path = test_path("lock");
 	int result = 1;
 
-	ck_assert_int_eq(publish_probe_flock(path, &result), 0);
+	ck_assert_int_eq(soft_publish_probe_flock(path, &result), 0);
 	ck_assert_int_eq(result, 0);
 	fault_set(FAULT_flock, 1, FAULT_ONCE, ENOSYS);
-	ck_assert_int_eq(publish_probe_flock(path, &result), 0);
+	ck_assert_int_eq(soft_publish_probe_flock(path, &result), 0);
 	ck_assert_int_eq(result, -ENOSYS);
 	fault_set(FAULT_open, 1, FAULT_ONCE, EOPNOTSUPP); /* then by a private name */
-	ck_assert_int_eq(publish_probe_flock(path, &result), 0);
+	ck_assert_int_eq(soft_publish_probe_flock(path, &result), 0);
 	ck_assert_int_eq(result, 0);
 	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, EOPNOTSUPP);
-	ck_assert_int_eq(publish_probe_flock(path, &result), -EOPNOTSUPP);
+	ck_assert_int_eq(soft_publish_probe_flock(path, &result), -EOPNOTSUPP);
 	fault_set(FAULT_open, 1, FAULT_ONCE, EOPNOTSUPP);
 	fault_set(FAULT_getrandom, 1, FAULT_ONCE, ENOSYS);
-	ck_assert_int_eq(publish_probe_flock(path, &result), -ENOSYS);
+	ck_assert_int_eq(soft_publish_probe_flock(path, &result), -ENOSYS);
 	fault_clear();
 	ck_assert_uint_eq(test_descriptors(), before);
 	ck_assert_uint_eq(count_files(), 0);
