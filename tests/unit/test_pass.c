@@ -12,7 +12,7 @@
 #include "base/sys.h"
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
-#define T0 (1000 * SECONDS)
+#define T0 INT64_C(1) /* long ago, however short the machine has been up */
 
 static struct filelock *from, *to;
 
