@@ -312,6 +312,25 @@ FILELOCK_API bool filelock_is_poll_only(const struct filelock *lock)
 	return lock->acquisition.frugal;
 }
 
+/* The kind does not work here. The handle becomes one of the kind that serves instead, unless its
+   caller asked for more than that can be. */
+static int fall_back(struct filelock *lock)
+{
+	const struct kind *fallback = lock->kind->fallback;
+	bool shared = lock->acquisition.mode == FILELOCK_SHARED;
+	int r;
+
+	if (!fallback || lock->borrowed >= 0 || lock->options.no_fallback ||
+	    (shared && fallback->exclusive_only))
+		return lock->failure.code;
+	log_write(FILELOCK_LOG_WARNING, "%s: %s locks do not work here: a %s lock serves instead",
+	          lock->path, lock->kind->name, fallback->name);
+	failure_clear(&lock->failure);
+	r = registry_change_kind(lock, fallback);
+	return r < 0 ? handle_fail(lock, r, "cannot fall back to another kind for")
+	             : ATTEMPT_RACED;
+}
+
 /* What comes of it; but for held and errors, when the next one is due is noted. */
 static int attempt(struct filelock *lock, int64_t now)
 {
@@ -321,11 +340,13 @@ static int attempt(struct filelock *lock, int64_t now)
 	a->hastened = false;
 	a->next = now;
 	r = lock->kind->try(lock, (enum filelock_mode)a->mode);
-	if (r == TRY_HELD)
+	if (r == ATTEMPT_UNSUPPORTED)
+		r = fall_back(lock);
+	if (r == ATTEMPT_HELD)
 		return hold(lock);
-	if (r == TRY_RACED && a->races++ < MOST_RACES)
+	if (r == ATTEMPT_RACED && a->races++ < MOST_RACES)
 		return FILELOCK_STEP_EARLY;
-	if (r == TRY_BUSY || r == TRY_RACED)
+	if (r == ATTEMPT_BUSY || r == ATTEMPT_RACED)
 		return take_busy(lock, now);
 	if ((r == -EMFILE || r == -ENFILE) && now < a->deadline && make_room(lock))
 		return FILELOCK_STEP_EARLY;

@@ -11,11 +11,13 @@
 
 struct identity;
 
-/* What a try says; or an error, below zero. */
+/* Result of an attempt, for kinds and their helpers; an error is below zero. */
 enum attempt {
-	TRY_HELD = 0,
-	TRY_BUSY,  /* somebody holds it */
-	TRY_RACED, /* the file changed under us: try again at once */
+	ATTEMPT_HELD = 0,
+	ATTEMPT_BUSY,       /* somebody holds it */
+	ATTEMPT_RACED,      /* the file changed under us: try again at once */
+	ATTEMPT_ABSENT,     /* nothing stands at the path; only between a kind and its helpers */
+	ATTEMPT_UNSUPPORTED /* this kind does not work here: the handle's failure says why */
 };
 
 struct kind {
@@ -24,12 +26,15 @@ struct kind {
 	size_t state_size; /* of kind_state(lock), zeroed at open */
 
 	bool nests_in_thread; /* an exclusive hold nests only in the thread that took it */
+	bool exclusive_only;
+	/* The kind that serves instead where an attempt was ATTEMPT_UNSUPPORTED. May be NULL. */
+	const struct kind *fallback;
 
 	/* Checks the options and sets the state up; touches no file. */
 	int (*open)(struct filelock *lock);
 	/* The handle goes, unlocked: frees what an abandoned one still has. May be NULL. */
 	void (*close)(struct filelock *lock);
-	/* One attempt that does not block. On failure other than busy nothing is kept. */
+	/* One attempt that does not block: enum attempt. Unless it is held or busy, nothing is kept. */
 	int (*try)(struct filelock *lock, enum filelock_mode mode);
 	/* After a busy try: the longest wait, in ns, before the next one, watch or no watch; 0: the
 	   poll interval. May be NULL. */

@@ -32,14 +32,10 @@
 #define SECOND INT64_C(1000000000)
 #define CLOCK_TICK 20000000 /* ns, with room to spare: 10 ms at the slowest */
 
-/* Besides what a try says: flock(2) does not work here. */
-#define NO_FLOCK (TRY_RACED + 1)
-
 struct native {
 	int fd; /* of the hold or of the waiter; -1: none */
 	bool regular;
 	bool probed; /* flock(2) is known to work here */
-	int missing; /* how it was refused, where it does not */
 	unsigned forks; /* registry_forks() when it was opened */
 	bool seen; /* the path named the file, whose status has been `changed` since then ... */
 	struct timespec changed; /* ... unless it has another time of change now */
@@ -110,7 +106,7 @@ static int judge_missing(struct filelock *lock)
 {
 	int r = path_check_parent(lock->path);
 
-	return r < 0 ? handle_fail(lock, r, "cannot open the lock file") : TRY_RACED;
+	return r < 0 ? handle_fail(lock, r, "cannot open the lock file") : ATTEMPT_RACED;
 }
 
 /* The descriptor, or an error; -EWOULDBLOCK is contention. */
@@ -159,7 +155,7 @@ static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 	if (fd == -ENOENT)
 		return judge_missing(lock);
 	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
-		return TRY_BUSY;
+		return ATTEMPT_BUSY;
 	if (fd < 0)
 		return handle_fail(lock, fd, "cannot open the lock file");
 	n->forks = forks;
@@ -186,20 +182,27 @@ static int check_path(const struct filelock *lock)
 	return path_check(lock->path, n->identity.dev, n->identity.ino);
 }
 
-/* As enum attempt, NO_FLOCK, or another error. */
+/* Whether flock(2) does not work here; the handle's failure says how it was refused. */
+static bool is_unsupported(struct filelock *lock, int error)
+{
+	if (!sys_is_flock_missing(error))
+		return false;
+	(void)handle_fail(lock, error, "cannot flock");
+	return true;
+}
+
+/* As enum attempt, or an error. */
 static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
 	int r = sys_flock(n->fd, (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
 
-	if (sys_is_flock_missing(r)) {
-		n->missing = r;
-		return NO_FLOCK;
-	}
+	if (is_unsupported(lock, r))
+		return ATTEMPT_UNSUPPORTED;
 	n->probed = true;
 	if (r == -EWOULDBLOCK || r == -EACCES) /* EACCES: as some file systems put it */
-		return TRY_BUSY;
-	return r < 0 ? handle_fail(lock, r, "cannot flock") : TRY_HELD;
+		return ATTEMPT_BUSY;
+	return r < 0 ? handle_fail(lock, r, "cannot flock") : ATTEMPT_HELD;
 }
 
 /*
@@ -230,9 +233,8 @@ static int probe(struct filelock *lock)
 	}
 	if (r < 0)
 		return handle_fail(lock, r, "cannot make a file beside");
-	n->missing = error;
-	if (sys_is_flock_missing(error))
-		return NO_FLOCK;
+	if (is_unsupported(lock, error))
+		return ATTEMPT_UNSUPPORTED;
 	/* what nobody else can have, nobody refuses */
 	if (error < 0)
 		return handle_fail(lock, error, "cannot flock");
@@ -240,7 +242,7 @@ static int probe(struct filelock *lock)
 	return 0;
 }
 
-static int try_flock(struct filelock *lock, enum filelock_mode mode)
+static int native_try(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
 	int names = PATH_NAMES_OURS;
@@ -256,34 +258,14 @@ static int try_flock(struct filelock *lock, enum filelock_mode mode)
 	}
 	r = lock_descriptor(lock, mode);
 	/* a waiter's file may have been replaced, and its successor be free */
-	if (r == TRY_HELD || (r == TRY_BUSY && !fresh))
+	if (r == ATTEMPT_HELD || (r == ATTEMPT_BUSY && !fresh))
 		names = check_path(lock);
-	if ((r == TRY_HELD || r == TRY_BUSY) && names == PATH_NAMES_OURS)
+	if ((r == ATTEMPT_HELD || r == ATTEMPT_BUSY) && names == PATH_NAMES_OURS)
 		return r;
 	native_abandon(lock);
 	if (names == PATH_NAMES_ANOTHER)
-		return TRY_RACED;
+		return ATTEMPT_RACED;
 	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
-}
-
-/* A marker serves instead of a flock(2), unless it was to be more than a marker can be. */
-static int fall_back(struct filelock *lock, enum filelock_mode mode)
-{
-	int r;
-
-	if (is_borrowed(lock) || lock->options.no_fallback || mode == FILELOCK_SHARED)
-		return handle_fail(lock, native_state(lock)->missing, "cannot flock");
-	log_write(FILELOCK_LOG_WARNING, "no flock(2) for %s: a marker serves as the lock",
-	          lock->path);
-	r = registry_change_kind(lock, kind_find(FILELOCK_SOFT));
-	return r < 0 ? handle_fail(lock, r, "cannot fall back to a marker for") : TRY_RACED;
-}
-
-static int native_try(struct filelock *lock, enum filelock_mode mode)
-{
-	int r = try_flock(lock, mode);
-
-	return r == NO_FLOCK ? fall_back(lock, mode) : r;
 }
 
 static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
@@ -462,6 +444,7 @@ const struct kind kind_native = {
 	.id = FILELOCK_NATIVE,
 	.name = "native",
 	.state_size = sizeof(struct native),
+	.fallback = &kind_soft,
 	.open = native_open,
 	.try = native_try,
 	.watch = native_watch,

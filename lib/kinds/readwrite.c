@@ -176,13 +176,13 @@ static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fres
 	   it then opens for reading one that has come meanwhile */
 	if (!rw->doubted) {
 		rw->doubted = *ret_fresh;
-		return TRY_RACED;
+		return ATTEMPT_RACED;
 	}
 	rw->doubted = false;
 	return handle_fail(lock, read_only_error(lock), "cannot write-lock the read-only database");
 }
 
-/* 0 if the path names our database, TRY_RACED if not, or an error. */
+/* 0 if the path names our database, ATTEMPT_RACED if not, or an error. */
 static int check_path(const struct filelock *lock, off_t *ret_size)
 {
 	const struct readwrite *rw = state_of(lock);
@@ -190,28 +190,28 @@ static int check_path(const struct filelock *lock, off_t *ret_size)
 	int r = sys_lstat(lock->path, &st);
 
 	if (r == -ENOENT || r == -ENOTDIR)
-		return TRY_RACED;
+		return ATTEMPT_RACED;
 	if (r < 0)
 		return r;
 	*ret_size = st.st_size;
 	return identity_equal(rw->identity, (struct identity){ st.st_dev, st.st_ino })
 	               ? 0
-	               : TRY_RACED;
+	               : ATTEMPT_RACED;
 }
 
-/* Of an attempt that was granted (TRY_HELD) or refused: whether that holds good. */
+/* Of an attempt that was granted (ATTEMPT_HELD) or refused: whether that holds good. */
 static int confirm(struct filelock *lock, int r)
 {
 	off_t size = 0;
 	int checked = check_path(lock, &size);
 
-	if (checked == TRY_RACED)
+	if (checked == ATTEMPT_RACED)
 		/* its close wakes those who wait for the file that we had */
 		close_database(lock);
 	if (checked != 0)
 		return checked < 0 ? handle_fail(lock, checked, "cannot check the database")
 		                   : checked;
-	return r == TRY_HELD ? database_examine(lock, state_of(lock)->database, size) : r;
+	return r == ATTEMPT_HELD ? database_examine(lock, state_of(lock)->database, size) : r;
 }
 
 static int lock_shared(struct filelock *lock)
@@ -219,7 +219,7 @@ static int lock_shared(struct filelock *lock)
 	struct database *db = state_of(lock)->database;
 
 	if (database_has_company(db) && database_is_reserved(db))
-		return TRY_BUSY;
+		return ATTEMPT_BUSY;
 	return database_lock(lock, db, DATABASE_SHARED);
 }
 
@@ -237,13 +237,13 @@ static int lock_exclusive(struct filelock *lock)
 	}
 	if (r == 0 && db->level == DATABASE_SHARED) {
 		r = database_lock(lock, db, DATABASE_RESERVED);
-		if (r == TRY_BUSY)
+		if (r == ATTEMPT_BUSY)
 			unlock(lock);
 	}
 	if (r != 0)
 		return r;
 	r = database_lock(lock, db, DATABASE_EXCLUSIVE);
-	if (r == TRY_BUSY)
+	if (r == ATTEMPT_BUSY)
 		rw->refusals++;
 	return r;
 }
@@ -257,7 +257,7 @@ static int readwrite_try(struct filelock *lock, enum filelock_mode mode)
 		return r;
 	r = mode == FILELOCK_SHARED ? lock_shared(lock) : lock_exclusive(lock);
 	/* a waiter's file may have been replaced, and its successor be free */
-	if (r == TRY_HELD || (r == TRY_BUSY && !fresh))
+	if (r == ATTEMPT_HELD || (r == ATTEMPT_BUSY && !fresh))
 		r = confirm(lock, r);
 	if (r < 0) {
 		make_way(lock);
@@ -323,7 +323,7 @@ static int readwrite_verify(const struct filelock *lock)
 	off_t size;
 	int r = check_path(lock, &size);
 
-	return r == TRY_RACED ? -ESTALE : r;
+	return r == ATTEMPT_RACED ? -ESTALE : r;
 }
 
 /* A holder has a lock on bytes of the SHARED range; a writer that waits has so too, and

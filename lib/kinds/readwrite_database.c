@@ -190,7 +190,7 @@ static int look(struct filelock *lock, struct stat *ret)
 			return handle_fail(lock, r, "cannot make the database");
 		r = sys_lstat(lock->path, ret);
 		if (r == -ENOENT)
-			return TRY_RACED;
+			return ATTEMPT_RACED;
 	}
 	if (r == 0 && S_ISLNK(ret->st_mode))
 		r = -ELOOP;
@@ -274,17 +274,17 @@ static int open_verified(struct filelock *lock, struct database *db)
 		return handle_fail(lock, -ENOMEM, "cannot open the database");
 	r = open_resolved(lock, db);
 	if (r == -ENOENT || (r == 0 && has_moved(db)))
-		return TRY_RACED;
+		return ATTEMPT_RACED;
 	if (r < 0)
 		return r;
 	r = sys_lstat(lock->path, &after);
 	if (r == -ENOENT)
-		return TRY_RACED;
+		return ATTEMPT_RACED;
 	if (r < 0)
 		return handle_fail(lock, r, "cannot check the database");
 	return identity_equal(db->identity, (struct identity){ after.st_dev, after.st_ino })
 	               ? 0
-	               : TRY_RACED;
+	               : ATTEMPT_RACED;
 }
 
 static int open_database(struct filelock *lock, struct database **ret)
@@ -448,7 +448,7 @@ int database_lock(struct filelock *lock, struct database *db, enum database_leve
 	if (code == SQLITE_BUSY && error == ENOLCK)
 		return fail_with(lock, -ENOLCK, "cannot lock the database",
 		                 sqlite3_errstr(code));
-	return code == SQLITE_BUSY ? TRY_BUSY : fail_to_lock(lock, db, code);
+	return code == SQLITE_BUSY ? ATTEMPT_BUSY : fail_to_lock(lock, db, code);
 }
 
 int database_unlock(struct database *db)

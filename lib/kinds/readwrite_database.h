@@ -37,7 +37,7 @@ struct database {
 
 /*
  * Makes *slot a connection to the file at lock's path: the one that rests there, or a new
- * one, and *ret_fresh true. The file is made if it is missing. TRY_RACED, or an error, noted
+ * one, and *ret_fresh true. The file is made if it is missing. ATTEMPT_RACED, or an error, noted
  * in lock's failure.
  */
 int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh);
@@ -49,7 +49,7 @@ void database_exchange(struct database **lent, struct database **resting);
 /* Closes it, with whatever lock it has. NULL is fine. */
 void database_close(struct database **slot);
 
-/* Takes the level, without blocking: 0, TRY_BUSY or an error, noted. EXCLUSIVE that is refused
+/* Takes the level, without blocking: 0, ATTEMPT_BUSY or an error, noted. EXCLUSIVE that is refused
    leaves PENDING taken, if it could be had, so that no new reader gets in. */
 int database_lock(struct filelock *lock, struct database *db, enum database_level level);
 /* Gives every level back. An error: in an unknown state, so close it. */

@@ -109,11 +109,11 @@ static int soft_try(struct filelock *lock, enum filelock_mode mode)
 	if (r == 0)
 		keep_hold(lock);
 	if (r != ALIVE)
-		return r == 0 ? TRY_HELD : TRY_RACED;
+		return r == 0 ? ATTEMPT_HELD : ATTEMPT_RACED;
 	/* be ready: then a release is followed by one link(2). Without, it takes longer, no more */
 	if (lock->acquisition.contended)
 		(void)soft_publish_prepare(lock, &s->draft);
-	return TRY_BUSY;
+	return ATTEMPT_BUSY;
 }
 
 /* Whoever was refused a dead marker's flock hears of nothing: see soft_judge.c. */
@@ -335,6 +335,7 @@ const struct kind kind_soft = {
 	.id = FILELOCK_SOFT,
 	.name = "soft",
 	.state_size = sizeof(struct soft),
+	.exclusive_only = true,
 	.open = soft_open,
 	.try = soft_try,
 	.retry_delay = soft_retry_delay,
