@@ -169,14 +169,25 @@ static void end_line(void)
 	(void)fflush(stdout);
 }
 
-void bench_row(const char *what, double ours, double peer, const char *unit, double bound)
+static void print_row(const char *what, double ours, double peer, const char *unit,
+                      const char *sign, double bound)
 {
 	printf("row\t%s\t%.6g\t%.6g\t%s\t%.6g\t", what, ours, peer, unit, ours / peer);
 	if (bound > 0)
-		printf("%.6g", bound);
+		printf("%s%.6g", sign, bound);
 	else
 		printf("-");
 	end_line();
+}
+
+void bench_row(const char *what, double ours, double peer, const char *unit, double bound)
+{
+	print_row(what, ours, peer, unit, "", bound);
+}
+
+void bench_row_least(const char *what, double ours, double peer, const char *unit, double bound)
+{
+	print_row(what, ours, peer, unit, ">", bound);
 }
 
 void bench_row_limit(const char *what, double ours, const char *unit, double limit)

@@ -3,7 +3,7 @@
  * lock files, and the lines that `run` makes its table of.
  *
  * A program prints on its standard output, fields separated by tabs:
- *	row   what  ours  peer  unit  ratio  bound     "-" where there is none
+ *	row   what  ours  peer  unit  ratio  bound     "-" where there is none, ">0.9" for at least
  *	note  text
  *	skip  what  reason
  */
@@ -51,6 +51,8 @@ char *bench_path(const char *name);
 
 /* bound: what the ratio may be at most; 0: no bound. */
 void bench_row(const char *what, double ours, double peer, const char *unit, double bound);
+/* The same where more is better: what the ratio must be at least. */
+void bench_row_least(const char *what, double ours, double peer, const char *unit, double bound);
 /* A bound on the value itself, where there is no peer. */
 void bench_row_limit(const char *what, double ours, const char *unit, double limit);
 void bench_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
