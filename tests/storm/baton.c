@@ -68,7 +68,8 @@ void baton_granted(struct handle *handle, struct slot *slot)
 	baton_unask(handle);
 	if (released == 0 || handle->asked >= released || releaser == life_of(handle->who)->pid)
 		return;
-	waits_add(&slot->woken, granted - released);
+	if (granted - released > slot->longest)
+		slot->longest = granted - released;
 	slot->tallies[TALLY_WAKES]++;
 	if (granted - released > arena->bound)
 		slot->tallies[TALLY_LATE]++;

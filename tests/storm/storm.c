@@ -1,18 +1,15 @@
 /*
- * storm [OPTION...] SCENARIO...: native, soft, readwrite, wakeups, mixed, or all.
+ * storm [OPTION...] SCENARIO...: native, soft, readwrite, wakeups, or all.
  *
  * --seed N     what chance begins with; printed, and another one each time unless given
  * --scale N    percent of the usual counts (100; FILELOCK_TEST_SCALE squared, since it stands for
  *              tools that make processes slow to start as well as to run)
  * --long       five times the counts, and many rounds
- * --limit N    seconds that a round may take (300, or more as --scale says)
- * --keep       keep the folder and its log in any case
- * --plot FILE  a chart of the waiting times, SVG
  *
  * TMPDIR       where the lock files are; otherwise in memory, in /dev/shm, if there is one
  *
- * The exit status is 0 only if nothing was found, and all that was to happen has happened. After a
- * failure the folder, which is named, is kept, with the log.
+ * The exit status is 0 only if nothing was found, and all that was to happen has happened. A
+ * failure leaves its folder, which is named.
  */
 #include "storm.h"
 
@@ -32,25 +29,21 @@ static const struct {
 	struct scenario scenario;
 	unsigned rounds; /* of --long */
 } scenarios[] = {
-	{ { "native", { 8, 0, 0 }, .sync = 6, .event = 2, .grants = 2000000, .kills = 3000,
-	    .stops = 300 }, 10 },
+	{ { "native", { 8, 0, 0 }, .sync = 6, .event = 2, .grants = 500000, .kills = 750,
+	    .stops = 75 }, 40 },
 	{ { "soft", { 0, 6, 0 }, .sync = 5, .event = 2, .grants = 100000, .kills = 1000,
 	    .stops = 100 }, 20 },
 	{ { "readwrite", { 0, 0, 6 }, .sync = 5, .event = 2, .grants = 200000, .kills = 500,
 	    .stops = 100 }, 10 },
 	{ { "wakeups", { 2, 1, 1 }, .sync = 4, .event = 2, .wakes = 20000, .kills = 300,
 	    .stops = 100, .poll_ms = 60000, .baton = true }, 10 },
-	{ { "mixed", { 3, 2, 2 }, .sync = 5, .event = 3, .grants = 100000, .kills = 500,
-	    .stops = 100 }, 10 },
 };
 enum { SCENARIOS = sizeof(scenarios) / sizeof(*scenarios) };
 
 static struct {
 	uint64_t seed;
 	unsigned long scale;
-	int64_t limit;
-	bool is_long, keep;
-	const char *plot;
+	bool is_long;
 } options;
 
 static void *share(size_t size)
@@ -95,7 +88,6 @@ static void make_slots(void)
 
 		slot->number = i;
 		slot->event = i >= arena->scenario.sync;
-		slot->elder = i == 0 || i == arena->scenario.sync;
 	}
 }
 
@@ -140,10 +132,6 @@ static void make_arena(const struct scenario *scenario, uint64_t seed)
 	arena->life_count = 1; /* the `who` of life 0 would be nobody */
 	arena->life_capacity = (unsigned)arena->scenario.kills + arena->slot_count + 16;
 	arena->lives = share(arena->life_capacity * sizeof(*arena->lives));
-	/* pages that are not reached cost nothing */
-	arena->entry_capacity = 2 * arena->scenario.grants + 10 * arena->scenario.wakes +
-	                        1000 * arena->scenario.kills + 100000;
-	arena->entries = share(arena->entry_capacity * sizeof(*arena->entries));
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -157,9 +145,8 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 
 static void free_arena(void)
 {
-	if (atomic_load(&arena->trouble_count) == 0 && !options.keep)
+	if (atomic_load(&arena->trouble_count) == 0)
 		(void)nftw(arena->folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-	(void)munmap(arena->entries, arena->entry_capacity * sizeof(*arena->entries));
 	(void)munmap(arena->lives, arena->life_capacity * sizeof(*arena->lives));
 	(void)munmap(arena, sizeof(*arena));
 }
@@ -169,16 +156,16 @@ static void run_round(const struct scenario *scenario, uint64_t seed, struct tot
 	make_arena(scenario, seed);
 	(void)fflush(NULL); /* or each process prints it again */
 	arena->began = now();
-	supervisor_run(options.limit);
+	supervisor_run(3 * SECOND * (int64_t)(options.scale > 100 ? options.scale : 100));
 	arena->took = now() - arena->began;
 	afterwards_check();
 	report_add(totals);
-	if (totals->troubles || options.keep)
-		report_troubles();
+	report_troubles();
 	free_arena();
 }
 
-static void run_scenario(unsigned number, struct totals *all)
+/* How many troubles there were. */
+static unsigned long run_scenario(unsigned number)
 {
 	const struct scenario *scenario = &scenarios[number].scenario;
 	unsigned rounds = options.is_long ? scenarios[number].rounds : 1;
@@ -191,7 +178,7 @@ static void run_scenario(unsigned number, struct totals *all)
 		run_round(scenario, options.seed + i, &totals);
 	}
 	report_print(&totals, scenario->name);
-	report_merge(all, &totals);
+	return totals.troubles;
 }
 
 static bool is_built(const struct scenario *scenario)
@@ -206,8 +193,8 @@ static bool is_built(const struct scenario *scenario)
 
 static _Noreturn void usage(void)
 {
-	(void)fputs("usage: storm [--seed N] [--scale PERCENT] [--long] [--limit SECONDS] "
-	            "[--keep] [--plot FILE] native|soft|readwrite|wakeups|mixed|all...\n",
+	(void)fputs("usage: storm [--seed N] [--scale PERCENT] [--long] "
+	            "native|soft|readwrite|wakeups|all...\n",
 	            stderr);
 	exit(2);
 }
@@ -223,10 +210,8 @@ static unsigned long default_scale(void)
 static void parse_options(int argc, char **argv)
 {
 	static const struct option known[] = {
-		{ "seed", required_argument, NULL, 's' },  { "scale", required_argument, NULL, 'c' },
-		{ "long", no_argument, NULL, 'l' },        { "limit", required_argument, NULL, 't' },
-		{ "keep", no_argument, NULL, 'k' },
-		{ "plot", required_argument, NULL, 'p' },  { NULL, 0, NULL, 0 },
+		{ "seed", required_argument, NULL, 's' }, { "scale", required_argument, NULL, 'c' },
+		{ "long", no_argument, NULL, 'l' },       { NULL, 0, NULL, 0 },
 	};
 	int option;
 
@@ -245,27 +230,16 @@ static void parse_options(int argc, char **argv)
 			options.is_long = true;
 			options.scale = 500;
 			break;
-		case 'k':
-			options.keep = true;
-			break;
-		case 't':
-			options.limit = strtol(optarg, NULL, 10) * SECOND;
-			break;
-		case 'p':
-			options.plot = optarg;
-			break;
 		default:
 			usage();
 		}
 	}
 	if (optind == argc || options.scale == 0)
 		usage();
-	if (options.limit == 0)
-		options.limit = 3 * SECOND * (int64_t)(options.scale > 100 ? options.scale : 100);
 }
 
 /* All scenarios of that name; how many there are, or -1: one was not built. */
-static int run_named(const char *name, struct totals *all)
+static int run_named(const char *name, unsigned long *troubles)
 {
 	int count = 0;
 
@@ -276,7 +250,7 @@ static int run_named(const char *name, struct totals *all)
 			continue;
 		if (!is_built(scenario))
 			return -1;
-		run_scenario(s, all);
+		*troubles += run_scenario(s);
 		count++;
 	}
 	return count;
@@ -284,22 +258,16 @@ static int run_named(const char *name, struct totals *all)
 
 int main(int argc, char **argv)
 {
-	static struct totals all;
-	int count = 0;
+	unsigned long troubles = 0;
 
 	parse_options(argc, argv);
 	for (int i = optind; i < argc; i++) {
-		int named = run_named(argv[i], &all);
+		int named = run_named(argv[i], &troubles);
 
 		if (named < 0)
 			return 77;
 		if (named == 0)
 			usage();
-		count += named;
 	}
-	if (count > 1)
-		report_print(&all, "in all");
-	if (options.plot && report_plot(&all, options.plot) < 0)
-		perror(options.plot);
-	return all.troubles == 0 ? 0 : 1;
+	return troubles == 0 ? 0 : 1;
 }

@@ -1,15 +1,14 @@
 /*
  * storm.h - many processes at locks of all kinds, synchronous and in loops, killed, stopped,
- * cancelled, forked and robbed of their lock files at random; and three verifiers: a witness
- * inside the lock, a log of intervals checked afterwards, and a watch over releases that nobody
- * was woken by.
+ * cancelled, forked and robbed of their lock files at random; and two verifiers: a witness inside
+ * the lock, and a watch over releases that woke nobody.
  *
  *   storm.c        arguments, the scenarios, rounds
  *   supervisor.c   starts, kills, stops and replaces the workers; afterwards.c: what is left
  *   worker.c       what every worker does; worker_sync.c, worker_event.c: how it asks
- *   child.c        what is forked from a worker; vitals.c: what a worker must not leak
- *   inside.c       the witness; log.c, checker.c: the intervals; baton.c: the wake-ups
- *   trouble.c      what was found; report.c, waits.c: what was counted
+ *   child.c        what is forked from a worker
+ *   inside.c       the witness; baton.c: the wake-ups
+ *   trouble.c      what was found; report.c: what was counted
  *
  * All share one arena. A process has a `life`, a number that is never used again; it asks as
  * several owners, one a handle: `who` is made of both.
@@ -37,15 +36,14 @@ enum {
 	SEATS = MOST_SLOTS * TWINS,
 	CHILD_NUMBER = MOST_PLACES * TWINS, /* the handle of a worker's child */
 	NUMBERS = 64,
-	MOST_TROUBLES = 32,
-	WAIT_BUCKETS = 176 /* four to a doubling of nanoseconds */
+	MOST_TROUBLES = 32
 };
 
 /* What is to happen in a round; the counts grow with --long and shrink with the test scale. */
 struct scenario {
 	const char *name;
 	unsigned places[KINDS]; /* locks of each kind */
-	unsigned sync, event;   /* workers of each mode; the first of each is never killed */
+	unsigned sync, event;   /* workers of each mode */
 	unsigned long grants;   /* at least so many, */
 	unsigned long wakes;    /* wake-ups across processes, */
 	unsigned long kills;    /* kills and */
@@ -72,18 +70,6 @@ struct life {
 	_Atomic int64_t marked; /* before it was killed; 0: it was not */
 };
 
-enum { ENTRY_REMOVAL = FILELOCK_SHARED + 1 }; /* as a mode: of the lock file, by its holder */
-
-/* A hold, stamped inside the lock. */
-struct entry {
-	_Atomic int64_t begin; /* 0: killed before it was stamped */
-	_Atomic int64_t end;   /* 0: killed inside */
-	uint64_t file;         /* the inode that was locked; 0: not known */
-	uint32_t who;
-	uint16_t place;
-	uint16_t mode;
-};
-
 enum tally {
 	TALLY_GRANTS,
 	TALLY_NATIVE, /* grants by kind, in the order of enum filelock_kind */
@@ -102,28 +88,20 @@ enum tally {
 	TALLIES
 };
 
-struct histogram {
-	unsigned long buckets[WAIT_BUCKETS];
-	int64_t longest;
-};
-
 /* Of one worker at a time; counts go on from life to life. */
 struct slot {
 	unsigned number;
 	unsigned life;
 	pid_t pid;
 	int64_t stopped_until; /* 0: it runs */
-	bool event, elder;     /* an elder is never killed, and looks for leaks at its end */
+	bool event;
 	unsigned long tallies[TALLIES];
-	struct histogram asked[KINDS]; /* from asking to the grant */
-	struct histogram woken;        /* from a release to the grant */
+	int64_t longest; /* from a release to the grant */
 };
 
 enum trouble_type {
-	TROUBLE_OVERLAP, /* seen by the witness */
-	TROUBLE_INTERVALS,
+	TROUBLE_OVERLAP,
 	TROUBLE_LOST,   /* a release that woke nobody */
-	TROUBLE_LEAK,
 	TROUBLE_RESULT, /* of the library, that was not to be */
 	TROUBLE_LEFT_BEHIND,
 	TROUBLE_DEATH,  /* a process that ended by itself */
@@ -142,7 +120,7 @@ struct arena {
 	char folder[PATH_MAX];
 	int64_t began, took;
 	int64_t bound; /* of a wake-up */
-	_Atomic bool half, stopping;
+	_Atomic bool stopping;
 	unsigned place_count, slot_count;
 	struct place places[MOST_PLACES];
 	struct slot slots[MOST_SLOTS];
@@ -151,9 +129,6 @@ struct arena {
 	_Atomic int64_t worst_stall; /* of the supervisor: what the machine may do to anybody */
 	unsigned life_count, life_capacity;
 	struct life *lives;
-	_Atomic size_t entry_count;
-	size_t entry_capacity;
-	struct entry *entries;
 };
 
 extern struct arena *arena;
@@ -213,25 +188,12 @@ struct handle {
 	unsigned seat;
 	uint32_t who;
 	enum filelock_mode mode;
-	struct entry *entry; /* of the hold; NULL: the log was full */
 	int64_t asked;
 };
 
 /* The witness. enter returns whether a reader found another one. */
 bool inside_enter(struct handle *handle);
 void inside_leave(struct handle *handle);
-
-/* The log: the hold that begins now; and its end, still inside. */
-struct entry *log_begin(const struct handle *handle);
-struct entry *log_removal(const struct handle *handle);
-void log_end(struct entry *entry);
-
-/* The checker, which knows of nothing but the log. */
-struct findings {
-	size_t holds, overlaps;
-	size_t together[KINDS];
-};
-struct findings checker_run(struct entry *entries, size_t count);
 
 /* The baton. ask before, granted or unasked after; release before a hold ends. */
 bool baton_may_ask(struct place *place);
@@ -244,20 +206,11 @@ bool baton_has_waiters(struct place *place);
 void baton_died(const struct slot *slot, int64_t when);
 void baton_look_for_lost(void);
 
-void waits_add(struct histogram *histogram, int64_t wait);
-void waits_merge(struct histogram *into, const struct histogram *from);
-/* The longest wait of a bucket, in ns. */
-double waits_bucket_end(int bucket);
-unsigned long waits_count(const struct histogram *histogram);
-/* The wait that this share (0…1) of all does not exceed, to 20 %. */
-int64_t waits_quantile(const struct histogram *histogram, double share);
-
 /* --- workers --- */
 
 struct worker {
 	struct slot *slot;
 	struct dice dice;
-	bool until_half; /* of the round; else until its end */
 	bool hands_over; /* inside its loop, as by default */
 	bool delegates;  /* its loop's system calls, to workers */
 	int64_t last_fork;
@@ -268,7 +221,7 @@ _Noreturn void worker_main(struct slot *slot);
 void worker_sync_run(struct worker *worker);
 void worker_event_run(struct worker *worker);
 
-bool worker_is_over(const struct worker *worker);
+bool worker_is_over(void);
 void worker_open(struct worker *worker, struct handle *handle);
 void worker_choose_mode(struct worker *worker, struct handle *handle);
 /* Whether it may ask is the caller's question. */
@@ -281,23 +234,12 @@ void worker_leave(struct worker *worker, struct handle *handle);
 /* What came of that. */
 void worker_released(const struct handle *handle, int result);
 
-/* What a process has open and allocated; a difference is trouble. */
-struct vitals {
-	unsigned descriptors, watches;
-	unsigned polls; /* epoll instances, not among the descriptors */
-	size_t memory;
-};
-unsigned vitals_threads(void);
-/* Once no more threads than these are left: workers end by themselves. */
-struct vitals vitals_take(unsigned threads);
-void vitals_compare(struct vitals before, struct vitals after);
-
 /* Perhaps forks a child that does something or other; handle: one of its, held or not. */
 void child_maybe_fork(struct worker *worker, const struct handle *handle);
 
 /* --- the supervisor --- */
 
-/* One round, from the start of the workers to their end; limit: how long it may take. */
+/* One round, from the start of the workers to their end, which must come within limit. */
 void supervisor_run(int64_t limit);
 /* All processes are gone: what lies in the folder, and whether every lock is to be had. */
 void afterwards_check(void);
@@ -308,15 +250,12 @@ struct totals {
 	unsigned long tallies[TALLIES];
 	unsigned long kills, stops, rounds;
 	unsigned long overlaps, lost, troubles;
-	struct histogram asked[KINDS], woken;
-	int64_t took;
+	int64_t longest, took;
 };
 
 void report_add(struct totals *totals); /* the round that is over */
-void report_merge(struct totals *into, const struct totals *from);
 void report_print(const struct totals *totals, const char *name);
-int report_plot(const struct totals *totals, const char *path);
-/* The troubles of the round; the log goes to the folder. */
+/* The troubles of the round. */
 void report_troubles(void);
 
 extern unsigned long supervisor_kills, supervisor_stops; /* of the round */

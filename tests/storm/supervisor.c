@@ -154,7 +154,7 @@ static void strike(double share)
 	for (int i = 0; i < KILLS_A_TICK; i++) {
 		struct slot *slot = victim();
 
-		if ((double)supervisor_kills < share * (double)s->kills && !slot->elder)
+		if ((double)supervisor_kills < share * (double)s->kills)
 			kill_and_replace(slot);
 	}
 	if ((double)supervisor_stops < share * (double)s->stops)
@@ -257,8 +257,6 @@ void supervisor_run(int64_t limit)
 		(void)reap();
 		baton_look_for_lost();
 		share = progress();
-		if (share >= 0.5)
-			atomic_store(&arena->half, true);
 		if (now() - arena->began > limit)
 			trouble_note(TROUBLE_COUNTS, "after %.0f s only %.1f %% was done",
 			             (double)limit / 1e9, 100 * share);

@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-bool worker_is_over(const struct worker *worker)
+bool worker_is_over(void)
 {
-	return (worker->until_half && atomic_load(&arena->half)) || atomic_load(&arena->stopping);
+	return atomic_load(&arena->stopping);
 }
 
 static bool sometimes(void *arg)
@@ -77,11 +77,9 @@ bool worker_answered(struct worker *worker, struct handle *handle, int result)
 		slot->tallies[result == -ETIMEDOUT ? TALLY_TIMEOUTS : TALLY_CANCELS]++;
 		return false;
 	}
-	handle->entry = log_begin(handle);
 	if (inside_enter(handle))
 		slot->tallies[TALLY_TOGETHER + handle->place->kind]++;
 	baton_granted(handle, slot);
-	waits_add(&slot->asked[handle->place->kind], now() - handle->asked);
 	slot->tallies[TALLY_NATIVE + handle->place->kind]++;
 	slot->tallies[TALLY_GRANTS]++;
 	return true;
@@ -104,16 +102,12 @@ static void replace(const struct worker *worker, const struct handle *handle)
    before we have released. */
 static void maybe_remove(struct worker *worker, const struct handle *handle)
 {
-	struct entry *entry;
-
 	if (handle->mode == FILELOCK_SHARED || !dice_one_in(&worker->dice, 100))
 		return;
-	entry = log_removal(handle);
 	if (handle->place->kind == FILELOCK_NATIVE && dice_one_in(&worker->dice, 3))
 		replace(worker, handle);
 	else
 		(void)unlink(handle->place->path);
-	log_end(entry);
 	if (dice_one_in(&worker->dice, 4)) /* long enough for others to come in meanwhile */
 		nap(dice_below(&worker->dice, 300000));
 	worker->slot->tallies[TALLY_REMOVALS]++;
@@ -130,7 +124,6 @@ void worker_leave(struct worker *worker, struct handle *handle)
 	child_maybe_fork(worker, handle);
 	baton_release(handle);
 	inside_leave(handle);
-	log_end(handle->entry);
 	maybe_remove(worker, handle);
 }
 
@@ -169,33 +162,16 @@ void worker_hold(struct worker *worker, struct handle *handle)
 		hold_for_a_while(worker);
 }
 
-static void live(struct worker *worker)
-{
-	if (worker->slot->event)
-		worker_event_run(worker);
-	else
-		worker_sync_run(worker);
-}
-
 _Noreturn void worker_main(struct slot *slot)
 {
 	struct worker worker = { .slot = slot };
-	unsigned threads = vitals_threads();
-	struct vitals before;
 
 	worker.dice.state = arena->seed ^ (UINT64_C(0x100000001b3) * slot->life);
 	worker.delegates = dice_one_in(&worker.dice, 4);
 	(void)signal(SIGCHLD, SIG_IGN); /* nobody waits for its children */
-	if (slot->elder) {
-		/* by half of the round all is there that the library makes once and keeps */
-		worker.until_half = true;
-		live(&worker);
-		before = vitals_take(threads);
-		worker.until_half = false;
-		live(&worker);
-		vitals_compare(before, vitals_take(threads));
-	} else {
-		live(&worker);
-	}
+	if (slot->event)
+		worker_event_run(&worker);
+	else
+		worker_sync_run(&worker);
 	exit(0);
 }

@@ -306,7 +306,7 @@ static void begin(struct chain *chain)
 {
 	struct chain *partner;
 
-	if (worker_is_over(chain->loop->worker)) {
+	if (worker_is_over()) {
 		end(chain);
 		return;
 	}

@@ -88,7 +88,7 @@ void worker_sync_run(struct worker *worker)
 		worker_open(worker, &handles[i]);
 	}
 	begin_interrupting(worker);
-	while (!worker_is_over(worker)) {
+	while (!worker_is_over()) {
 		struct handle *handle = &handles[dice_below(&worker->dice, count)];
 
 		if (!baton_may_ask(handle->place)) {
