@@ -117,7 +117,7 @@ void acquire_wake(struct filelock *lock)
 static void end(struct acquisition *a)
 {
 	if (a->counted)
-		(void)watch_count(a->driver->watcher, -1);
+		(void)inotify_count(a->driver->watcher, -1);
 	a->counted = false;
 	a->pending = false;
 	a->driver = NULL;
@@ -185,7 +185,7 @@ static int64_t poll_interval(struct filelock *lock)
 		return lock->options.poll_interval_ms * MILLISECOND;
 	if (!watcher)
 		return DEFAULT_INTERVAL;
-	waiting = (int64_t)watch_count(watcher, 0);
+	waiting = (int64_t)inotify_count(watcher, 0);
 	if (waiting * LOAD_INTERVAL <= DEFAULT_INTERVAL)
 		return DEFAULT_INTERVAL;
 	if (a->is_local < 0)
@@ -276,7 +276,7 @@ static int take_busy(struct filelock *lock, int64_t now)
 	a->woken = false;
 	if (!a->counted && watcher_of(a)) {
 		a->counted = true;
-		(void)watch_count(a->driver->watcher, 1);
+		(void)inotify_count(a->driver->watcher, 1);
 	}
 	if (a->frugal)
 		lock->kind->abandon(lock);

@@ -165,7 +165,7 @@ FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher)
 	return load;
 }
 
-size_t watch_count(struct filelock_watcher *watcher, int change)
+size_t inotify_count(struct filelock_watcher *watcher, int change)
 {
 	size_t waiting;
 
@@ -432,8 +432,8 @@ static int check_watcher(struct filelock_watcher *watcher)
 	return hash_reserve(&watcher->subscriptions, sys.calloc, free) < 0 ? -ENOMEM : 0;
 }
 
-int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
-                    struct filelock *lock, const char *path, uint32_t mask, const char *name)
+int inotify_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
+                      struct filelock *lock, const char *path, uint32_t mask, const char *name)
 {
 	struct watch *watch = NULL;
 	int r;
@@ -453,8 +453,8 @@ int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subsc
 	return r;
 }
 
-int watch_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
-                            struct filelock *lock, pid_t pid)
+int inotify_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
+                              struct filelock *lock, pid_t pid)
 {
 	struct watch *watch = NULL;
 	int r;
@@ -486,11 +486,11 @@ static void delist(struct filelock_watcher *watcher, struct subscription *subscr
 		subscription->next->previous = subscription->previous;
 	watcher->waiters -= is_counted(subscription);
 	/* the last touch: whoever sees it may free the handle, without the mutex */
-	watch_forget(subscription);
+	inotify_forget(subscription);
 	put_watch(watcher, watch);
 }
 
-void watch_unsubscribe(struct subscription *subscription)
+void inotify_unsubscribe(struct subscription *subscription)
 {
 	struct filelock_watcher *watcher =
 	        atomic_load_explicit(&subscription->watcher, memory_order_acquire);
@@ -498,7 +498,7 @@ void watch_unsubscribe(struct subscription *subscription)
 	if (!watcher)
 		return;
 	enter(watcher);
-	if (watch_is_subscribed(subscription)) /* still: the loop may lose the watch */
+	if (inotify_is_subscribed(subscription)) /* still: the loop may lose the watch */
 		delist(watcher, subscription);
 	leave(watcher);
 }

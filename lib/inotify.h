@@ -31,22 +31,22 @@ struct subscription {
 };
 
 /* 0 or a negative error: no watch to be had (-ENOSPC), no instance (-EMFILE), no inotify. */
-int watch_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
-                    struct filelock *lock, const char *path, uint32_t mask, const char *name);
+int inotify_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
+                      struct filelock *lock, const char *path, uint32_t mask, const char *name);
 /* Stirs when the process has ended, which leaves it unsubscribed. -ESRCH: there is none. A pid can
    have been given anew before the call, so look at the process again after it. */
-int watch_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
-                            struct filelock *lock, pid_t pid);
+int inotify_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
+                              struct filelock *lock, pid_t pid);
 /* Idempotent. */
-void watch_unsubscribe(struct subscription *subscription);
+void inotify_unsubscribe(struct subscription *subscription);
 /* How many acquisitions wait by it, with a watch or without; and one more, or (-1) less. */
-size_t watch_count(struct filelock_watcher *watcher, int change);
+size_t inotify_count(struct filelock_watcher *watcher, int change);
 /* In a forked child: the watcher is the parent's, and may be gone before the handle. */
-static inline void watch_forget(struct subscription *subscription)
+static inline void inotify_forget(struct subscription *subscription)
 {
 	atomic_store_explicit(&subscription->watcher, NULL, memory_order_release);
 }
-static inline bool watch_is_subscribed(const struct subscription *subscription)
+static inline bool inotify_is_subscribed(const struct subscription *subscription)
 {
 	return atomic_load_explicit(&subscription->watcher, memory_order_acquire) != NULL;
 }

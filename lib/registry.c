@@ -100,7 +100,7 @@ static void before_fork(void)
 {
 	(void)pthread_mutex_lock(&gate);
 	wait_for_calls(sys.now() + STUCK);
-	database_before_fork();
+	readwrite_database_before_fork();
 	enter();
 	wait_before_fork();
 	soft_exit_before_fork();
@@ -114,7 +114,7 @@ static void after_fork_parent(void)
 	soft_exit_after_fork(false);
 	wait_after_fork_parent();
 	leave();
-	database_after_fork(false);
+	readwrite_database_after_fork(false);
 	(void)pthread_mutex_unlock(&gate);
 }
 
@@ -161,7 +161,7 @@ static void after_fork_child(void)
 	soft_exit_after_fork(true);
 	wait_after_fork_child();
 	leave();
-	database_after_fork(true);
+	readwrite_database_after_fork(true);
 	atomic_store(&calls, 0); /* their threads are not here */
 	(void)pthread_mutex_unlock(&gate);
 	errno = saved;

@@ -38,7 +38,7 @@ struct target {
 	struct proc_device device;
 	bool device_known; /* else device is stat(2)'s, perhaps another one */
 	bool complete;     /* every lock on it would be listed */
-	const struct owner_records *records; /* NULL: flock(2) is asked about */
+	const struct holder_records *records; /* NULL: flock(2) is asked about */
 };
 
 /* /proc may be missing, hidden, or refuse us; other errors are the caller's to know. */
@@ -91,7 +91,7 @@ static bool in_first_namespace(void)
 	       memcmp(link, FIRST_PID_NAMESPACE, (size_t)n) == 0;
 }
 
-bool owner_knows_pids(void)
+bool holder_knows_pids(void)
 {
 	char link[32];
 	ssize_t n = sys.readlink("/proc/self", link, sizeof(link) - 1);
@@ -154,7 +154,7 @@ static bool is_about(const struct target *target, const struct proc_lock *lock)
 /* Whether a line is about a lock of the type that is asked about. */
 static bool parse(const struct target *target, const char *line, struct proc_lock *ret)
 {
-	const struct owner_records *records = target->records;
+	const struct holder_records *records = target->records;
 	struct proc_record record;
 
 	if (!records)
@@ -205,7 +205,7 @@ static int find_lock(const struct target *target, struct proc_lock *ret)
 	return r;
 }
 
-bool owner_read_process(pid_t pid, struct proc_process *ret)
+bool holder_read_process(pid_t pid, struct proc_process *ret)
 {
 	char path[64], text[SMALL_FILE];
 
@@ -220,10 +220,10 @@ static bool is_alive(pid_t pid)
 
 	if (sys.kill(pid, 0) < 0 && errno == ESRCH)
 		return false;
-	return !owner_read_process(pid, &process) || process.state != 'Z' || process.threads > 1;
+	return !holder_read_process(pid, &process) || process.state != 'Z' || process.threads > 1;
 }
 
-static int find_owner(int fd, const struct owner_records *records,
+static int find_owner(int fd, const struct holder_records *records,
                       struct filelock_owner *ret_owner)
 {
 	struct target target = { .records = records };
@@ -235,22 +235,22 @@ static int find_owner(int fd, const struct owner_records *records,
 	r = find_lock(&target, &lock);
 	if (r < 0)
 		return r;
-	if (!owner_knows_pids() || !is_alive(lock.pid))
+	if (!holder_knows_pids() || !is_alive(lock.pid))
 		return FILELOCK_EUNKNOWNHOLDER;
 	ret_owner->pid = lock.pid;
 	ret_owner->mode = lock.mode;
 	ret_owner->ours = lock.pid == getpid();
-	owner_describe_process(ret_owner, lock.pid);
+	holder_describe_process(ret_owner, lock.pid);
 	return 0;
 }
 
-int owner_of_flock(int fd, struct filelock_owner *ret_owner)
+int holder_of_flock(int fd, struct filelock_owner *ret_owner)
 {
 	return find_owner(fd, NULL, ret_owner);
 }
 
-int owner_of_records(int fd, const struct owner_records *records,
-                     struct filelock_owner *ret_owner)
+int holder_of_records(int fd, const struct holder_records *records,
+                      struct filelock_owner *ret_owner)
 {
 	return find_owner(fd, records, ret_owner);
 }
@@ -269,20 +269,20 @@ static bool read_boot_time(int64_t *ret)
 	return found;
 }
 
-int64_t owner_start_time(pid_t pid)
+int64_t holder_start_time(pid_t pid)
 {
 	uint64_t ticks = (uint64_t)sysconf(_SC_CLK_TCK); /* the kernel tells it at exec */
 	struct proc_process process;
 	int64_t boot;
 
-	if (!owner_read_process(pid, &process) || !read_boot_time(&boot))
+	if (!holder_read_process(pid, &process) || !read_boot_time(&boot))
 		return 0;
 	return boot + (int64_t)(process.start / ticks % INT_MAX);
 }
 
-void owner_describe_process(struct filelock_owner *owner, pid_t pid)
+void holder_describe_process(struct filelock_owner *owner, pid_t pid)
 {
-	owner->start_time = owner_start_time(pid);
+	owner->start_time = holder_start_time(pid);
 	if (sys.gethostname(owner->host, sizeof(owner->host)) < 0)
 		owner->host[0] = '\0';
 	owner->host[sizeof(owner->host) - 1] = '\0'; /* gethostname(2) may leave it out */

@@ -86,7 +86,7 @@ static const char *own_token(void)
 
 	if (own.pid == getpid() && own.generation == registry_generation())
 		return own.token;
-	if (!owner_knows_pids() || !owner_read_process(getpid(), &process) ||
+	if (!holder_knows_pids() || !holder_read_process(getpid(), &process) ||
 	    !make_token(&process, own.token))
 		return NULL;
 	own.pid = getpid();
@@ -115,7 +115,7 @@ static bool has_gone(const struct marker *record)
 	struct proc_process process;
 	char token[TOKEN_SIZE];
 
-	if (!owner_knows_pids() || !owner_read_process(record->pid, &process))
+	if (!holder_knows_pids() || !holder_read_process(record->pid, &process))
 		return false;
 	/* a process whose main thread has ended is a zombie too, and alive */
 	if ((process.state == 'Z' || process.state == 'X') && process.threads <= 1)
@@ -152,10 +152,10 @@ void liveness_describe(const struct marker *record, struct filelock_owner *ret_o
 	if (strlen(record->token) < sizeof(ret_owner->start_token))
 		strcpy(ret_owner->start_token, record->token);
 	/* of that process, and not of one that has its pid by now */
-	if (liveness_is_here(record) && owner_knows_pids() &&
-	    owner_read_process(record->pid, &process) && make_token(&process, token) &&
+	if (liveness_is_here(record) && holder_knows_pids() &&
+	    holder_read_process(record->pid, &process) && make_token(&process, token) &&
 	    strcmp(record->token, token) == 0)
-		ret_owner->start_time = owner_start_time(record->pid);
+		ret_owner->start_time = holder_start_time(record->pid);
 }
 
 static int format_record(char ret[MARKER_SIZE], pid_t pid, const char *token)

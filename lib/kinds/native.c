@@ -74,7 +74,7 @@ static int native_open(struct filelock *lock)
 
 static void native_unwatch(struct filelock *lock)
 {
-	watch_unsubscribe(&native_state(lock)->subscription);
+	inotify_unsubscribe(&native_state(lock)->subscription);
 }
 
 /* Closes the descriptor, if it is ours, with whatever lock is on it. */
@@ -274,16 +274,16 @@ static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
 	char link[SYS_FD_LINK];
 	int r;
 
-	if (watch_is_subscribed(&n->subscription))
+	if (inotify_is_subscribed(&n->subscription))
 		return 0;
 	if (n->fd < 0 || !n->regular)
 		return -ENOTSUP;
 	/* by descriptor: the inode that we shall try, whatever the path names by now */
 	sys_fd_link(link, n->fd);
-	r = watch_subscribe(watcher, &n->subscription, lock, link, WATCHED, NULL);
+	r = inotify_subscribe(watcher, &n->subscription, lock, link, WATCHED, NULL);
 	if (r == -ENOENT && !is_borrowed(lock)) /* no /proc */
-		r = watch_subscribe(watcher, &n->subscription, lock, lock->path,
-		                    WATCHED | IN_DONT_FOLLOW, NULL);
+		r = inotify_subscribe(watcher, &n->subscription, lock, lock->path,
+		                      WATCHED | IN_DONT_FOLLOW, NULL);
 	return r < 0 ? r : 1;
 }
 
@@ -403,7 +403,7 @@ static int native_holder(const struct filelock *lock, struct filelock_owner *ret
 	int r;
 
 	if (fd >= 0)
-		return owner_of_flock(fd, ret_owner);
+		return holder_of_flock(fd, ret_owner);
 	/* O_PATH: its close raises no event at the waiters */
 	fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd == -ENOENT)
@@ -414,7 +414,7 @@ static int native_holder(const struct filelock *lock, struct filelock_owner *ret
 	if (r == 0 && S_ISLNK(st.st_mode))
 		r = -ELOOP;
 	if (r == 0)
-		r = owner_of_flock(fd, ret_owner);
+		r = holder_of_flock(fd, ret_owner);
 	(void)sys_close(fd);
 	return r;
 }
@@ -433,7 +433,7 @@ static void native_forget(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
 
-	watch_forget(&n->subscription);
+	inotify_forget(&n->subscription);
 	if (is_borrowed(lock) || n->fd < 0)
 		return;
 	(void)sys_close(n->fd);

@@ -81,7 +81,7 @@ static int readwrite_open(struct filelock *lock)
 
 static void readwrite_unwatch(struct filelock *lock)
 {
-	watch_unsubscribe(&state_of(lock)->subscription);
+	inotify_unsubscribe(&state_of(lock)->subscription);
 }
 
 /* Tells the waiters that something has changed. Only a hint: a file that we may only read
@@ -96,7 +96,7 @@ static void close_database(struct filelock *lock)
 	struct readwrite *rw = state_of(lock);
 
 	readwrite_unwatch(lock);
-	database_close(&rw->database);
+	readwrite_database_close(&rw->database);
 	rw->lent = false;
 }
 
@@ -104,7 +104,7 @@ static void close_database(struct filelock *lock)
    way. */
 static void unlock(struct filelock *lock)
 {
-	int r = database_unlock(state_of(lock)->database);
+	int r = readwrite_database_unlock(state_of(lock)->database);
 
 	if (r == 0)
 		return;
@@ -123,7 +123,7 @@ static void make_way(struct filelock *lock)
 		return;
 	was_writer = rw->database->level >= DATABASE_RESERVED;
 	unlock(lock);
-	if (was_writer || !rw->lent || database_is_reserved(rw->database))
+	if (was_writer || !rw->lent || readwrite_database_is_reserved(rw->database))
 		stir(lock);
 }
 
@@ -135,7 +135,7 @@ static void rest(struct filelock *lock)
 		return;
 	rw->lent = false;
 	rw->refusals = 0;
-	database_rest(&rw->database);
+	readwrite_database_rest(&rw->database);
 }
 
 static void readwrite_abandon(struct filelock *lock)
@@ -160,7 +160,7 @@ static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fres
 
 	*ret_fresh = false;
 	if (!rw->lent) {
-		r = database_get(lock, &rw->database, ret_fresh);
+		r = readwrite_database_get(lock, &rw->database, ret_fresh);
 		if (r != 0)
 			return r;
 		rw->lent = true;
@@ -211,16 +211,16 @@ static int confirm(struct filelock *lock, int r)
 	if (checked != 0)
 		return checked < 0 ? handle_fail(lock, checked, "cannot check the database")
 		                   : checked;
-	return r == ATTEMPT_HELD ? database_examine(lock, state_of(lock)->database, size) : r;
+	return r == ATTEMPT_HELD ? readwrite_database_examine(lock, state_of(lock)->database, size) : r;
 }
 
 static int lock_shared(struct filelock *lock)
 {
 	struct database *db = state_of(lock)->database;
 
-	if (database_has_company(db) && database_is_reserved(db))
+	if (readwrite_database_has_company(db) && readwrite_database_is_reserved(db))
 		return ATTEMPT_BUSY;
-	return database_lock(lock, db, DATABASE_SHARED);
+	return readwrite_database_lock(lock, db, DATABASE_SHARED);
 }
 
 static int lock_exclusive(struct filelock *lock)
@@ -230,19 +230,19 @@ static int lock_exclusive(struct filelock *lock)
 	int r = 0;
 
 	if (db->level == DATABASE_UNLOCKED) {
-		r = database_lock(lock, db, DATABASE_SHARED);
+		r = readwrite_database_lock(lock, db, DATABASE_SHARED);
 		/* before waiting for the readers of what we shall refuse */
 		if (r == 0 && !db->was_empty)
 			r = confirm(lock, r);
 	}
 	if (r == 0 && db->level == DATABASE_SHARED) {
-		r = database_lock(lock, db, DATABASE_RESERVED);
+		r = readwrite_database_lock(lock, db, DATABASE_RESERVED);
 		if (r == ATTEMPT_BUSY)
 			unlock(lock);
 	}
 	if (r != 0)
 		return r;
-	r = database_lock(lock, db, DATABASE_EXCLUSIVE);
+	r = readwrite_database_lock(lock, db, DATABASE_EXCLUSIVE);
 	if (r == ATTEMPT_BUSY)
 		rw->refusals++;
 	return r;
@@ -283,12 +283,12 @@ static int readwrite_watch(struct filelock *lock, struct filelock_watcher *watch
 	struct readwrite *rw = state_of(lock);
 	int r;
 
-	if (watch_is_subscribed(&rw->subscription))
+	if (inotify_is_subscribed(&rw->subscription))
 		return 0;
 	/* by path, since SQLite does not lend its descriptor: an attempt that finds the file held
 	   looks whether the path still names it */
-	r = watch_subscribe(watcher, &rw->subscription, lock, lock->path,
-	                    WATCHED | IN_DONT_FOLLOW, NULL);
+	r = inotify_subscribe(watcher, &rw->subscription, lock, lock->path,
+	                      WATCHED | IN_DONT_FOLLOW, NULL);
 	/* it was removed since the attempt, and the next one finds another; but only once in a row,
 	   or attempts would follow each other without a sleep */
 	if (r == -ENOENT && !rw->vanished) {
@@ -311,7 +311,7 @@ static void readwrite_hand_over(struct filelock *from, struct filelock *to)
 	struct readwrite *f = state_of(from);
 	struct readwrite *t = state_of(to);
 
-	database_exchange(&f->database, &t->database);
+	readwrite_database_exchange(&f->database, &t->database);
 	f->lent = false;
 	t->lent = true;
 	t->refusals = 0;
@@ -330,18 +330,18 @@ static int readwrite_verify(const struct filelock *lock)
    RESERVED, which an exclusive holder's lock spans as well. */
 static int find_holder(int fd, struct filelock_owner *ret_owner)
 {
-	struct owner_records shared = { SHARED_FIRST, SHARED_LAST, 0 };
-	const struct owner_records reserved = { RESERVED_BYTE, RESERVED_BYTE, 0 };
+	struct holder_records shared = { SHARED_FIRST, SHARED_LAST, 0 };
+	const struct holder_records reserved = { RESERVED_BYTE, RESERVED_BYTE, 0 };
 	struct filelock_owner writer = FILELOCK_OWNER_INIT;
 	struct filelock_owner reader = FILELOCK_OWNER_INIT;
-	int r = owner_of_records(fd, &shared, ret_owner);
+	int r = holder_of_records(fd, &shared, ret_owner);
 
 	if (r < 0 || ret_owner->mode == FILELOCK_EXCLUSIVE)
 		return r;
-	if (owner_of_records(fd, &reserved, &writer) < 0 || writer.pid != ret_owner->pid)
+	if (holder_of_records(fd, &reserved, &writer) < 0 || writer.pid != ret_owner->pid)
 		return 0;
 	shared.except = writer.pid;
-	if (owner_of_records(fd, &shared, &reader) == 0)
+	if (holder_of_records(fd, &shared, &reader) == 0)
 		*ret_owner = reader;
 	return 0;
 }
@@ -381,9 +381,9 @@ static void readwrite_forget(struct filelock *lock)
 {
 	struct readwrite *rw = state_of(lock);
 
-	watch_forget(&rw->subscription);
+	inotify_forget(&rw->subscription);
 	rw->lent = false;
-	database_forget(&rw->database);
+	readwrite_database_forget(&rw->database);
 }
 
 const struct kind kind_readwrite = {

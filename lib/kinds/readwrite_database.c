@@ -361,7 +361,7 @@ static bool close_oldest(void)
 	return oldest != NULL;
 }
 
-int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh)
+int readwrite_database_get(struct filelock *lock, struct database **slot, bool *ret_fresh)
 {
 	int r;
 
@@ -374,7 +374,7 @@ int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh)
 	return r;
 }
 
-void database_rest(struct database **slot)
+void readwrite_database_rest(struct database **slot)
 {
 	struct database *surplus;
 
@@ -385,7 +385,7 @@ void database_rest(struct database **slot)
 	destroy(surplus);
 }
 
-void database_exchange(struct database **lent, struct database **resting)
+void readwrite_database_exchange(struct database **lent, struct database **resting)
 {
 	struct database *db = *lent;
 
@@ -397,7 +397,7 @@ void database_exchange(struct database **lent, struct database **resting)
 	leave_table();
 }
 
-void database_close(struct database **slot)
+void readwrite_database_close(struct database **slot)
 {
 	struct database *db = wake(slot);
 
@@ -424,7 +424,7 @@ static int fail_to_lock(struct filelock *lock, struct database *db, int code)
 	                 sqlite3_errstr(code));
 }
 
-int database_lock(struct filelock *lock, struct database *db, enum database_level level)
+int readwrite_database_lock(struct filelock *lock, struct database *db, enum database_level level)
 {
 	bool first = db->level == DATABASE_UNLOCKED;
 	int code, error;
@@ -451,7 +451,7 @@ int database_lock(struct filelock *lock, struct database *db, enum database_leve
 	return code == SQLITE_BUSY ? ATTEMPT_BUSY : fail_to_lock(lock, db, code);
 }
 
-int database_unlock(struct database *db)
+int readwrite_database_unlock(struct database *db)
 {
 	int code;
 
@@ -466,7 +466,7 @@ int database_unlock(struct database *db)
 	return 0;
 }
 
-bool database_is_reserved(struct database *db)
+bool readwrite_database_is_reserved(struct database *db)
 {
 	int reserved = 0;
 	int code;
@@ -477,7 +477,7 @@ bool database_is_reserved(struct database *db)
 	return code != SQLITE_OK || reserved;
 }
 
-bool database_has_company(const struct database *db)
+bool readwrite_database_has_company(const struct database *db)
 {
 	return atomic_load(&db->file->locked) > 0;
 }
@@ -519,7 +519,7 @@ static int examine_header(struct filelock *lock, struct database *db)
 	return 0;
 }
 
-int database_examine(struct filelock *lock, struct database *db, off_t size)
+int readwrite_database_examine(struct filelock *lock, struct database *db, off_t size)
 {
 	bool journal;
 	int r;
@@ -529,7 +529,7 @@ int database_examine(struct filelock *lock, struct database *db, off_t size)
 		return 0;
 	journal = has_journal(lock, &r);
 	/* a live writer's is its own business, and no obstacle to readers */
-	if (journal && (db->level >= DATABASE_RESERVED || !database_is_reserved(db)))
+	if (journal && (db->level >= DATABASE_RESERVED || !readwrite_database_is_reserved(db)))
 		return handle_fail(lock, FILELOCK_EJOURNAL, "cannot use the database");
 	if (r < 0)
 		return handle_fail(lock, r, "cannot look for a journal of the database");
@@ -541,25 +541,25 @@ int database_examine(struct filelock *lock, struct database *db, off_t size)
 
 /* --- fork --- */
 
-void database_before_fork(void)
+void readwrite_database_before_fork(void)
 {
 	enter_table();
 }
 
-void database_after_fork(bool in_child)
+void readwrite_database_after_fork(bool in_child)
 {
 	if (in_child && atomic_exchange(&inside, 0) > 0)
 		table.unusable = true;
 	leave_table();
 }
 
-void database_forget(struct database **slot)
+void readwrite_database_forget(struct database **slot)
 {
 	struct database *db = *slot;
 
 	if (!db)
 		return;
-	/* the table is ours: this is between database_before_fork and database_after_fork */
+	/* the table is ours: this is between …_before_fork and …_after_fork */
 	unlink_resting(db);
 	*slot = NULL;
 	db->next = table.inherited;
@@ -568,11 +568,11 @@ void database_forget(struct database **slot)
 
 #else
 
-void database_before_fork(void)
+void readwrite_database_before_fork(void)
 {
 }
 
-void database_after_fork(bool in_child)
+void readwrite_database_after_fork(bool in_child)
 {
 	(void)in_child;
 }

@@ -40,33 +40,33 @@ struct database {
  * one, and *ret_fresh true. The file is made if it is missing. ATTEMPT_RACED, or an error, noted
  * in lock's failure.
  */
-int database_get(struct filelock *lock, struct database **slot, bool *ret_fresh);
+int readwrite_database_get(struct filelock *lock, struct database **slot, bool *ret_fresh);
 /* Lays the lent and unlocked connection to rest: it may be closed, and *slot be emptied, at any
-   time until the next database_get or database_close. */
-void database_rest(struct database **slot);
+   time until the next readwrite_database_get or readwrite_database_close. */
+void readwrite_database_rest(struct database **slot);
 /* A lent connection goes to another handle, and what rests there, if anything, comes back. */
-void database_exchange(struct database **lent, struct database **resting);
+void readwrite_database_exchange(struct database **lent, struct database **resting);
 /* Closes it, with whatever lock it has. NULL is fine. */
-void database_close(struct database **slot);
+void readwrite_database_close(struct database **slot);
 
 /* Takes the level, without blocking: 0, ATTEMPT_BUSY or an error, noted. EXCLUSIVE that is refused
    leaves PENDING taken, if it could be had, so that no new reader gets in. */
-int database_lock(struct filelock *lock, struct database *db, enum database_level level);
+int readwrite_database_lock(struct filelock *lock, struct database *db, enum database_level level);
 /* Gives every level back. An error: in an unknown state, so close it. */
-int database_unlock(struct database *db);
+int readwrite_database_unlock(struct database *db);
 /* Whether somebody, here or in another process, is at RESERVED or above. */
-bool database_is_reserved(struct database *db);
+bool readwrite_database_is_reserved(struct database *db);
 /* Of an unlocked one: whether others of this process have a level of that file, or take one. */
-bool database_has_company(const struct database *db);
+bool readwrite_database_has_company(const struct database *db);
 
 /* Of a locked one, whose size lstat(2) says: whether it may serve as a lock. */
-int database_examine(struct filelock *lock, struct database *db, off_t size);
+int readwrite_database_examine(struct filelock *lock, struct database *db, off_t size);
 
 /* Once nobody enters SQLite any more. In a child that is made while a thread has not come out of it
    no database can be used. */
-void database_before_fork(void);
-void database_after_fork(bool in_child);
+void readwrite_database_before_fork(void);
+void readwrite_database_after_fork(bool in_child);
 /* In a forked child: sets the connection aside, never to be used nor closed. */
-void database_forget(struct database **slot);
+void readwrite_database_forget(struct database **slot);
 
 #endif

@@ -40,7 +40,7 @@ static void soft_unwatch(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 
-	watch_unsubscribe(&s->in_directory);
+	inotify_unsubscribe(&s->in_directory);
 	soft_judge_unwatch(s);
 }
 
@@ -130,11 +130,11 @@ static int watch_directory(struct filelock *lock, struct filelock_watcher *watch
 	char parent[PATH_MAX];
 	int r;
 
-	if (watch_is_subscribed(&s->in_directory))
+	if (inotify_is_subscribed(&s->in_directory))
 		return 0;
 	path_parent(lock->path, parent);
-	r = watch_subscribe(watcher, &s->in_directory, lock, parent, IN_DELETE | IN_MOVED_FROM,
-	                    strrchr(lock->path, '/') + 1);
+	r = inotify_subscribe(watcher, &s->in_directory, lock, parent, IN_DELETE | IN_MOVED_FROM,
+	                      strrchr(lock->path, '/') + 1);
 	return r < 0 ? r : 1;
 }
 
@@ -145,13 +145,13 @@ static int watch_marker(struct filelock *lock, struct filelock_watcher *watcher)
 	char link[SYS_FD_LINK];
 	int r;
 
-	if (watch_is_subscribed(&s->on_marker) || s->marker < 0 || s->refusals > 0)
+	if (inotify_is_subscribed(&s->on_marker) || s->marker < 0 || s->refusals > 0)
 		return 0;
 	sys_fd_link(link, s->marker);
-	r = watch_subscribe(watcher, &s->on_marker, lock, link, IN_CLOSE_WRITE, NULL);
+	r = inotify_subscribe(watcher, &s->on_marker, lock, link, IN_CLOSE_WRITE, NULL);
 	if (r == -ENOENT) /* no /proc */
-		r = watch_subscribe(watcher, &s->on_marker, lock, lock->path,
-		                    IN_CLOSE_WRITE | IN_DONT_FOLLOW, NULL);
+		r = inotify_subscribe(watcher, &s->on_marker, lock, lock->path,
+		                      IN_CLOSE_WRITE | IN_DONT_FOLLOW, NULL);
 	return r < 0 ? r : 1;
 }
 
@@ -164,19 +164,19 @@ static int watch_holder(struct filelock *lock, struct filelock_watcher *watcher)
 	struct marker marker;
 	int r;
 
-	if (watch_is_subscribed(&s->on_holder) || s->marker < 0 ||
+	if (inotify_is_subscribed(&s->on_holder) || s->marker < 0 ||
 	    soft_judge_read(s->marker, &content) < 0)
 		return 0;
 	soft_record_parse(content.bytes, (size_t)content.size, &marker);
 	if (marker.type != MARKER_RECORD || marker.pid == s->hinted || !liveness_is_here(&marker))
 		return 0;
-	r = watch_subscribe_process(watcher, &s->on_holder, lock, marker.pid);
+	r = inotify_subscribe_process(watcher, &s->on_holder, lock, marker.pid);
 	if (r < 0 && r != -ESRCH)
 		return r;
 	s->hinted = marker.pid;
 	/* asked now that it is watched: the pid may have become another's before */
 	if (liveness_is_over(&marker))
-		watch_unsubscribe(&s->on_holder);
+		inotify_unsubscribe(&s->on_holder);
 	return 1;
 }
 
@@ -320,9 +320,9 @@ static void soft_forget(struct filelock *lock)
 	struct soft *s = soft_state(lock);
 	int *fds[] = { &s->fd, &s->marker, &s->draft.fd };
 
-	watch_forget(&s->in_directory);
-	watch_forget(&s->on_marker);
-	watch_forget(&s->on_holder);
+	inotify_forget(&s->in_directory);
+	inotify_forget(&s->on_marker);
+	inotify_forget(&s->on_holder);
 	s->leftover = (struct leftover){ 0 };
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0)

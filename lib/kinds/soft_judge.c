@@ -51,8 +51,8 @@ void soft_judge_close(int *fd)
 
 void soft_judge_unwatch(struct soft *s)
 {
-	watch_unsubscribe(&s->on_marker);
-	watch_unsubscribe(&s->on_holder);
+	inotify_unsubscribe(&s->on_marker);
+	inotify_unsubscribe(&s->on_holder);
 	s->hinted = 0;
 }
 
@@ -293,7 +293,7 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	if (r == 0)
 		return 0;
 	if (r == REFUSED)
-		watch_unsubscribe(&s->on_marker);
+		inotify_unsubscribe(&s->on_marker);
 	soft_judge_close(&s->fd);
 	return r;
 }

@@ -262,14 +262,14 @@ static int64_t default_interval(size_t waiting)
 	int64_t now = 1000 * SECONDS, until = 0;
 
 	ck_assert_int_eq(filelock_watcher_new(&watcher), 0);
-	(void)watch_count(watcher, (int)waiting - 1);
+	(void)inotify_count(watcher, (int)waiting - 1);
 	driver.watcher = watcher;
 	ck_assert_int_eq(filelock_begin(lock, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver,
 	                                NULL), 0);
 	filelock_set_poll_only(lock, true);
 	ck_assert_int_eq(filelock_step(lock, now, &until), FILELOCK_STEP_WAIT);
 	ck_assert_int_eq(filelock_give_up(lock, -ECANCELED), -ECANCELED);
-	ck_assert_uint_eq(watch_count(watcher, 0), waiting - 1);
+	ck_assert_uint_eq(inotify_count(watcher, 0), waiting - 1);
 	filelock_close(lock);
 	filelock_close(holder);
 	filelock_watcher_free(watcher);

@@ -92,9 +92,9 @@ static void subscribe(struct filelock_watcher *watcher, struct input *input)
 	next_wd = (int)(input_byte(input) % (WATCHES + 1)) + 1;
 	if (next_wd > WATCHES)
 		next_wd = -ENOSPC;
-	watch_unsubscribe(&slot->subscription);
-	r = watch_subscribe(watcher, &slot->subscription, slot->lock, "/nowhere", mask, name);
-	CHECK(watch_is_subscribed(&slot->subscription) == (r == 0));
+	inotify_unsubscribe(&slot->subscription);
+	r = inotify_subscribe(watcher, &slot->subscription, slot->lock, "/nowhere", mask, name);
+	CHECK(inotify_is_subscribed(&slot->subscription) == (r == 0));
 	CHECK(r == 0 || r == -EIO || r == next_wd);
 	slot->wd = next_wd;
 }
@@ -138,13 +138,13 @@ static void tell(struct filelock_watcher *watcher, struct input *input)
 		memcpy(event.bytes + sizeof(event.head), name, strlen(name));
 	}
 	for (int i = 0; i < SLOTS; i++)
-		expected[i] = watch_is_subscribed(&slots[i].subscription) &&
+		expected[i] = inotify_is_subscribed(&slots[i].subscription) &&
 		              concerns(&slots[i], &event);
 	dispatch(watcher, &event, sizeof(event.head) + event.head.len);
 	for (int i = 0; i < SLOTS; i++) {
 		CHECK(slots[i].stirred == expected[i]);
 		if ((event.head.mask & (IN_IGNORED | IN_Q_OVERFLOW)) == IN_IGNORED && expected[i])
-			CHECK(!watch_is_subscribed(&slots[i].subscription));
+			CHECK(!inotify_is_subscribed(&slots[i].subscription));
 	}
 }
 
@@ -167,7 +167,7 @@ static void fail_to_read(struct filelock_watcher *watcher, struct input *input)
 	if (failure == EINTR || failure == EAGAIN || filelock_watcher_fd(watcher) < 0)
 		return;
 	for (int i = 0; i < SLOTS; i++)
-		CHECK(!watch_is_subscribed(&slots[i].subscription));
+		CHECK(!inotify_is_subscribed(&slots[i].subscription));
 	CHECK(filelock_watcher_load(watcher) == 0);
 }
 
@@ -178,7 +178,7 @@ static void play(struct filelock_watcher *watcher, struct input *input)
 		subscribe(watcher, input);
 		break;
 	case 1:
-		watch_unsubscribe(&slots[input_byte(input) % SLOTS].subscription);
+		inotify_unsubscribe(&slots[input_byte(input) % SLOTS].subscription);
 		break;
 	case 2:
 		filelock_watcher_tidy(watcher);
@@ -221,7 +221,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (input.left > 0)
 		play(watcher, &input);
 	for (int i = 0; i < SLOTS; i++) {
-		watch_unsubscribe(&slots[i].subscription);
+		inotify_unsubscribe(&slots[i].subscription);
 		(void)filelock_give_up(slots[i].lock, -ECANCELED);
 		filelock_close(slots[i].lock);
 	}

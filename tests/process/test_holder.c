@@ -129,7 +129,7 @@ START_TEST(test_waiter_is_not_taken_for_the_holder)
 	peer_order_acquire(&blocked, FILELOCK_EXCLUSIVE, -1);
 	peer_await_notice(&blocked);
 	fd = open(test_path("lock"), O_RDONLY | O_CLOEXEC);
-	ck_assert_int_eq(owner_of_flock(fd, &owner), 0);
+	ck_assert_int_eq(holder_of_flock(fd, &owner), 0);
 	ck_assert_int_eq(owner.pid, holder.pid);
 	close(fd);
 	peer_kill(&blocked, SIGKILL);

@@ -77,9 +77,9 @@ START_TEST(test_unreadable_proc_is_an_unknown_holder)
 	peer_start_holding(&holder, test_path("lock"), FILELOCK_EXCLUSIVE);
 	fd = open(test_path("lock"), O_RDONLY | O_CLOEXEC);
 	fault_set(unreadable[_i].call, 1, FAULT_FOR_GOOD, unreadable[_i].error);
-	ck_assert_int_eq(owner_of_flock(fd, &owner), unreadable[_i].expected);
+	ck_assert_int_eq(holder_of_flock(fd, &owner), unreadable[_i].expected);
 	fault_clear();
-	ck_assert_int_eq(owner_of_flock(fd, &owner), 0);
+	ck_assert_int_eq(holder_of_flock(fd, &owner), 0);
 	close(fd);
 	peer_stop(&holder);
 	ck_assert_uint_eq(test_descriptors(), descriptors);
@@ -102,7 +102,7 @@ START_TEST(test_no_single_failure_makes_a_held_lock_free)
 			int r;
 
 			fault_set((enum fault_call)call, ++nth, FAULT_ONCE, EACCES);
-			r = owner_of_flock(fd, &owner);
+			r = holder_of_flock(fd, &owner);
 			hits = fault_hits((enum fault_call)call);
 			ck_assert_msg(r != FILELOCK_ENOHOLDER, "%s %u",
 			              fault_name((enum fault_call)call), nth);

@@ -578,7 +578,7 @@ START_TEST(test_default_interval_grows_with_the_number_that_wait_in_the_loop)
 	file_system = loads[_i].file_system;
 	fault_set(FAULT_inotify_init1, 1, FAULT_FOR_GOOD, EMFILE);
 	ck_assert_int_eq(filelock_watcher_new(&driver.watcher), 0);
-	(void)watch_count(driver.watcher, (int)loads[_i].waiting - 1);
+	(void)inotify_count(driver.watcher, (int)loads[_i].waiting - 1);
 	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, NULL),
 	                 0);
 	for (int i = 0; i < 3; i++) {
@@ -609,9 +609,9 @@ START_TEST(test_handle_closed_while_it_waits_is_counted_no_more)
 	ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, NULL),
 	                 0);
 	(void)step_busy(T0);
-	ck_assert_uint_eq(watch_count(driver.watcher, 0), 1);
+	ck_assert_uint_eq(inotify_count(driver.watcher, 0), 1);
 	filelock_close(waiter);
-	ck_assert_uint_eq(watch_count(driver.watcher, 0), 0);
+	ck_assert_uint_eq(inotify_count(driver.watcher, 0), 0);
 	ck_assert_uint_eq(test_descriptors(), descriptors);
 	filelock_watcher_free(driver.watcher);
 	filelock_close(holder);

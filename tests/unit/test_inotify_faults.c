@@ -40,7 +40,7 @@ static void set_up(void)
 static void tear_down(void)
 {
 	for (int i = 0; i < LOCKS; i++) {
-		watch_unsubscribe(&subscriptions[i]);
+		inotify_unsubscribe(&subscriptions[i]);
 		filelock_close(locks[i]);
 	}
 	filelock_watcher_tidy(driver.watcher);
@@ -50,14 +50,14 @@ static void tear_down(void)
 /* The ith of the locks asks for its own: deletions in a folder, of one name or of any. */
 static int subscribe(int i, const char *folder, const char *name)
 {
-	return watch_subscribe(driver.watcher, &subscriptions[i], locks[i], folder, IN_DELETE,
-	                       name);
+	return inotify_subscribe(driver.watcher, &subscriptions[i], locks[i], folder, IN_DELETE,
+	                         name);
 }
 
 /* False: this system has no pidfds (nor has valgrind), and the test is skipped. */
 static bool subscribe_process(int i, pid_t pid)
 {
-	int r = watch_subscribe_process(driver.watcher, &subscriptions[i], locks[i], pid);
+	int r = inotify_subscribe_process(driver.watcher, &subscriptions[i], locks[i], pid);
 
 	if (r == -ENOSYS) {
 		test_skip("no pidfd_open(2) here");
@@ -125,7 +125,7 @@ START_TEST(test_inotify_that_cannot_be_joined_is_closed)
 	descriptors = test_descriptors();
 	fault_set(FAULT_epoll_ctl, 1, FAULT_ONCE, ENOSPC);
 	ck_assert_int_eq(subscribe(1, test_folder(), "name"), -ENOSPC);
-	ck_assert(!watch_is_subscribed(&subscriptions[1]));
+	ck_assert(!inotify_is_subscribed(&subscriptions[1]));
 	ck_assert_uint_eq(test_descriptors(), descriptors);
 	ck_assert_int_eq(subscribe(1, test_folder(), "name"), 0);
 	remove_file("name");
@@ -155,7 +155,7 @@ START_TEST(test_death_is_told_though_its_look_was_interrupted)
 	filelock_watcher_dispatch(driver.watcher);
 	ck_assert_uint_eq(fault_hits(FAULT_epoll_wait), 1);
 	ck_assert_uint_eq(stirs[0], 1);
-	ck_assert(!watch_is_subscribed(&subscriptions[0]));
+	ck_assert(!inotify_is_subscribed(&subscriptions[0]));
 	ck_assert_int_eq(subscribe(1, test_folder(), "name"), 0); /* it still can be watched by */
 	tear_down();
 }
@@ -166,7 +166,7 @@ static int use_in_child(void *arg)
 	(void)arg;
 	fault_watch();
 	ck_assert_int_eq(subscribe(2, test_folder(), NULL), FILELOCK_EFORKED);
-	ck_assert(!watch_is_subscribed(&subscriptions[2]));
+	ck_assert(!inotify_is_subscribed(&subscriptions[2]));
 	filelock_watcher_dispatch(driver.watcher);
 	filelock_watcher_tidy(driver.watcher);
 	ck_assert_uint_eq(fault_calls(FAULT_read), 0);
@@ -181,7 +181,7 @@ START_TEST(test_child_can_do_nothing_with_its_parents_watcher_but_free_it)
 	ck_assert_int_eq(mkdir(test_path("folder"), 0700), 0);
 	ck_assert_int_eq(subscribe(0, test_folder(), "name"), 0);
 	ck_assert_int_eq(subscribe(1, test_path("folder"), NULL), 0);
-	watch_unsubscribe(&subscriptions[1]); /* its watch is idle */
+	inotify_unsubscribe(&subscriptions[1]); /* its watch is idle */
 	remove_file("name");
 	ck_assert_int_eq(test_in_child(use_in_child, NULL), 0);
 	ck_assert_uint_eq(test_watches(), 2);
@@ -210,7 +210,7 @@ START_TEST(test_watch_that_is_had_already_is_not_added_twice_when_another_goes)
 	ck_assert_int_eq(mkdir(test_path("folder"), 0700), 0);
 	ck_assert_int_eq(subscribe(0, test_folder(), "name"), 0);
 	ck_assert_int_eq(subscribe(1, test_path("folder"), NULL), 0);
-	watch_unsubscribe(&subscriptions[1]);
+	inotify_unsubscribe(&subscriptions[1]);
 	real_add_watch = sys.inotify_add_watch;
 	sys.inotify_add_watch = add_and_tidy;
 	ck_assert_int_eq(subscribe(2, test_folder(), "name"), 0);
@@ -288,7 +288,7 @@ static struct {
 static void *unsubscribe_first(void *arg)
 {
 	unsubscriber.tid = (pid_t)syscall(SYS_gettid);
-	watch_unsubscribe(&subscriptions[0]);
+	inotify_unsubscribe(&subscriptions[0]);
 	return arg;
 }
 
@@ -314,7 +314,7 @@ START_TEST(test_watch_that_is_lost_as_it_is_given_up_is_given_up_once)
 	sys.read = read_loss;
 	filelock_watcher_dispatch(driver.watcher);
 	ck_assert_int_eq(pthread_join(unsubscriber.thread, NULL), 0);
-	ck_assert(!watch_is_subscribed(&subscriptions[0]));
+	ck_assert(!inotify_is_subscribed(&subscriptions[0]));
 	ck_assert_uint_eq(stirs[0], 1);
 	/* else a count below zero would keep the next one's watch */
 	sys.read = read;
@@ -322,7 +322,7 @@ START_TEST(test_watch_that_is_lost_as_it_is_given_up_is_given_up_once)
 	remove_file("name");
 	filelock_watcher_dispatch(driver.watcher);
 	ck_assert_uint_eq(stirs[1], 1);
-	watch_unsubscribe(&subscriptions[1]);
+	inotify_unsubscribe(&subscriptions[1]);
 	filelock_watcher_tidy(driver.watcher);
 	ck_assert_uint_eq(test_watches(), 0);
 	tear_down();

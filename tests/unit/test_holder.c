@@ -112,7 +112,7 @@ static void expect_of(struct proc_device device, int expected)
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
 
 	say_lock(device);
-	ck_assert_int_eq(owner_of_flock(lock_fd, &owner), expected);
+	ck_assert_int_eq(holder_of_flock(lock_fd, &owner), expected);
 	ck_assert_int_eq(owner.pid, expected == 0 ? getpid() : 0);
 }
 
@@ -138,9 +138,9 @@ START_TEST(test_no_lock_on_a_device_that_is_not_known_is_an_unknown_holder)
 	set_up();
 	say_mount(false);
 	test_write_file(own_proc("/proc/locks"), "");
-	ck_assert_int_eq(owner_of_flock(lock_fd, &owner), FILELOCK_ENOHOLDER);
+	ck_assert_int_eq(holder_of_flock(lock_fd, &owner), FILELOCK_ENOHOLDER);
 	file_system = BTRFS_SUPER_MAGIC;
-	ck_assert_int_eq(owner_of_flock(lock_fd, &owner), FILELOCK_EUNKNOWNHOLDER);
+	ck_assert_int_eq(holder_of_flock(lock_fd, &owner), FILELOCK_EUNKNOWNHOLDER);
 	close(lock_fd);
 }
 END_TEST
@@ -182,15 +182,15 @@ START_TEST(test_process_that_is_told_of_in_other_words_is_not_known)
 	set_up();
 	test_write_file(own_proc("/proc/stat"), "cpu 1 2 3\nbtime 1000000000\n");
 	say_process('S', 1);
-	ck_assert(owner_read_process(getpid(), &process));
-	ck_assert_int_ge(owner_start_time(getpid()), 1000000000);
+	ck_assert(holder_read_process(getpid(), &process));
+	ck_assert_int_ge(holder_start_time(getpid()), 1000000000);
 	test_write_file(own_proc("/proc/stat"), "cpu 1 2 3\n");
-	ck_assert_int_eq(owner_start_time(getpid()), 0);
+	ck_assert_int_eq(holder_start_time(getpid()), 0);
 	test_write_file(own_proc("/proc/stat"), "btime 1000000000\n");
 	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)getpid());
 	test_write_file(own_proc(path), "who knows\n");
-	ck_assert(!owner_read_process(getpid(), &process));
-	ck_assert_int_eq(owner_start_time(getpid()), 0);
+	ck_assert(!holder_read_process(getpid(), &process));
+	ck_assert_int_eq(holder_start_time(getpid()), 0);
 	close(lock_fd);
 }
 END_TEST
