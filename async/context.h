@@ -9,9 +9,9 @@
 
 #include <event2/event.h>
 
-#include <filelock/driver.h>
 #include <filelock/event.h>
 
+#include "driver_private.h"
 #include "timers.h"
 #include "base/hash.h" /* header only: async/ uses nothing hidden of lib/ */
 
@@ -159,8 +159,8 @@ void queue_destroy(struct queue *queue);
 void queue_free_if_empty(struct queue *queue);
 void queue_make_ready(struct queue *queue);
 struct queue *queue_take_ready(struct evfilelock *ev);
-void list_append(struct request_list *list, struct evfilelock_request *request);
-void list_remove(struct request_list *list, struct evfilelock_request *request);
+void requests_append(struct request_list *list, struct evfilelock_request *request);
+void requests_remove(struct request_list *list, struct evfilelock_request *request);
 
 /* fd_budget.c */
 /* How many may keep a descriptor in a context that is new. */

@@ -78,7 +78,7 @@ void request_cancel(struct evfilelock_request *request)
 	/* the handle's acquisition stays pending until it is told: nobody else may begin one */
 	queue_leave(request);
 	alarms_unset(&request->ev->alarms, &request->deadline);
-	list_append(&request->ev->prompt, request);
+	requests_append(&request->ev->prompt, request);
 }
 
 /* Also takes the time, for the step to come. */
@@ -102,7 +102,7 @@ static bool take_prompt(struct evfilelock *ev)
 
 	if (!request || request->born == ev->pass)
 		return false;
-	list_remove(&ev->prompt, request);
+	requests_remove(&ev->prompt, request);
 	if (request->releasing)
 		r = request->result;
 	else if (request->result < 0)

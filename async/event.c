@@ -114,7 +114,7 @@ int request_enlist(struct evfilelock_request *request, int64_t now)
 	struct queue *queue;
 
 	if (filelock_is_held(request->lock)) {
-		list_append(&ev->prompt, request);
+		requests_append(&ev->prompt, request);
 		return 0;
 	}
 	queue = queue_of(ev, request);
@@ -133,7 +133,7 @@ static void request_unlist(struct evfilelock_request *request)
 	if (request->queue)
 		queue_leave(request);
 	else
-		list_remove(&ev->prompt, request);
+		requests_remove(&ev->prompt, request);
 	alarms_unset(&ev->alarms, &request->deadline);
 }
 
@@ -212,7 +212,7 @@ failed:
 static int release_here(struct evfilelock_request *request)
 {
 	request->result = filelock_release(request->lock);
-	list_append(&request->ev->prompt, request);
+	requests_append(&request->ev->prompt, request);
 	return 0;
 }
 
@@ -317,12 +317,12 @@ static struct evfilelock_request *take_any(struct evfilelock *ev, size_t *bucket
 	struct evfilelock_request *request = ev->prompt.first;
 
 	if (request) {
-		list_remove(&ev->prompt, request);
+		requests_remove(&ev->prompt, request);
 		return request;
 	}
 	request = ev->releases.first;
 	if (request) { /* the worker goes on with it */
-		list_remove(&ev->releases, request);
+		requests_remove(&ev->releases, request);
 		request->result = -ECANCELED;
 		workers_forget(request);
 		filelock_end_hold(request->lock);

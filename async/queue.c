@@ -11,7 +11,7 @@
 #include "stats.h"
 #include "workers.h"
 
-void list_append(struct request_list *list, struct evfilelock_request *request)
+void requests_append(struct request_list *list, struct evfilelock_request *request)
 {
 	request->previous = list->last;
 	request->next = NULL;
@@ -22,7 +22,7 @@ void list_append(struct request_list *list, struct evfilelock_request *request)
 	list->last = request;
 }
 
-void list_remove(struct request_list *list, struct evfilelock_request *request)
+void requests_remove(struct request_list *list, struct evfilelock_request *request)
 {
 	if (request->previous)
 		request->previous->next = request->next;
@@ -92,7 +92,7 @@ void queue_append(struct queue *queue, struct evfilelock_request *request)
 	bool first = !queue->requests.first;
 
 	request->queue = queue;
-	list_append(&queue->requests, request);
+	requests_append(&queue->requests, request);
 	stats_queued(queue->ev, ++queue->length);
 	if (first)
 		queue_make_ready(queue);
@@ -163,7 +163,7 @@ void queue_leave(struct evfilelock_request *request)
 		if (!queue->serving)
 			queue_make_ready(queue);
 	}
-	list_remove(&queue->requests, request);
+	requests_remove(&queue->requests, request);
 	queue->length--;
 	request->queue = NULL;
 	queue_free_if_empty(queue);
@@ -194,11 +194,11 @@ void queue_grant(struct queue *queue, struct evfilelock_request *request)
 	queue->passed = false;
 	workers_forget(request); /* it may have been passed a hold meanwhile */
 	keepers_remove(queue);
-	list_remove(&queue->requests, request);
+	requests_remove(&queue->requests, request);
 	queue->length--;
 	stats_held(queue->ev);
 	alarms_unset(&queue->ev->alarms, &queue->poll);
-	list_append(&queue->grants, request);
+	requests_append(&queue->grants, request);
 	request->granted = true;
 	hub_follow(request);
 }
@@ -230,7 +230,7 @@ void queue_settle(struct evfilelock_request *grant, const struct filelock *lock)
 	grant->granted = false;
 	if (queue) {
 		stats_released(grant, lock ? 0 : grant->since);
-		list_remove(&queue->grants, grant);
+		requests_remove(&queue->grants, grant);
 		grant->queue = NULL;
 		first = queue->requests.first;
 		if (first && lock)
@@ -274,7 +274,7 @@ void queue_destroy(struct queue *queue)
 	struct evfilelock_request *grant;
 
 	while ((grant = queue->grants.first)) {
-		list_remove(&queue->grants, grant);
+		requests_remove(&queue->grants, grant);
 		grant->queue = NULL;
 	}
 	queue->serving = false;

@@ -402,8 +402,8 @@ static void take_release(struct evfilelock *ev, struct job *job)
 	request->job = NULL;
 	request->result = job->result;
 	ev->sleeping--;
-	list_remove(&ev->releases, request);
-	list_append(&ev->prompt, request);
+	requests_remove(&ev->releases, request);
+	requests_append(&ev->prompt, request);
 	submit(ev->pool, job, CLOSE);
 }
 
@@ -441,7 +441,7 @@ int workers_release(struct evfilelock_request *request)
 	(void)filelock_hand_over(request->lock, job->proxy);
 	(void)filelock_step(job->proxy, 0, &until);
 	submit(ev->pool, job, RELEASE);
-	list_append(&ev->releases, request);
+	requests_append(&ev->releases, request);
 	return 0;
 }
 

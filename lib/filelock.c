@@ -10,8 +10,9 @@
 
 #include "handle.h"
 #include "base/path.h"
-#include "registry.h"
 #include "base/sys.h"
+#include "process.h"
+#include "registry.h"
 
 #define LONGEST_POLL_MS 3600000u
 #define LARGEST_OPTIONS 4096 /* of any version: more is a size that was never set */
@@ -137,7 +138,9 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 	lock->options = *options;
 	atomic_init(&lock->references, 1);
 	atomic_init(&lock->wake_fd, -1);
-	r = kind->open(lock);
+	r = process_check();
+	if (r == 0)
+		r = kind->open(lock);
 	if (r == 0)
 		r = registry_add(lock);
 	if (r < 0) {
@@ -492,5 +495,5 @@ FILELOCK_API size_t filelock_hash(const struct filelock *lock)
 
 FILELOCK_API bool filelock_is_inherited(const struct filelock *lock)
 {
-	return lock->generation != registry_generation();
+	return lock->generation != filelock_generation();
 }

@@ -8,10 +8,9 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#include <filelock/driver.h>
-
 #include "base/error.h"
 #include "base/hash.h"
+#include "driver_private.h"
 #include "kind.h"
 
 /* A file, as the kernel tells files apart; all zero: none. */
@@ -87,8 +86,8 @@ struct filelock {
 	void *listener_arg;
 	struct held held;
 	struct failure failure;
-	struct filelock *previous, *next; /* registry: all handles */
-	struct hash_node singleton;       /* registry */
+	struct list handles;        /* registry */
+	struct hash_node singleton; /* registry */
 	atomic_bool interrupted; /* and not yet told */
 	atomic_int wake_fd;      /* writing 8 bytes wakes the synchronous wait; -1: none */
 	void *state; /* of the kind: what follows, unless it became one that needs more */

@@ -39,13 +39,13 @@
 #include <unistd.h>
 
 #include "handle.h"
-#include "registry.h"
+#include "fork.h"
 #include "base/sys.h"
 
 struct watch {
 	struct hash_node node; /* by wd */
 	int wd; /* the kernel's; of a process: -pid */
-	struct registry_fd process; /* its pidfd; -1: it has ended, or there is none */
+	struct filelock_guarded_fd process; /* its pidfd; -1: it has ended, or there is none */
 	unsigned count;
 	struct subscription *first; /* of all on it */
 	struct watch *next_idle;
@@ -54,10 +54,10 @@ struct watch {
 
 struct filelock_watcher {
 	pthread_mutex_t mutex;
-	struct registry_fd fd;    /* of inotify */
-	struct registry_fd epoll; /* -1: no process was watched yet */
-	struct registry_fd timer;
-	struct registry_fd bell;
+	struct filelock_guarded_fd fd;    /* of inotify */
+	struct filelock_guarded_fd epoll; /* -1: no process was watched yet */
+	struct filelock_guarded_fd timer;
+	struct filelock_guarded_fd bell;
 	struct hash watches;
 	struct watch *idle;
 	struct hash subscriptions;
@@ -96,7 +96,7 @@ static void leave(struct filelock_watcher *watcher)
 FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 {
 	struct filelock_watcher *watcher;
-	int r = registry_prepare();
+	int r = fork_check();
 
 	if (r < 0)
 		return r;
@@ -108,7 +108,7 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	watcher->epoll.fd = -1;
 	watcher->timer.fd = -1;
 	watcher->bell.fd = -1;
-	watcher->generation = registry_generation();
+	watcher->generation = filelock_generation();
 	*ret_watcher = watcher;
 	return 0;
 }
@@ -119,10 +119,10 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 		return;
 	if (!filelock_watcher_is_inherited(watcher))
 		(void)pthread_mutex_destroy(&watcher->mutex);
-	registry_close_fd(&watcher->epoll);
-	registry_close_fd(&watcher->fd);
-	registry_close_fd(&watcher->timer);
-	registry_close_fd(&watcher->bell);
+	filelock_unguard_fd(&watcher->epoll);
+	filelock_unguard_fd(&watcher->fd);
+	filelock_unguard_fd(&watcher->timer);
+	filelock_unguard_fd(&watcher->bell);
 	for (size_t i = 0; i < watcher->watches.size; i++) {
 		struct hash_node *node = watcher->watches.buckets[i];
 
@@ -130,7 +130,7 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 			struct watch *watch = hash_entry(node, struct watch, node);
 
 			node = node->next;
-			registry_close_fd(&watch->process);
+			filelock_unguard_fd(&watch->process);
 			free(watch);
 		}
 	}
@@ -151,7 +151,7 @@ FILELOCK_API int filelock_watcher_fd(struct filelock_watcher *watcher)
 
 FILELOCK_API bool filelock_watcher_is_inherited(const struct filelock_watcher *watcher)
 {
-	return watcher->generation != registry_generation();
+	return watcher->generation != filelock_generation();
 }
 
 FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher)
@@ -187,7 +187,7 @@ FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, in
 		fd = sys.timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 		if (fd < 0)
 			return -errno;
-		registry_add_fd(&watcher->timer, fd, true);
+		filelock_guard_fd(&watcher->timer, fd, true);
 	}
 	if (sys.timerfd_settime(watcher->timer.fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
 		return -errno;
@@ -203,7 +203,7 @@ FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher)
 	fd = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	registry_add_fd(&watcher->bell, fd, true);
+	filelock_guard_fd(&watcher->bell, fd, true);
 	return fd;
 }
 
@@ -246,7 +246,7 @@ static int open_inotify(struct filelock_watcher *watcher)
 	if (r < 0)
 		(void)sys_close(fd);
 	else
-		registry_add_fd(&watcher->fd, fd, true);
+		filelock_guard_fd(&watcher->fd, fd, true);
 	return r;
 }
 
@@ -264,7 +264,7 @@ static int open_epoll(struct filelock_watcher *watcher)
 	if (r < 0)
 		(void)sys_close(fd);
 	else
-		registry_add_fd(&watcher->epoll, fd, true);
+		filelock_guard_fd(&watcher->epoll, fd, true);
 	return r;
 }
 
@@ -281,7 +281,7 @@ static int open_process(struct filelock_watcher *watcher, struct watch *watch)
 	if (r < 0)
 		(void)sys_close(fd);
 	else
-		registry_add_fd(&watch->process, fd, false);
+		filelock_guard_fd(&watch->process, fd, false);
 	return r;
 }
 
@@ -289,7 +289,7 @@ static void close_process(struct filelock_watcher *watcher, struct watch *watch)
 {
 	/* a child that is being made may have it open yet, and would keep it in there */
 	(void)sys.epoll_ctl(watcher->epoll.fd, EPOLL_CTL_DEL, watch->process.fd, NULL);
-	registry_close_fd(&watch->process);
+	filelock_unguard_fd(&watch->process);
 }
 
 static void put_watch(struct filelock_watcher *watcher, struct watch *watch)

@@ -8,9 +8,8 @@
 #include <stdatomic.h>
 #include <sys/inotify.h>
 
-#include <filelock/driver.h>
-
 #include "base/hash.h"
+#include "driver_private.h"
 
 struct watch;
 

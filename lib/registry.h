@@ -1,16 +1,10 @@
 /*
- * registry.h - what this process has: its handles, its held locks, its idle descriptors; and
- * what becomes of them at a fork.
+ * registry.h - what this process has: its handles, its singletons, its held locks.
  */
 #ifndef FILELOCK_REGISTRY_H
 #define FILELOCK_REGISTRY_H
 
 #include "handle.h"
-
-/* Another number in each forked child: what carries another one is the parent's. */
-unsigned registry_generation(void);
-/* How often this process has forked: a descriptor made before a fork may be open elsewhere. */
-unsigned registry_forks(void);
 
 /* All handles. Adding can fail for want of memory. */
 int registry_add(struct filelock *lock);
@@ -36,26 +30,8 @@ bool registry_holds_here(const struct filelock *lock);
 /* Whether this thread holds a lock on that file through another handle. */
 bool registry_holds_elsewhere(const struct filelock *lock, struct identity identity);
 
-/*
- * Around opening a descriptor that a handle's kind is to close in a forked child (`forget`)
- * until it stands in the handle's state, around closing one, and around calls of SQLite: no fork
- * comes in between, but after two seconds. Not nested, not in `forget` itself; nothing may be
- * called there that could fork.
- */
-void registry_hold_forks(void);
-void registry_let_forks(void);
-
-/* A descriptor that is not a lock's. A forked child closes it, or puts an idle one in the
-   place of one that may be registered with an event loop. */
-struct registry_fd {
-	struct registry_fd *previous, *next;
-	int fd; /* -1: none, and not in the list */
-	bool keep_number;
-};
-/* 0, or why there is no handler for forks. */
-int registry_prepare(void);
-void registry_add_fd(struct registry_fd *entry, int fd, bool keep_number);
-/* Closes it; idempotent. */
-void registry_close_fd(struct registry_fd *entry);
+/* Around a fork: in the child every handle forgets its descriptors. */
+void registry_before_fork(void);
+void registry_after_fork(bool in_child);
 
 #endif

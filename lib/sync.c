@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "handle.h"
-#include "registry.h"
+#include "fork.h"
 #include "base/sys.h"
 
 #define MILLISECOND INT64_C(1000000)
@@ -31,7 +31,7 @@
 struct sleeper {
 	struct sleeper *next;
 	struct filelock_watcher *watcher;
-	struct registry_fd wake;
+	struct filelock_guarded_fd wake;
 	pthread_t user; /* while busy */
 	bool busy;
 };
@@ -46,23 +46,24 @@ void wait_before_fork(void)
 	(void)pthread_mutex_lock(&pool.mutex);
 }
 
-void wait_after_fork_parent(void)
+/* The threads that used the others are not here; who gets one next frees it. */
+static void take_back_sleepers(void)
 {
-	(void)pthread_mutex_unlock(&pool.mutex);
-}
-
-void wait_after_fork_child(void)
-{
-	/* the threads that used the others are not here; who gets one next frees it */
 	for (struct sleeper *sleeper = pool.all; sleeper; sleeper = sleeper->next)
 		if (sleeper->busy && !pthread_equal(sleeper->user, pthread_self()))
 			sleeper->busy = false;
+}
+
+void wait_after_fork(bool in_child)
+{
+	if (in_child)
+		take_back_sleepers();
 	(void)pthread_mutex_unlock(&pool.mutex);
 }
 
 static void sleeper_free(struct sleeper *sleeper)
 {
-	registry_close_fd(&sleeper->wake);
+	filelock_unguard_fd(&sleeper->wake);
 	filelock_watcher_free(sleeper->watcher);
 	free(sleeper);
 }
@@ -91,7 +92,7 @@ static void open_wake(struct sleeper *sleeper)
 		return;
 	fd = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd >= 0)
-		registry_add_fd(&sleeper->wake, fd, false);
+		filelock_guard_fd(&sleeper->wake, fd, false);
 }
 
 static bool is_inherited(const struct sleeper *sleeper)

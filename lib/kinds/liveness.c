@@ -19,7 +19,7 @@
 
 #include "kinds/holder.h"
 #include "base/proc.h"
-#include "registry.h"
+#include "fork.h"
 #include "base/sys.h"
 
 /* Whether a lease is the kernel's own here: a network client refuses one for other reasons. */
@@ -84,13 +84,13 @@ static const char *own_token(void)
 	} own;
 	struct proc_process process;
 
-	if (own.pid == getpid() && own.generation == registry_generation())
+	if (own.pid == getpid() && own.generation == filelock_generation())
 		return own.token;
 	if (!holder_knows_pids() || !holder_read_process(getpid(), &process) ||
 	    !make_token(&process, own.token))
 		return NULL;
 	own.pid = getpid();
-	own.generation = registry_generation();
+	own.generation = filelock_generation();
 	return own.token;
 }
 

@@ -23,7 +23,7 @@
 #include "kinds/holder.h"
 #include "base/path.h"
 #include "kinds/soft_publish.h"
-#include "registry.h"
+#include "fork.h"
 #include "base/sys.h"
 #include "inotify.h"
 
@@ -36,7 +36,7 @@ struct native {
 	int fd; /* of the hold or of the waiter; -1: none */
 	bool regular;
 	bool probed; /* flock(2) is known to work here */
-	unsigned forks; /* registry_forks() when it was opened */
+	unsigned forks; /* fork_count() when it was opened */
 	bool seen; /* the path named the file, whose status has been `changed` since then ... */
 	struct timespec changed; /* ... unless it has another time of change now */
 	struct identity identity;
@@ -86,10 +86,10 @@ static void drop(struct filelock *lock)
 
 	if (is_borrowed(lock) || fd < 0)
 		return;
-	registry_hold_forks();
+	fork_hold_off();
 	n->fd = -1;
 	r = sys_close(fd);
-	registry_let_forks();
+	fork_allow();
 	if (r < 0)
 		log_write(FILELOCK_LOG_ERROR, "cannot close %s: %s", lock->path,
 		          filelock_strerror(r));
@@ -143,15 +143,15 @@ static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
 static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
-	unsigned forks = registry_forks();
+	unsigned forks = fork_count();
 	struct stat st;
 	int fd, r;
 
-	registry_hold_forks();
+	fork_hold_off();
 	fd = open_lock_file(lock, mode);
 	if (fd >= 0)
 		n->fd = fd;
-	registry_let_forks();
+	fork_allow();
 	if (fd == -ENOENT)
 		return judge_missing(lock);
 	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
@@ -336,7 +336,7 @@ static int native_release(struct filelock *lock)
 	/* once the file is gone there is no holding on: closing unlocks, too */
 	if (r < 0 && !removed)
 		return handle_fail(lock, r, "cannot unlock");
-	if (is_borrowed(lock) || n->forks != registry_forks())
+	if (is_borrowed(lock) || n->forks != fork_count())
 		stir(n);
 	drop(lock);
 	return 0;
@@ -376,11 +376,11 @@ static void native_hand_over(struct filelock *from, struct filelock *to)
 	struct native *f = native_state(from);
 	struct native *t = native_state(to);
 
-	registry_hold_forks();
+	fork_hold_off();
 	t->fd = f->fd;
 	if (!is_borrowed(from))
 		f->fd = -1;
-	registry_let_forks();
+	fork_allow();
 	t->regular = f->regular;
 	t->probed = f->probed;
 	t->forks = f->forks;

@@ -18,7 +18,7 @@
  * locked at the fork is refused in the child: SQLite would hand out locks that it has not. So is
  * every database if a thread was stuck inside SQLite: the mutexes that it has stay taken there.
  *
- * Inside SQLite forks are kept waiting (registry.h), so that none finds a mutex of SQLite's taken,
+ * Inside SQLite forks are kept waiting (fork.h), so that none finds a mutex of SQLite's taken,
  * nor is `table`'s, which guards the lists, taken there.
  */
 #include "kinds/readwrite_database.h"
@@ -32,7 +32,7 @@
 #include <string.h>
 
 #include "base/path.h"
-#include "registry.h"
+#include "fork.h"
 #include "base/sys.h"
 
 #define MOST_RESTING 64
@@ -59,14 +59,14 @@ static struct {
 
 static void enter_sqlite(void)
 {
-	registry_hold_forks();
+	fork_hold_off();
 	atomic_fetch_add(&inside, 1);
 }
 
 static void leave_sqlite(void)
 {
 	atomic_fetch_sub(&inside, 1);
-	registry_let_forks();
+	fork_allow();
 }
 
 static void enter_table(void)

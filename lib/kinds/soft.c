@@ -23,7 +23,7 @@
 
 #include "kinds/liveness.h"
 #include "base/path.h"
-#include "registry.h"
+#include "fork.h"
 #include "base/sys.h"
 
 #define MILLISECOND INT64_C(1000000)
@@ -81,10 +81,10 @@ static int publish_marker(struct filelock *lock)
 		return SOMETHING_THERE;
 	if (r < 0)
 		return r;
-	registry_hold_forks(); /* a fork beside us finds it in one place */
+	fork_hold_off(); /* a fork beside us finds it in one place */
 	s->fd = s->draft.fd;
 	s->draft.fd = -1;
-	registry_let_forks();
+	fork_allow();
 	s->identity = s->draft.identity;
 	s->taken = false;
 	return 0;
@@ -231,10 +231,10 @@ static int soft_release(struct filelock *lock)
 		return handle_fail(lock, r, "cannot remove the marker");
 	/* fails only where there is none */
 	(void)sys_flock(s->fd, LOCK_UN);
-	registry_hold_forks();
+	fork_hold_off();
 	r = sys_close(s->fd);
 	s->fd = -1;
-	registry_let_forks();
+	fork_allow();
 	if (r < 0)
 		log_write(FILELOCK_LOG_ERROR, "cannot close %s: %s", lock->path,
 		          filelock_strerror(r));
@@ -248,10 +248,10 @@ static void soft_hand_over(struct filelock *from, struct filelock *to)
 
 	t->identity = f->identity;
 	t->taken = f->taken;
-	registry_hold_forks();
+	fork_hold_off();
 	t->fd = f->fd;
 	f->fd = -1;
-	registry_let_forks();
+	fork_allow();
 	soft_exit_move(&f->leftover, &t->leftover, to->path);
 }
 

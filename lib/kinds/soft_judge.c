@@ -25,7 +25,7 @@
 
 #include "kinds/liveness.h"
 #include "base/path.h"
-#include "registry.h"
+#include "fork.h"
 #include "base/sys.h"
 
 #define MILLISECOND INT64_C(1000000)
@@ -43,10 +43,10 @@ void soft_judge_close(int *fd)
 {
 	if (*fd < 0)
 		return;
-	registry_hold_forks();
+	fork_hold_off();
 	(void)sys_close(*fd);
 	*fd = -1;
-	registry_let_forks();
+	fork_allow();
 }
 
 void soft_judge_unwatch(struct soft *s)
@@ -91,11 +91,11 @@ static int open_into(int *ret_fd, const char *path, int flags)
 {
 	int fd;
 
-	registry_hold_forks();
+	fork_hold_off();
 	fd = sys_open(path, flags | SAFE_FLAGS, 0);
 	if (fd >= 0)
 		*ret_fd = fd;
-	registry_let_forks();
+	fork_allow();
 	return fd;
 }
 

@@ -18,7 +18,7 @@
 
 #include "kinds/liveness.h"
 #include "base/path.h"
-#include "registry.h"
+#include "fork.h"
 #include "base/sys.h"
 
 #define NEXT_WAY 1
@@ -33,10 +33,10 @@ void soft_publish_drop(struct draft *draft)
 {
 	if (draft->fd < 0)
 		return;
-	registry_hold_forks();
+	fork_hold_off();
 	(void)sys_close(draft->fd);
 	draft->fd = -1;
-	registry_let_forks();
+	fork_allow();
 }
 
 static bool is_without_flock(const char *path, int error)
@@ -72,11 +72,11 @@ static int make_file(const struct filelock *lock, struct draft *draft, const cha
 {
 	int fd;
 
-	registry_hold_forks();
+	fork_hold_off();
 	fd = sys_open(path, flags | O_RDWR | O_CLOEXEC, permissions(lock));
 	if (fd >= 0)
 		draft->fd = fd;
-	registry_let_forks();
+	fork_allow();
 	return fd < 0 ? fd : 0;
 }
 

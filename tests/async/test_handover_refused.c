@@ -1,8 +1,7 @@
 /* Holds that are not passed on, since whoever comes next asked for something else. */
 #include <fcntl.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "loop.h"
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE

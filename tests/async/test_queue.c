@@ -1,8 +1,7 @@
 /* Requests for one lock in one context: first come first served, shared ones together. */
 #include <stdio.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "loop.h"
 
 #define SHARED FILELOCK_SHARED

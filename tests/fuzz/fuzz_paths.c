@@ -8,8 +8,7 @@
 #include <limits.h>
 #include <string.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "fuzz.h"
 #include "base/sys.h"
 

@@ -8,8 +8,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "support.h"
 
 static struct filelock *lock;

@@ -5,8 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "softly.h"
 #include "support.h"
 #include "base/sys.h"

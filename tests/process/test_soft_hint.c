@@ -6,8 +6,7 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "softly.h"
 #include "base/sys.h"
 

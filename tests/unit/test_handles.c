@@ -3,8 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "support.h"
 
 static struct filelock *open_kind(const char *name, enum filelock_kind kind)

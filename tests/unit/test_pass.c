@@ -5,8 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "handle.h"
 #include "softly.h"
 #include "base/sys.h"

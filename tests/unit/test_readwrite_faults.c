@@ -9,8 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "support.h"
 #include "base/sys.h"
 

@@ -7,8 +7,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <filelock/driver.h>
-
+#include "driver_private.h"
 #include "handle.h"
 #include "softly.h"
 #include "base/sys.h"

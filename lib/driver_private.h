@@ -1,0 +1,126 @@
+/*
+ * driver_private.h - what async/ needs of lib/ beyond driver.h. Not installed.
+ *
+ * The symbols stand in a node that carries the exact version: both libraries come from one build.
+ */
+#ifndef FILELOCK_DRIVER_PRIVATE_H
+#define FILELOCK_DRIVER_PRIVATE_H
+
+#include <filelock/driver.h>
+
+#include "base/list.h"
+
+/* --- acquisitions and holds --- */
+
+/* Makes the next step attempt at once. */
+FILELOCK_API void filelock_hasten(struct filelock *lock);
+
+/*
+ * Moves a hold, of one level, to another handle of the same lock whose acquisition is under way:
+ * its next step says held; giving it up, or closing the handle, releases it. No system call is
+ * made, so nobody else learns that the owner changed. False, and nothing was done: the two do not
+ * want the same (mode, or an option of the file or of its release), or there is no such hold.
+ */
+FILELOCK_API bool filelock_hand_over(struct filelock *from, struct filelock *to);
+
+/* Of an acquisition that was begun and not yet stepped: it follows, in one queue, the release of
+   another handle. What that one knows of others who wait, this one goes by. */
+FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor);
+
+/* Who is told that a hold ends. Called on the thread that releases. */
+struct filelock_listener {
+	/* The last level is about to be given back: whether there is anybody to pass it on to. */
+	bool (*wants)(struct filelock *lock, void *arg);
+	/* The path is known to name the file still: true if filelock_hand_over has moved it away. */
+	bool (*take)(struct filelock *lock, void *arg);
+	/* It is over; or the handle goes as it is: in a forked child, or since it cannot be
+	   unlocked. */
+	void (*ended)(struct filelock *lock, void *arg);
+};
+
+/* For the hold that the handle has; listener is borrowed until it has ended. NULL: nobody. */
+FILELOCK_API void filelock_set_listener(struct filelock *lock, const struct filelock_listener *listener,
+                                    void *arg);
+
+/* Whether an acquisition keeps nothing between its attempts: neither descriptor nor watch, so that
+   it only polls. What it has at this moment it gives back. */
+FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool frugal);
+FILELOCK_API bool filelock_is_poll_only(const struct filelock *lock);
+
+/* Of a hold that filelock_hand_over has moved away, and that is not to come back: the listener, which stays
+   with the handle, is told that it is over. */
+FILELOCK_API void filelock_end_hold(struct filelock *lock);
+
+/* Of the hold that the handle has. */
+FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock);
+
+/* Another handle, of the same lock and options, for attempts on another thread: what it comes to
+   hold is moved by filelock_hand_over. Closed by filelock_close; not a singleton. 0, or -ENOMEM. */
+FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock);
+
+/* Whether it is on a descriptor of the caller's: filelock_open_fd. */
+FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock);
+
+/* Whether it ends others' holds by their age: the option lifetime_ms. */
+FILELOCK_API bool filelock_has_lifetime(const struct filelock *lock);
+
+/* A total order of locks, 0 for handles that name the same lock; and a hash that agrees. */
+FILELOCK_API int filelock_compare(const struct filelock *a, const struct filelock *b);
+FILELOCK_API size_t filelock_hash(const struct filelock *lock);
+
+/* True in a forked child, for what was made before the fork. */
+FILELOCK_API bool filelock_is_inherited(const struct filelock *lock);
+
+/* Of an acquisition that has just ended with held: it had to wait, and no event told that the lock
+   was free: it was found by the poll. */
+FILELOCK_API bool filelock_missed_wakeup(const struct filelock *lock);
+
+/* Whether somebody listens to the log; and writes to it: filelock_set_log. */
+FILELOCK_API bool filelock_logs(enum filelock_log_level level);
+FILELOCK_API void filelock_log(enum filelock_log_level level, const char *format, ...)
+#if defined(__GNUC__)
+        __attribute__((format(printf, 2, 3)))
+#endif
+        ;
+
+/* --- watchers --- */
+
+/* How many waiters watch through it: none, and its descriptor has nothing to tell. */
+FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher);
+
+/*
+ * A descriptor that becomes readable at `at`, to the microsecond: event loops' own timers are often
+ * late by milliseconds. Made at the first call, kept by the watcher; setting another time takes
+ * back the one before, and what was readable. Or a negative error (-EMFILE, -ENOMEM, …).
+ */
+FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at);
+
+/*
+ * A descriptor that becomes readable when another thread rings, until it is hushed. Made at the
+ * first call, kept by the watcher; or a negative error. Ringing is for any thread, once there is
+ * one and as long as the watcher lives.
+ */
+FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher);
+FILELOCK_API void filelock_watcher_ring(struct filelock_watcher *watcher);
+FILELOCK_API void filelock_watcher_hush(struct filelock_watcher *watcher);
+
+/* True in a forked child, for a watcher made before the fork: its descriptor is an idle one. */
+FILELOCK_API bool filelock_watcher_is_inherited(const struct filelock_watcher *watcher);
+
+/* --- fork --- */
+
+/* Another number in each forked child: what carries another one was made by the parent. */
+FILELOCK_API unsigned filelock_generation(void);
+
+/* A descriptor that is no lock's. A forked child closes it, or puts an idle one in the
+   place of one that may be registered with an event loop. */
+struct filelock_guarded_fd {
+	struct list link;
+	int fd; /* -1: none, and in no list */
+	bool keep_number;
+};
+FILELOCK_API void filelock_guard_fd(struct filelock_guarded_fd *entry, int fd, bool keep_number);
+/* Closes it. Idempotent. */
+FILELOCK_API void filelock_unguard_fd(struct filelock_guarded_fd *entry);
+
+#endif

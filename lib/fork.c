@@ -1,0 +1,164 @@
+/*
+ * fork.c - the gate that keeps forks waiting, the generation, and descriptors that a child drops.
+ *
+ * In the child, before fork(2) returns there, the generation changes, and the guarded descriptors
+ * are closed. A descriptor that the caller's event loop may have registered gets an idle
+ * one in its place: were it closed, event_reinit(3) would fail; were it kept, the child would eat
+ * the parent's events; and with another file behind the number, an epoll_ctl(2) of the child
+ * can no longer reach the parent's registration in the epoll instance that they share.
+ */
+#include "fork.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+
+#include "base/sys.h"
+
+/*
+ * A call that takes this long is stuck in the kernel, perhaps on a mount that is dead, and the
+ * fork goes on. A descriptor is entered in the table when open(2) ends, so the child gets
+ * none of it, unless it ends at this very moment. So long, since a thread that merely has to
+ * wait for its turn on a busy machine may be anywhere, also behind the call: its descriptor would
+ * stay open in the child, with the lock.
+ */
+#define STUCK INT64_C(2000000000) /* ns */
+#define LOOK_EVERY 50000          /* ns */
+
+static atomic_uint generation;
+static atomic_uint forks;
+static int handlers_error;
+
+/* Calls under way that keep forks waiting. A fork keeps the gate, so that none begins until it is
+   over. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static atomic_uint calls;
+
+/* Held for a few instructions, and by a fork: nothing is called under it. */
+static struct {
+	pthread_mutex_t mutex;
+	struct list list;
+} fds = { .mutex = PTHREAD_MUTEX_INITIALIZER, .list = LIST_INIT(fds.list) };
+
+FILELOCK_API unsigned filelock_generation(void)
+{
+	return atomic_load_explicit(&generation, memory_order_relaxed);
+}
+
+unsigned fork_count(void)
+{
+	return atomic_load_explicit(&forks, memory_order_relaxed);
+}
+
+int fork_check(void)
+{
+	return handlers_error;
+}
+
+void fork_note_handlers(int error)
+{
+	handlers_error = error;
+}
+
+static void wait_for_calls(int64_t until)
+{
+	static const struct timespec pause = { .tv_nsec = LOOK_EVERY };
+
+	while (atomic_load(&calls) > 0 && sys.now() < until)
+		(void)sys.nanosleep(&pause, NULL);
+}
+
+void fork_hold_off(void)
+{
+	(void)pthread_mutex_lock(&gate);
+	atomic_fetch_add(&calls, 1);
+	(void)pthread_mutex_unlock(&gate);
+}
+
+void fork_allow(void)
+{
+	atomic_fetch_sub(&calls, 1);
+}
+
+void fork_close_gate(void)
+{
+	(void)pthread_mutex_lock(&gate);
+	wait_for_calls(sys.now() + STUCK);
+}
+
+void fork_open_gate(bool in_child)
+{
+	if (in_child)
+		atomic_store(&calls, 0); /* their threads are not here */
+	(void)pthread_mutex_unlock(&gate);
+}
+
+FILELOCK_API void filelock_guard_fd(struct filelock_guarded_fd *entry, int fd, bool keep_number)
+{
+	entry->fd = fd;
+	entry->keep_number = keep_number;
+	(void)pthread_mutex_lock(&fds.mutex);
+	list_add_first(&fds.list, &entry->link);
+	(void)pthread_mutex_unlock(&fds.mutex);
+}
+
+static void unlist(struct filelock_guarded_fd *entry)
+{
+	list_remove(&entry->link);
+	entry->fd = -1;
+}
+
+FILELOCK_API void filelock_unguard_fd(struct filelock_guarded_fd *entry)
+{
+	int fd;
+
+	(void)pthread_mutex_lock(&fds.mutex);
+	fd = entry->fd;
+	if (fd >= 0)
+		unlist(entry);
+	(void)pthread_mutex_unlock(&fds.mutex);
+	if (fd >= 0)
+		(void)sys_close(fd);
+}
+
+static void replace_descriptors(void)
+{
+	int idle = -1;
+
+	list_for_each_safe(link, after, &fds.list) {
+		struct filelock_guarded_fd *entry =
+		        list_entry(link, struct filelock_guarded_fd, link);
+
+		if (entry->keep_number && idle < 0)
+			idle = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		/* without one to put there, closing is the lesser evil */
+		if (!entry->keep_number || idle < 0 ||
+		    sys.dup3(idle, entry->fd, O_CLOEXEC) < 0) {
+			(void)sys_close(entry->fd);
+			unlist(entry);
+		}
+	}
+	if (idle >= 0)
+		(void)sys_close(idle);
+}
+
+void fork_lock_fds(void)
+{
+	(void)pthread_mutex_lock(&fds.mutex);
+	/* before the fork itself: a lock that is released during it may be open in the child */
+	atomic_fetch_add(&forks, 1);
+}
+
+void fork_begin_child(void)
+{
+	atomic_fetch_add(&generation, 1);
+}
+
+void fork_unlock_fds(bool in_child)
+{
+	if (in_child)
+		replace_descriptors();
+	(void)pthread_mutex_unlock(&fds.mutex);
+}

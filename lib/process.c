@@ -1,0 +1,67 @@
+/*
+ * process.c - the handlers of fork(2), in one order for all modules.
+ *
+ * Before the fork each module takes its mutex, so that the child finds its data whole; after it
+ * each gives it back, in the reverse order. In the child, before fork(2) returns there, the
+ * descriptors of locks are closed, never unlocked: LOCK_UN would drop the parent's lock, which
+ * lives in the open file description that both share (flock(2)).
+ */
+#include "process.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "base/error.h"
+#include "fork.h"
+#include "kinds/readwrite_database.h"
+#include "kinds/soft_exit.h"
+#include "registry.h"
+#include "sync.h"
+
+static void before_fork(void)
+{
+	fork_close_gate();
+	readwrite_database_before_fork();
+	registry_before_fork();
+	fork_lock_fds();
+	wait_before_fork();
+	soft_exit_before_fork();
+	log_before_fork();
+}
+
+static void after_fork(bool in_child)
+{
+	log_after_fork();
+	soft_exit_after_fork(in_child);
+	wait_after_fork(in_child);
+	fork_unlock_fds(in_child);
+	registry_after_fork(in_child);
+	readwrite_database_after_fork(in_child);
+	fork_open_gate(in_child);
+}
+
+static void after_fork_parent(void)
+{
+	after_fork(false);
+}
+
+static void after_fork_child(void)
+{
+	int saved = errno;
+
+	fork_begin_child();
+	after_fork(true);
+	errno = saved;
+}
+
+/* As early as can be: prepare handlers run in the reverse order, and the program's, which may
+   take a mutex that it also holds when it calls us, must run before ours. */
+__attribute__((constructor)) static void install(void)
+{
+	fork_note_handlers(-pthread_atfork(before_fork, after_fork_parent, after_fork_child));
+}
+
+int process_check(void)
+{
+	return fork_check();
+}
