@@ -6,6 +6,7 @@ static void release_own(struct asked *asked)
 	ck_assert_int_eq(filelock_release(asked->lock), 0);
 }
 
+/* shows: rule-5 */
 START_TEST(test_releasing_inside_a_callback_serves_the_next)
 {
 	struct loop loop = loop_new();
@@ -31,6 +32,7 @@ static void close_own(struct asked *asked)
 	filelock_close(asked->lock);
 }
 
+/* shows: rule-5 */
 START_TEST(test_closing_the_handle_inside_its_callback_serves_the_next)
 {
 	struct loop loop = loop_new();
@@ -107,6 +109,7 @@ static void run_chain(struct chain *chain, struct loop *loop)
 	loop_drain(loop);
 }
 
+/* shows: rule-6 */
 START_TEST(test_request_begun_inside_a_callback_waits_for_the_next_turn)
 {
 	struct loop loop = loop_new();
@@ -171,6 +174,7 @@ static void release_and_ask(evutil_socket_t fd, short what, void *arg)
 	loop_ask(both->loop, &both->prompt, FILELOCK_EXCLUSIVE, -1);
 }
 
+/* shows: rule-6 */
 START_TEST(test_request_begun_inside_a_callback_waits_when_woken_and_due_in_one_turn)
 {
 	struct loop loop = loop_new();
@@ -236,6 +240,7 @@ static void acquire_and_release(struct asked *asked)
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT), 0);
 }
 
+/* shows: rule-4 */
 START_TEST(test_handle_is_free_for_synchronous_use_inside_its_callback)
 {
 	if (test_is_without_shared())
@@ -259,6 +264,7 @@ static void break_loop(struct asked *asked)
 	ck_assert_int_eq(event_base_loopbreak(asked->arg), 0);
 }
 
+/* shows: rule-5 */
 START_TEST(test_no_callback_comes_after_loopbreak_until_the_loop_runs_again)
 {
 	struct loop loop = loop_new();

@@ -175,6 +175,7 @@ static void cancel_from_callback(unsigned own, unsigned other, enum filelock_mod
 	row_end(&row);
 }
 
+/* shows: rule-5 */
 START_TEST(test_cancel_inside_a_siblings_callback_completes_once)
 {
 	cancel_from_callback(0, 1, FILELOCK_EXCLUSIVE);
@@ -201,6 +202,7 @@ static void cancel_others(struct asked *asked)
 		evfilelock_cancel(all[i].request);
 }
 
+/* shows: rule-7 */
 START_TEST(test_lock_won_in_the_same_turn_as_its_cancel_is_released)
 {
 	struct loop loop = loop_new();
@@ -246,6 +248,7 @@ START_TEST(test_cancelled_nested_request_leaves_the_lock_held_once)
 END_TEST
 
 /* A release by another process and a cancel race: whoever wins, nothing is left locked. */
+/* shows: rule-7 */
 START_TEST(test_release_elsewhere_and_cancel_race_without_a_leak)
 {
 	struct loop loop;

@@ -9,6 +9,7 @@ static void look_at_handle(struct asked *asked)
 	ck_assert(!filelock_is_held(asked->lock));
 }
 
+/* shows: rule-8 */
 START_TEST(test_closing_a_waiting_handle_cancels_and_it_lives_until_told)
 {
 	struct loop loop = loop_new();
@@ -27,6 +28,7 @@ START_TEST(test_closing_a_waiting_handle_cancels_and_it_lives_until_told)
 }
 END_TEST
 
+/* shows: rule-8 */
 START_TEST(test_closing_before_the_first_attempt_cancels)
 {
 	struct loop loop = loop_new();
@@ -141,6 +143,7 @@ static void close_others(struct asked *asked)
 
 /* Whichever request comes first closes the handles of all others: waiting ones, nested ones,
    cancelled ones, and such as could be had in the same turn. */
+/* shows: rule-5 */
 START_TEST(test_closing_other_handles_inside_a_callback_completes_each_once)
 {
 	struct loop loop = loop_new();

@@ -49,6 +49,7 @@ static bool try_point(enum fault_call call, unsigned nth, enum fault_span span, 
 	return struck;
 }
 
+/* shows: errors */
 START_TEST(test_each_call_may_fail_at_any_time_once_and_for_good)
 {
 	const struct point *point = &points[_i / 2];
@@ -121,6 +122,7 @@ static ssize_t read_overflowing(int fd, void *buffer, size_t size)
 	return sizeof(event);
 }
 
+/* shows: poll-stays */
 START_TEST(test_overflow_of_the_inotify_queue_makes_every_waiter_try)
 {
 	struct loop loop = loop_new();
@@ -165,6 +167,7 @@ static ssize_t read_ignored(int fd, void *buffer, size_t size)
 	return sizeof(event);
 }
 
+/* shows: poll-stays folder-lost */
 START_TEST(test_watch_that_the_kernel_dropped_is_made_anew)
 {
 	struct loop loop = loop_new();
@@ -191,6 +194,7 @@ START_TEST(test_watch_that_the_kernel_dropped_is_made_anew)
 END_TEST
 
 /* What cannot be read stays ready for ever: it must not keep the loop busy, nor lose the lock. */
+/* shows: poll-stays */
 START_TEST(test_unreadable_inotify_descriptor_leaves_the_polls)
 {
 	struct loop loop = loop_new();
@@ -215,6 +219,7 @@ START_TEST(test_unreadable_inotify_descriptor_leaves_the_polls)
 }
 END_TEST
 
+/* shows: errors */
 START_TEST(test_descriptors_used_up_is_an_error_at_once_and_passes)
 {
 	struct loop loop = loop_new();

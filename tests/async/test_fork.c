@@ -86,6 +86,7 @@ static int loop_on_in_child(void *arg)
 	return (int)family_calls(family);
 }
 
+/* shows: fork-is-harmless */
 START_TEST(test_no_callback_comes_in_a_child_that_runs_the_loop)
 {
 	struct family family;
@@ -415,6 +416,7 @@ static void fork_in_callback(bool nested, bool frees)
 	loop_free(&forker.loop);
 }
 
+/* shows: fork-is-harmless */
 START_TEST(test_fork_inside_a_callback_calls_no_other_back_in_the_child)
 {
 	fork_in_callback(false, false);
@@ -444,6 +446,7 @@ START_TEST(test_grandchild_does_as_little_as_a_child)
 }
 END_TEST
 
+/* shows: exec-closes */
 START_TEST(test_no_descriptor_survives_exec)
 {
 	struct family family;

@@ -11,6 +11,7 @@ static int refused(struct loop *loop, struct asked *asked, enum filelock_mode mo
 	return errno;
 }
 
+/* shows: rule-1 */
 START_TEST(test_refused_arguments_are_never_called_back)
 {
 	struct loop loop = loop_new();
@@ -40,6 +41,7 @@ START_TEST(test_context_without_base_is_refused)
 }
 END_TEST
 
+/* shows: rule-1 */
 START_TEST(test_second_request_of_a_handle_is_refused)
 {
 	struct loop loop = loop_new();
@@ -78,6 +80,7 @@ START_TEST(test_cancelled_handle_is_busy_until_it_was_told)
 }
 END_TEST
 
+/* shows: rule-1 */
 START_TEST(test_other_mode_of_a_held_lock_is_refused)
 {
 	if (test_is_without_shared())
@@ -95,6 +98,7 @@ START_TEST(test_other_mode_of_a_held_lock_is_refused)
 }
 END_TEST
 
+/* shows: rule-2 */
 START_TEST(test_granted_request_is_told_once)
 {
 	struct loop loop = loop_new();
@@ -112,6 +116,7 @@ START_TEST(test_granted_request_is_told_once)
 }
 END_TEST
 
+/* shows: rule-2 */
 START_TEST(test_overdue_request_is_told_once)
 {
 	if (test_is_without_shared())
@@ -133,6 +138,7 @@ START_TEST(test_overdue_request_is_told_once)
 }
 END_TEST
 
+/* shows: rule-2 */
 START_TEST(test_cancelled_request_is_told_once)
 {
 	struct loop loop = loop_new();
@@ -153,6 +159,7 @@ START_TEST(test_cancelled_request_is_told_once)
 }
 END_TEST
 
+/* shows: rule-2 */
 START_TEST(test_error_of_the_system_is_told_once)
 {
 	struct loop loop = loop_new();
@@ -183,6 +190,7 @@ START_TEST(test_symbolic_link_is_an_error_not_a_wait)
 }
 END_TEST
 
+/* shows: rule-3 */
 START_TEST(test_acquire_and_cancel_never_call_back)
 {
 	struct loop loop = loop_new();
@@ -215,6 +223,7 @@ static void *run_loop(void *arg)
 	return event_base_dispatch(loop->base) == 1 ? &thread : NULL;
 }
 
+/* shows: rule-3 */
 START_TEST(test_callback_comes_on_the_thread_that_runs_the_loop)
 {
 	struct loop loop = loop_new();
@@ -232,6 +241,7 @@ START_TEST(test_callback_comes_on_the_thread_that_runs_the_loop)
 }
 END_TEST
 
+/* shows: rule-3 */
 START_TEST(test_free_tells_all_that_is_pending_before_it_returns)
 {
 	struct loop loop = loop_new();
@@ -266,6 +276,7 @@ static void ask_and_free_again(struct asked *asked)
 	evfilelock_free(loop->ev);
 }
 
+/* shows: rule-3 */
 START_TEST(test_while_freed_a_context_refuses_requests_and_a_second_free_does_nothing)
 {
 	struct loop loop = loop_new();
@@ -292,6 +303,7 @@ static void cancel_own(struct asked *asked)
 	evfilelock_cancel(asked->arg);
 }
 
+/* shows: rule-4 */
 START_TEST(test_cancelling_a_request_inside_its_callback_does_nothing)
 {
 	struct loop loop = loop_new();

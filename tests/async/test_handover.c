@@ -80,6 +80,7 @@ START_TEST(test_hold_is_passed_on_as_it_is)
 }
 END_TEST
 
+/* shows: hand-over */
 START_TEST(test_hold_serves_at_most_the_number_that_was_set)
 {
 	unsigned taken;
@@ -100,6 +101,7 @@ START_TEST(test_most_one_takes_the_lock_for_each_request)
 }
 END_TEST
 
+/* shows: hand-over */
 START_TEST(test_hold_that_has_lasted_is_not_passed_on)
 {
 	if (test_is_not_native())
@@ -109,6 +111,7 @@ START_TEST(test_hold_that_has_lasted_is_not_passed_on)
 END_TEST
 
 /* It would work beside the readers that are left. */
+/* shows: hand-over */
 START_TEST(test_shared_hold_is_not_passed_on_to_an_exclusive_request)
 {
 	if (test_is_without_shared())
@@ -214,6 +217,7 @@ START_TEST(test_request_that_is_cancelled_with_the_hold_passes_it_on)
 }
 END_TEST
 
+/* shows: hand-over */
 START_TEST(test_last_request_that_is_cancelled_with_the_hold_frees_the_lock)
 {
 	struct asked asked[2] = { 0 };
@@ -316,6 +320,7 @@ static void remove_it(void)
 }
 
 /* In its first hold, and in one that was passed on after the file had not changed for a while. */
+/* shows: hand-over */
 START_TEST(test_hold_on_a_file_that_was_replaced_is_not_passed_on)
 {
 	static void (*const ways[])(void) = { rename_away, replace, remove_it };
@@ -492,6 +497,7 @@ static int have_it_once(void *arg)
 	return filelock_release(lock) < 0 ? -1 : (int)seen;
 }
 
+/* shows: hand-over */
 START_TEST(test_other_process_gets_in_between)
 {
 	struct asked asked[MANY] = { 0 };

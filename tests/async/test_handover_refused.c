@@ -63,6 +63,7 @@ static void release_first(struct loop *loop, struct asked *asked)
 	ck_assert_int_eq(filelock_release(asked[0].lock), 0);
 }
 
+/* shows: hand-over */
 START_TEST(test_hold_is_passed_on_only_between_handles_that_are_alike)
 {
 	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;

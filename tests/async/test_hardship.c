@@ -29,6 +29,7 @@ static int wait_without_inotify(void *arg)
 	return asked.result == 0 && watches == 0 ? 0 : 1;
 }
 
+/* shows: poll-stays */
 START_TEST(test_inotify_used_up_means_polling)
 {
 	hardship_run(wait_without_inotify, (void *)limits[_i]);
@@ -55,6 +56,7 @@ static int acquire_on_small_disk(void *arg)
 	return r == -ENOSPC && again == 0 ? 0 : 1;
 }
 
+/* shows: full-or-forbidden */
 START_TEST(test_full_disk_is_an_error_at_once_and_passes)
 {
 	hardship_run(acquire_on_small_disk, NULL);
@@ -89,6 +91,7 @@ static int lose_folder(void *arg)
 }
 
 /* The path's lock is the new folder's. */
+/* shows: folder-lost */
 START_TEST(test_folder_lost_under_a_waiter_is_made_anew)
 {
 	enum loss loss = (enum loss)_i;
@@ -97,6 +100,7 @@ START_TEST(test_folder_lost_under_a_waiter_is_made_anew)
 }
 END_TEST
 
+/* shows: eintr */
 START_TEST(test_storm_of_signals_surfaces_nowhere)
 {
 	struct loop loop = loop_new();
@@ -113,6 +117,7 @@ START_TEST(test_storm_of_signals_surfaces_nowhere)
 }
 END_TEST
 
+/* shows: eintr */
 START_TEST(test_deadline_is_kept_in_a_storm_of_signals)
 {
 	struct loop loop = loop_new();

@@ -59,6 +59,7 @@ static bool is_impossible(const struct victim *victim)
 	return test_kind() == FILELOCK_SOFT ? victim->run == loop_shared : victim->inherits;
 }
 
+/* shows: killed-holder-frees */
 START_TEST(test_victim_killed_before_any_call_leaves_the_lock_to_the_others)
 {
 	if (!is_impossible(&victims[_i]))
@@ -66,6 +67,7 @@ START_TEST(test_victim_killed_before_any_call_leaves_the_lock_to_the_others)
 }
 END_TEST
 
+/* shows: deadline-kept */
 START_TEST(test_victim_stopped_before_any_call_keeps_what_it_has_and_goes_on)
 {
 	if (!is_impossible(&victims[_i]))

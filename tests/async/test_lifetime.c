@@ -76,6 +76,7 @@ START_TEST(test_context_with_requests_of_every_sort_may_be_freed_after_a_while)
 }
 END_TEST
 
+/* shows: rule-5 */
 START_TEST(test_context_may_be_freed_inside_the_callback_of_every_sort)
 {
 	for (unsigned i = 0; i < SORTS; i++) {
@@ -215,6 +216,7 @@ START_TEST(test_granted_locks_outlive_their_context)
 }
 END_TEST
 
+/* shows: rule-9 */
 START_TEST(test_dispatch_returns_while_granted_locks_are_held)
 {
 	struct loop loop = loop_new();
@@ -256,6 +258,7 @@ START_TEST(test_dispatch_goes_on_while_a_request_waits)
 }
 END_TEST
 
+/* shows: rule-9 */
 START_TEST(test_base_outlives_its_contexts)
 {
 	struct event_base *base = event_base_new();

@@ -88,6 +88,7 @@ static unsigned keepers(const struct asked *asked)
 	return count;
 }
 
+/* shows: limits */
 START_TEST(test_waiting_requests_keep_no_more_descriptors_than_was_set)
 {
 	struct asked asked[PATHS] = { 0 };
@@ -159,6 +160,7 @@ START_TEST(test_who_polls_keeps_a_descriptor_when_another_has_finished)
 }
 END_TEST
 
+/* shows: limits */
 START_TEST(test_running_out_of_descriptors_fails_no_request_that_waits)
 {
 	struct asked asked[PATHS] = { 0 };
@@ -187,6 +189,7 @@ START_TEST(test_running_out_of_descriptors_fails_no_request_that_waits)
 }
 END_TEST
 
+/* shows: limits */
 START_TEST(test_alone_a_request_without_a_descriptor_fails_at_once)
 {
 	struct asked asked = { .lock = open_patient("a") };
@@ -231,6 +234,7 @@ START_TEST(test_request_that_kept_a_descriptor_outlives_a_want_of_its_own)
 }
 END_TEST
 
+/* shows: limits poll-stays */
 START_TEST(test_without_watches_requests_poll_and_get_one_later)
 {
 	struct asked asked[PATHS] = { 0 };
@@ -285,6 +289,7 @@ static void check_load(size_t waiting)
 	ck_assert_int_le(interval, (int64_t)waiting * MILLISECONDS + 20 * MILLISECONDS);
 }
 
+/* shows: limits */
 START_TEST(test_polls_are_about_a_thousand_a_second_however_many_wait)
 {
 	ck_assert_int_le(default_interval(50), 50 * MILLISECONDS);

@@ -33,6 +33,7 @@ static void check_and_close(unsigned count, int result)
 	}
 }
 
+/* shows: load */
 START_TEST(test_thousands_of_requests_on_one_path_are_served_in_order)
 {
 	unsigned count = test_rounds(MOST) < MOST ? test_rounds(MOST) : MOST;
@@ -56,6 +57,7 @@ START_TEST(test_thousands_of_requests_on_one_path_are_served_in_order)
 }
 END_TEST
 
+/* shows: load */
 START_TEST(test_thousands_of_requests_on_one_path_are_cancelled_in_any_order)
 {
 	unsigned count = test_rounds(MOST) < MOST ? test_rounds(MOST) : MOST;
@@ -108,6 +110,7 @@ static int drop_all(void *arg)
 	return 0;
 }
 
+/* shows: load */
 START_TEST(test_thousands_of_paths_held_elsewhere_are_granted_as_they_come_free)
 {
 	unsigned count = test_rounds(MOST_PATHS);
@@ -182,6 +185,7 @@ START_TEST(test_idle_waiters_only_attempt_ever_more_rarely)
 }
 END_TEST
 
+/* shows: idle-waits */
 START_TEST(test_idle_waiter_makes_only_the_attempts_of_its_safety_poll)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -237,6 +241,7 @@ START_TEST(test_default_poll_is_armed_once_a_queue)
 }
 END_TEST
 
+/* shows: load */
 START_TEST(test_wake_is_worth_one_attempt_however_many_wait)
 {
 	struct loop loop = loop_new();

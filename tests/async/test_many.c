@@ -23,6 +23,7 @@ static bool all_free(const char *names)
 	return true;
 }
 
+/* shows: sets */
 START_TEST(test_set_is_held_whole_when_it_is_told)
 {
 	struct loop loop = loop_new();
@@ -246,6 +247,7 @@ static int run_ring(void *arg)
 	return (int)ring.left;
 }
 
+/* shows: sets */
 START_TEST(test_processes_with_sets_in_opposite_orders_never_deadlock)
 {
 	pid_t children[3];
@@ -259,6 +261,7 @@ START_TEST(test_processes_with_sets_in_opposite_orders_never_deadlock)
 }
 END_TEST
 
+/* shows: sets */
 START_TEST(test_failure_gives_everything_back)
 {
 	struct loop loop = loop_new();
@@ -411,6 +414,7 @@ static void stage_end(struct stage *stage, int result)
 	loop_free(&stage->loop);
 }
 
+/* shows: sets */
 START_TEST(test_cancel_at_each_stage_gives_everything_back)
 {
 	struct stage stage;

@@ -43,6 +43,7 @@ START_TEST(test_each_allocation_of_libevent_may_fail)
 END_TEST
 
 #ifndef SANITIZED
+/* shows: no-memory */
 START_TEST(test_each_allocation_of_ours_or_libevents_may_fail)
 {
 	sweep(_i != 0);
@@ -244,6 +245,7 @@ static void play_famine(struct famine *famine, struct asked *first)
 	loop_free(&famine->loop);
 }
 
+/* shows: no-memory */
 START_TEST(test_loop_goes_on_while_there_is_no_memory_for_a_timer)
 {
 	struct famine famine;

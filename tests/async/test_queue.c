@@ -12,6 +12,7 @@ static void release_own(struct asked *asked)
 	ck_assert_int_eq(filelock_release(asked->lock), 0);
 }
 
+/* shows: served-in-order */
 START_TEST(test_exclusive_requests_are_served_in_their_order)
 {
 	enum { COUNT = 300 };
@@ -80,6 +81,7 @@ START_TEST(test_shared_requests_at_the_head_are_granted_together)
 }
 END_TEST
 
+/* shows: served-in-order */
 START_TEST(test_no_shared_request_overtakes_an_exclusive_one)
 {
 	if (test_is_without_shared())

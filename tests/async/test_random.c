@@ -235,6 +235,7 @@ static void end_world(struct world *world)
 	event_base_free(world->base);
 }
 
+/* shows: rule-2 rule-5 */
 START_TEST(test_anything_in_any_order_keeps_the_guarantees)
 {
 	unsigned before = test_descriptors();

@@ -85,6 +85,7 @@ START_TEST(test_death_and_release_complete_requests_of_one_loop)
 }
 END_TEST
 
+/* shows: death-wakes */
 START_TEST(test_death_without_watches_completes_the_request)
 {
 	struct loop loop = loop_new();

@@ -277,6 +277,7 @@ static const struct scenario scenarios[] = {
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
 
+/* shows: errors no-memory eintr whole-marker */
 START_TEST(test_each_fault_has_the_result_of_its_rule_and_leaves_nothing)
 {
 	const struct scenario *scenario = &scenarios[_i / 2];

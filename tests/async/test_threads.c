@@ -132,6 +132,7 @@ static void run_queue(void (*treat)(struct filelock *lock), bool wait, bool clos
 	loop_free(&loop);
 }
 
+/* shows: release-on-any-thread */
 START_TEST(test_release_from_another_thread_serves_the_next)
 {
 	run_queue(release, false, false);
@@ -299,6 +300,7 @@ static void check_pair(struct pair *pair)
 }
 
 /* It may have what was that one's: its stack, its addresses. */
+/* shows: release-on-any-thread */
 START_TEST(test_thread_is_not_taken_for_one_that_ran_the_loop_and_is_gone)
 {
 	struct pair pair = pair_new();
@@ -309,6 +311,7 @@ START_TEST(test_thread_is_not_taken_for_one_that_ran_the_loop_and_is_gone)
 }
 END_TEST
 
+/* shows: release-on-any-thread */
 START_TEST(test_thread_that_ran_the_loop_before_releases_as_any_other)
 {
 	struct pair pair = pair_new();

@@ -13,6 +13,7 @@ static void sleep_until(int64_t end)
 		test_nap();
 }
 
+/* shows: no-wait */
 START_TEST(test_zero_timeout_makes_one_attempt)
 {
 	struct loop loop = loop_new();
@@ -52,6 +53,7 @@ START_TEST(test_zero_timeout_behind_a_waiting_request_is_answered_at_once)
 }
 END_TEST
 
+/* shows: deadline-kept */
 START_TEST(test_no_timeout_comes_before_its_deadline)
 {
 	struct loop loop = loop_new();
@@ -178,6 +180,7 @@ static void block_soon(struct block *block)
 	                                 &(struct timeval){ 0, 1000 }), 0);
 }
 
+/* shows: deadline-kept */
 START_TEST(test_lock_freed_while_the_loop_was_blocked_past_the_deadline_is_granted)
 {
 	struct loop loop = loop_new();
@@ -212,6 +215,7 @@ START_TEST(test_attempt_is_made_at_the_deadline_also_without_any_event)
 }
 END_TEST
 
+/* shows: deadline-kept */
 START_TEST(test_blocked_loop_makes_an_attempt_before_it_reports_a_timeout)
 {
 	struct loop loop = loop_new();
@@ -281,6 +285,7 @@ static int64_t slow_now(void)
 	return slow_from + (test_now() - slow_from) / 2;
 }
 
+/* shows: deadline-kept */
 START_TEST(test_timer_that_comes_early_is_armed_again)
 {
 	struct loop loop = loop_new();

@@ -89,6 +89,7 @@ static void check_census(bool one_path, bool cancel)
 	loop_free(&loop);
 }
 
+/* shows: rule-6 */
 START_TEST(test_one_turn_completes_a_bounded_number_on_one_path)
 {
 	check_census(true, false);
@@ -207,6 +208,7 @@ static void count_tick(evutil_socket_t fd, short what, void *arg)
 	++*ticks;
 }
 
+/* shows: rule-6 */
 START_TEST(test_timers_and_sockets_are_served_while_requests_complete_without_end)
 {
 	struct loop loop = loop_new();
@@ -263,6 +265,7 @@ static void go_on_slowly(struct asked *asked)
 }
 
 /* _i: the locks that are busy; 0: one, by a request that nests. */
+/* shows: rule-6 */
 START_TEST(test_deadline_is_told_while_requests_complete_without_end)
 {
 	struct filelock *holder = hold("held", EXCLUSIVE);

@@ -108,6 +108,7 @@ static void unlock_quietly(void *arg)
 
 /* On a plain close the kernel tells first and unlocks afterwards. A waiter that begins to watch
    in between sees no event, and still finds the lock held. */
+/* shows: early-event */
 START_TEST(test_lock_dropped_after_the_event_that_nobody_saw_is_found_soon)
 {
 	struct loop loop = loop_new();
@@ -155,6 +156,7 @@ START_TEST(test_renamed_lock_file_wakes_and_its_successor_is_locked)
 }
 END_TEST
 
+/* shows: changed-before-grant */
 START_TEST(test_replaced_lock_file_wakes_and_its_successor_is_locked)
 {
 	struct watch watch;
@@ -350,6 +352,7 @@ START_TEST(test_no_wake_up_is_lost_between_three_processes)
 }
 END_TEST
 
+/* shows: release-wakes */
 START_TEST(test_no_wake_up_is_lost_between_four_processes)
 {
 	hand_over(4);

@@ -77,6 +77,7 @@ static void note_calls(void)
 	sys.inotify_add_watch = noted_add_watch;
 }
 
+/* shows: workers */
 START_TEST(test_loop_makes_no_call_on_a_lock_file)
 {
 	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
@@ -108,6 +109,7 @@ static void wait_with_most_of_a_set(struct loop *loop, struct asked_set *asked)
 	set_reach(loop, asked, 2);
 }
 
+/* shows: workers */
 START_TEST(test_failed_set_is_given_back_without_a_call_in_the_loop)
 {
 	struct filelock *holder = hold("c", EXCLUSIVE);
@@ -190,6 +192,7 @@ static void check_nothing_is_left(struct fuse *fuse)
 	filelock_close(lock);
 }
 
+/* shows: workers */
 START_TEST(test_deadline_is_kept_while_a_call_does_not_return)
 {
 	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
@@ -209,6 +212,7 @@ START_TEST(test_deadline_is_kept_while_a_call_does_not_return)
 }
 END_TEST
 
+/* shows: workers */
 START_TEST(test_stuck_path_costs_one_worker_however_often_it_is_asked_for)
 {
 	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
@@ -241,6 +245,7 @@ START_TEST(test_stuck_path_costs_one_worker_however_often_it_is_asked_for)
 }
 END_TEST
 
+/* shows: workers */
 START_TEST(test_cancel_does_not_wait_for_a_worker)
 {
 	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
@@ -262,6 +267,7 @@ START_TEST(test_cancel_does_not_wait_for_a_worker)
 }
 END_TEST
 
+/* shows: workers */
 START_TEST(test_free_does_not_wait_for_a_worker)
 {
 	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
@@ -286,6 +292,7 @@ static int do_nothing(void *arg)
 	return 0;
 }
 
+/* shows: workers */
 START_TEST(test_fork_does_not_wait_for_an_open_that_is_stuck)
 {
 	struct fuse *fuse;
@@ -313,6 +320,7 @@ static void count_tick(evutil_socket_t fd, short events, void *arg)
 	++*(unsigned *)arg;
 }
 
+/* shows: workers */
 START_TEST(test_loop_goes_on_while_calls_are_slow)
 {
 	struct fuse *fuse = fuse_start(FUSE_FLOCK_FORWARDED);

@@ -36,6 +36,7 @@ static int wait_without_inotify(void *arg)
 	return r == 0 && watches == 0 ? 0 : 1;
 }
 
+/* shows: poll-stays */
 START_TEST(test_inotify_used_up_means_polling)
 {
 	hardship_run(wait_without_inotify, (void *)limits[_i]);
@@ -59,6 +60,7 @@ static int acquire_on_small_disk(void *arg)
 	return r == -ENOSPC && again == 0 ? 0 : 1;
 }
 
+/* shows: full-or-forbidden */
 START_TEST(test_full_disk_is_an_error_at_once_and_passes)
 {
 	hardship_run(acquire_on_small_disk, NULL);
@@ -103,6 +105,7 @@ static int lose_folder(void *arg)
 }
 
 /* The path's lock is the new folder's. */
+/* shows: folder-lost */
 START_TEST(test_folder_lost_under_a_waiter_is_made_anew)
 {
 	enum loss loss = (enum loss)_i;
@@ -111,6 +114,7 @@ START_TEST(test_folder_lost_under_a_waiter_is_made_anew)
 }
 END_TEST
 
+/* shows: eintr */
 START_TEST(test_storm_of_signals_surfaces_nowhere)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);

@@ -61,6 +61,7 @@ static bool is_impossible(const struct victim *victim)
 	return test_kind() == FILELOCK_SOFT ? victim->run == share_and_release : victim->inherits;
 }
 
+/* shows: killed-holder-frees */
 START_TEST(test_victim_killed_before_any_call_leaves_the_lock_to_the_others)
 {
 	if (!is_impossible(&victims[_i]))
@@ -68,6 +69,7 @@ START_TEST(test_victim_killed_before_any_call_leaves_the_lock_to_the_others)
 }
 END_TEST
 
+/* shows: stopped-holder-holds */
 START_TEST(test_victim_stopped_before_any_call_keeps_what_it_has_and_goes_on)
 {
 	if (!is_impossible(&victims[_i]))
@@ -75,6 +77,7 @@ START_TEST(test_victim_stopped_before_any_call_keeps_what_it_has_and_goes_on)
 }
 END_TEST
 
+/* shows: stopped-holder-holds */
 START_TEST(test_victim_stalled_for_three_seconds_keeps_what_it_has)
 {
 	if (!is_impossible(&victims[_i]) && !victims[_i].waits)

@@ -367,6 +367,7 @@ static void choose_runs(void)
 	}
 }
 
+/* shows: errors eintr whole-marker failed-unlock marker-left-by-close no-memory */
 START_TEST(test_each_fault_has_the_result_of_its_rule_and_leaves_nothing)
 {
 	real_open = sys.open;

@@ -51,6 +51,7 @@ static int let_flock_try(const char *mode)
 	return program_run((const char *const[]){ "flock", "-n", mode, path, "true", NULL });
 }
 
+/* shows: shared-with-flock */
 START_TEST(test_exclusive_flock_1_keeps_us_out)
 {
 	struct program program;
@@ -78,6 +79,7 @@ START_TEST(test_shared_flock_1_overlaps_our_shared_lock)
 }
 END_TEST
 
+/* shows: shared-with-flock */
 START_TEST(test_our_locks_keep_flock_1_out)
 {
 	struct filelock *lock;
@@ -259,6 +261,7 @@ static int run_ours(void *arg)
 	return 0;
 }
 
+/* shows: shared-with-flock */
 START_TEST(test_storm_of_both_never_overlaps)
 {
 	char file[PATH_MAX];

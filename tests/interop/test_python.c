@@ -135,6 +135,7 @@ START_TEST(test_our_release_lets_a_waiting_python_in)
 }
 END_TEST
 
+/* shows: shared-with-python */
 START_TEST(test_storm_of_both_never_overlaps)
 {
 	storm(_i);

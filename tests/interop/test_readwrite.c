@@ -432,6 +432,7 @@ static int run_ours(void *arg)
 	return 0;
 }
 
+/* shows: shared-with-python */
 START_TEST(test_storm_of_both_never_overlaps)
 {
 	unsigned rounds = test_rounds(50);

@@ -207,6 +207,7 @@ START_TEST(test_python_recovers_what_we_left_when_killed)
 }
 END_TEST
 
+/* shows: shared-with-python */
 START_TEST(test_storm_of_both_never_overlaps)
 {
 	storm(_i);

@@ -48,18 +48,21 @@ static void check_timeout(long by)
 	peer_stop(&holder);
 }
 
+/* shows: deadline-kept */
 START_TEST(test_timeout_is_kept_though_the_date_is_set_forward)
 {
 	check_timeout(YEAR);
 }
 END_TEST
 
+/* shows: deadline-kept */
 START_TEST(test_timeout_is_kept_though_the_date_is_set_back)
 {
 	check_timeout(-YEAR);
 }
 END_TEST
 
+/* shows: dates-mean-nothing */
 START_TEST(test_held_lock_is_held_whatever_the_dates_say)
 {
 	static const long years[] = { 0, YEAR, -YEAR };

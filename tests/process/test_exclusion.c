@@ -57,6 +57,7 @@ static int take_turns(void *arg)
 	return 0;
 }
 
+/* shows: never-two */
 START_TEST(test_processes_of_both_modes_never_overlap)
 {
 	if (test_is_without_shared())
@@ -88,6 +89,7 @@ static int read_together(void *arg)
 	return filelock_release(lock) < 0;
 }
 
+/* shows: shared-together */
 START_TEST(test_shared_holders_of_several_processes_are_seen_overlapping)
 {
 	if (test_is_without_shared())
@@ -122,6 +124,7 @@ static int take_turns_for_ever(void *arg)
 }
 
 /* Killed at any moment, by the hundred: the others go on, and nobody overlaps. */
+/* shows: killed-holder-frees */
 START_TEST(test_random_kills_free_the_lock_and_nothing_else)
 {
 	unsigned kills = test_rounds(300), seed = 1;

@@ -44,6 +44,7 @@ START_TEST(test_parent_that_is_a_file_is_enotdir)
 }
 END_TEST
 
+/* shows: modes */
 START_TEST(test_new_file_has_mode_0666_through_the_umask)
 {
 	umask(027);
@@ -52,6 +53,7 @@ START_TEST(test_new_file_has_mode_0666_through_the_umask)
 }
 END_TEST
 
+/* shows: modes */
 START_TEST(test_file_mode_option_goes_through_the_umask)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -66,6 +68,7 @@ START_TEST(test_file_mode_option_goes_through_the_umask)
 }
 END_TEST
 
+/* shows: modes */
 START_TEST(test_mode_of_an_existing_file_is_not_changed)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -82,6 +85,7 @@ START_TEST(test_mode_of_an_existing_file_is_not_changed)
 }
 END_TEST
 
+/* shows: bytes-stay */
 START_TEST(test_content_and_times_of_an_existing_file_stay)
 {
 	static const char content[] = "the user's only copy\n";
@@ -103,6 +107,7 @@ START_TEST(test_content_and_times_of_an_existing_file_stay)
 }
 END_TEST
 
+/* shows: hard-link */
 START_TEST(test_hard_link_to_a_victim_leaves_the_victim_alone)
 {
 	char found[64];
@@ -117,6 +122,7 @@ START_TEST(test_hard_link_to_a_victim_leaves_the_victim_alone)
 }
 END_TEST
 
+/* shows: huge-file */
 START_TEST(test_huge_sparse_file_is_no_matter)
 {
 	int fd = open(test_path("lock"), O_RDWR | O_CREAT, 0600);
@@ -145,6 +151,7 @@ START_TEST(test_lock_file_stays_after_release_and_close)
 }
 END_TEST
 
+/* shows: symbolic-link */
 START_TEST(test_symlink_is_eloop_and_its_target_untouched)
 {
 	char found[64];
@@ -158,6 +165,7 @@ START_TEST(test_symlink_is_eloop_and_its_target_untouched)
 }
 END_TEST
 
+/* shows: symbolic-link */
 START_TEST(test_dangling_symlink_is_eloop_and_creates_nothing)
 {
 	ck_assert_int_eq(symlink("nowhere", test_path("lock")), 0);
@@ -166,6 +174,7 @@ START_TEST(test_dangling_symlink_is_eloop_and_creates_nothing)
 }
 END_TEST
 
+/* shows: symbolic-link */
 START_TEST(test_symlink_in_the_parent_is_followed)
 {
 	ck_assert_int_eq(mkdir(test_path("real"), 0777), 0);
@@ -191,6 +200,7 @@ static void expect_refused(const char *path, int error)
 	filelock_close(lock);
 }
 
+/* shows: strange-file */
 START_TEST(test_directory_is_eisdir)
 {
 	ck_assert_int_eq(mkdir(test_path("lock"), 0777), 0);
@@ -208,6 +218,7 @@ START_TEST(test_path_with_a_final_slash_is_eisdir)
 }
 END_TEST
 
+/* shows: strange-file */
 START_TEST(test_fifo_is_refused)
 {
 	ck_assert_int_eq(mkfifo(test_path("lock"), 0666), 0);
@@ -215,6 +226,7 @@ START_TEST(test_fifo_is_refused)
 }
 END_TEST
 
+/* shows: strange-file */
 START_TEST(test_socket_is_refused)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -228,6 +240,7 @@ START_TEST(test_socket_is_refused)
 }
 END_TEST
 
+/* shows: strange-file */
 START_TEST(test_device_is_refused)
 {
 	expect_refused("/dev/null", FILELOCK_ENOTREGULAR);
@@ -281,6 +294,7 @@ START_TEST(test_unlink_on_release_spares_another_ones_file)
 END_TEST
 
 /* Else the next exclusive holder would lock a new file beside the one still held. */
+/* shows: unlink-on-release */
 START_TEST(test_unlink_on_release_spares_a_file_that_others_hold_shared)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -379,6 +393,7 @@ START_TEST(test_descriptor_of_a_directory_is_locked)
 END_TEST
 
 /* A file under a lease of another process: open(2) would block for up to 45 s. */
+/* shows: lease */
 START_TEST(test_lease_on_the_file_is_contention)
 {
 	int fd = open(test_path("lock"), O_RDWR | O_CREAT, 0600);

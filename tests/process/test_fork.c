@@ -51,6 +51,7 @@ static int use_in_child(void *arg)
 	return 0;
 }
 
+/* shows: fork-is-harmless */
 START_TEST(test_every_call_on_a_childs_handle_is_eforked)
 {
 	hold(NULL);
@@ -70,6 +71,7 @@ static int close_handle(void *arg)
 	return 0;
 }
 
+/* shows: fork-is-harmless */
 START_TEST(test_close_in_the_child_leaves_the_parents_lock)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -90,6 +92,7 @@ static int exit_with_handlers(void *arg)
 	exit(7);
 }
 
+/* shows: fork-is-harmless */
 START_TEST(test_exit_of_the_child_leaves_the_parents_lock)
 {
 	hold(NULL);
@@ -106,6 +109,7 @@ static int execute_true(void *arg)
 	return 1;
 }
 
+/* shows: fork-is-harmless */
 START_TEST(test_exec_in_the_child_leaves_the_parents_lock)
 {
 	hold(NULL);
@@ -120,6 +124,7 @@ static int count_descriptors(void *arg)
 	return test_descriptors() == *(unsigned *)arg ? 0 : 1;
 }
 
+/* shows: exec-closes */
 START_TEST(test_child_has_no_descriptor_of_a_lock)
 {
 	unsigned before = test_descriptors();
@@ -144,6 +149,7 @@ static int leave_a_child(void *arg)
 	return 0;
 }
 
+/* shows: dead-parent-frees */
 START_TEST(test_living_child_does_not_keep_a_dead_parents_lock)
 {
 	pid_t *child = test_shared(sizeof(*child));
@@ -191,6 +197,7 @@ START_TEST(test_release_wakes_waiters_while_a_child_lives)
 }
 END_TEST
 
+/* shows: child-opens-anew */
 START_TEST(test_new_handle_in_the_child_works)
 {
 	if (test_is_without_shared())
@@ -289,6 +296,7 @@ static void look_into_a_child(const struct filelock_waiting *waiting, void *arg)
 }
 
 /* Shared, its events would be lost to the parent whenever the child read them. */
+/* shows: fork-is-harmless */
 START_TEST(test_child_has_no_watch_of_a_waiting_parent)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -352,6 +360,7 @@ static int adopt(void *arg)
 	return 0;
 }
 
+/* shows: lock-for-a-child */
 START_TEST(test_callers_descriptor_hands_the_lock_to_a_child)
 {
 	handed_fd = open(test_path("lock"), O_RDWR | O_CREAT, 0600);
@@ -385,6 +394,7 @@ START_TEST(test_childs_handle_on_a_descriptor_is_dead_and_the_descriptor_open)
 }
 END_TEST
 
+/* shows: exec-closes */
 START_TEST(test_exec_inherits_no_descriptor_of_ours)
 {
 	struct filelock *waiter = test_open(test_path("lock"), NULL);

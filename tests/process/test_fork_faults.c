@@ -191,6 +191,7 @@ static int nap_by_the_clock(const struct timespec *time, struct timespec *ret_re
 }
 
 /* Its descriptor would be in the child, and the lock with it. */
+/* shows: dead-parent-frees */
 START_TEST(test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another)
 {
 	pthread_t thread, other;
@@ -242,6 +243,7 @@ static int use_database_in_grandchild(void *arg)
 	return use_database(arg) == 1 && test_reap(pid) == 1 ? 1 : 5;
 }
 
+/* shows: workers child-opens-anew */
 START_TEST(test_fork_goes_on_beside_sqlite_that_is_stuck_and_the_child_has_no_database)
 {
 	sqlite3_vfs *vfs = sqlite3_vfs_find("unix");

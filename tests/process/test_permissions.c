@@ -57,6 +57,7 @@ static const char *make_file(const char *name, uid_t owner, mode_t mode)
 }
 
 /* At once, though the timeout is for ever: waiting would mend nothing. */
+/* shows: full-or-forbidden */
 START_TEST(test_folder_that_may_not_be_written_is_eacces)
 {
 	if (!test_may_change_user())
@@ -131,6 +132,7 @@ static int protected_regular(void)
 }
 
 /* fs.protected_regular refuses O_CREAT of a third user's file there, but not to open it. */
+/* shows: sticky-folder */
 START_TEST(test_another_users_file_in_a_sticky_folder_is_locked)
 {
 	const char *path;
@@ -216,6 +218,7 @@ START_TEST(test_read_only_file_system_serves_shared_mode)
 }
 END_TEST
 
+/* shows: full-or-forbidden */
 START_TEST(test_read_only_file_system_is_erofs)
 {
 	int result;
@@ -241,6 +244,7 @@ static int acquire_on_full_disk(void *arg)
 	return 0;
 }
 
+/* shows: full-or-forbidden */
 START_TEST(test_full_file_system_is_enospc)
 {
 	struct try *try = test_shared(sizeof(*try));

@@ -67,6 +67,7 @@ START_TEST(test_removing_the_database_on_release_is_refused)
 }
 END_TEST
 
+/* shows: modes */
 START_TEST(test_missing_database_and_its_parents_are_made_empty)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -131,6 +132,7 @@ static const struct {
 	{ make_directory, -EISDIR },
 };
 
+/* shows: symbolic-link strange-file */
 START_TEST(test_what_is_no_regular_file_is_refused)
 {
 	struct filelock *lock = open_rw();
@@ -220,6 +222,7 @@ static const struct {
 	{ "a text that is longer than the header looked at", 47 },
 };
 
+/* shows: bytes-stay */
 START_TEST(test_file_that_is_no_database_is_refused_and_unchanged)
 {
 	FILE *file;
@@ -233,6 +236,7 @@ START_TEST(test_file_that_is_no_database_is_refused_and_unchanged)
 }
 END_TEST
 
+/* shows: bytes-stay */
 START_TEST(test_database_serves_and_is_unchanged)
 {
 	static struct content before;
@@ -248,6 +252,7 @@ START_TEST(test_database_serves_and_is_unchanged)
 }
 END_TEST
 
+/* shows: bytes-stay */
 START_TEST(test_wal_database_is_refused_and_never_converted)
 {
 	filelock_close(open_rw());
@@ -270,6 +275,7 @@ START_TEST(test_database_that_became_wal_since_the_last_hold_is_refused)
 END_TEST
 
 /* Its size says nothing of that. */
+/* shows: bytes-stay */
 START_TEST(test_database_that_became_unfit_since_the_last_hold_is_refused)
 {
 	enum filelock_mode mode = _i % 2 ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE;
@@ -292,6 +298,7 @@ START_TEST(test_database_that_became_unfit_since_the_last_hold_is_refused)
 }
 END_TEST
 
+/* shows: bytes-stay */
 START_TEST(test_journal_beside_the_database_is_refused_and_left)
 {
 	char journal[600], content[32];
@@ -343,6 +350,7 @@ static int lock_as_nobody(void *arg)
 	return shared == 0 && exclusive == -EACCES ? 0 : 1;
 }
 
+/* shows: full-or-forbidden */
 START_TEST(test_file_that_we_may_only_read_serves_shared_mode_only)
 {
 	struct filelock *lock;
@@ -360,6 +368,7 @@ END_TEST
 
 /* --- who gets in --- */
 
+/* shows: two-handles-exclude */
 START_TEST(test_two_handles_of_a_process_exclude_each_other_as_two_processes_do)
 {
 	struct filelock *a = open_rw(), *b = open_rw();
@@ -390,6 +399,7 @@ START_TEST(test_two_handles_of_a_process_exclude_each_other_as_two_processes_do)
 END_TEST
 
 /* Closing a descriptor of a file drops all of the process's record locks on it. */
+/* shows: own-locks-stay */
 START_TEST(test_closing_one_handle_leaves_the_lock_of_another)
 {
 	struct filelock *holder = open_rw(), *other = open_rw();
@@ -468,6 +478,7 @@ static void replace_it(void)
 
 static void (*const changes[])(void) = { rename_it, remove_it, replace_it };
 
+/* shows: changed-under-holder */
 START_TEST(test_holder_learns_that_its_database_was_changed)
 {
 	struct filelock *lock = open_rw(), *next = open_rw();
@@ -488,6 +499,7 @@ START_TEST(test_holder_learns_that_its_database_was_changed)
 }
 END_TEST
 
+/* shows: changed-before-grant */
 START_TEST(test_waiter_waits_no_more_for_a_database_that_was_changed)
 {
 	struct filelock_options rare = FILELOCK_OPTIONS_INIT;
@@ -568,6 +580,7 @@ static int use_and_close_the_parents(void *arg)
 	return 0;
 }
 
+/* shows: fork-is-harmless */
 START_TEST(test_child_can_do_nothing_to_the_parents_lock)
 {
 	enum filelock_mode mode = FILELOCK_SHARED;
@@ -588,6 +601,7 @@ START_TEST(test_child_can_do_nothing_to_the_parents_lock)
 }
 END_TEST
 
+/* shows: child-opens-anew */
 START_TEST(test_database_held_at_the_fork_is_refused_until_exec)
 {
 	enum filelock_mode mode = FILELOCK_SHARED;
@@ -610,6 +624,7 @@ START_TEST(test_database_held_at_the_fork_is_refused_until_exec)
 }
 END_TEST
 
+/* shows: child-opens-anew */
 START_TEST(test_new_handle_in_a_child_works_on_what_was_not_held)
 {
 	enum filelock_mode mode = FILELOCK_EXCLUSIVE;

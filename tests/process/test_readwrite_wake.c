@@ -101,6 +101,7 @@ static void sql(struct peer *peer, const char *text)
 
 /* --- writers first --- */
 
+/* shows: waiting-writer */
 START_TEST(test_waiting_writer_keeps_new_readers_out_and_is_let_in_by_the_last)
 {
 	struct peer reader, writer, late;
@@ -124,6 +125,7 @@ START_TEST(test_waiting_writer_keeps_new_readers_out_and_is_let_in_by_the_last)
 END_TEST
 
 /* SQLite lets a second connection of a process in without looking for other processes' PENDING. */
+/* shows: waiting-writer */
 START_TEST(test_readers_of_one_process_do_not_starve_a_writer_of_another)
 {
 	struct filelock *readers[2];
@@ -174,6 +176,7 @@ static int read_on_and_on(void *arg)
 	return 0;
 }
 
+/* shows: waiting-writer */
 START_TEST(test_writer_gets_in_among_readers_without_end)
 {
 	enum { READERS = 4 };
@@ -251,6 +254,7 @@ static int fcntl_after_the_writer(int fd, int operation, ...)
 }
 
 /* It came after the release had begun, and found the reader still there. */
+/* shows: release-wakes */
 START_TEST(test_writer_that_comes_during_a_readers_release_is_woken)
 {
 	sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
@@ -275,6 +279,7 @@ START_TEST(test_writer_that_comes_during_a_readers_release_is_woken)
 }
 END_TEST
 
+/* shows: release-wakes */
 START_TEST(test_writers_release_stirs_and_wakes_reader_or_writer)
 {
 	enum filelock_mode mode = _i ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE;
@@ -390,6 +395,7 @@ static int wait_a_while(void *arg)
 }
 
 /* With a stir at each refusal these two wake each other 140,000 times a second. */
+/* shows: idle-waits */
 START_TEST(test_two_refused_writers_do_not_wake_each_other)
 {
 	struct peer foreign, one, two;
@@ -412,6 +418,7 @@ START_TEST(test_two_refused_writers_do_not_wake_each_other)
 }
 END_TEST
 
+/* shows: idle-waits */
 START_TEST(test_readers_behind_a_writer_do_not_wake_each_other)
 {
 	struct peer holder, one, two;
@@ -435,6 +442,7 @@ START_TEST(test_readers_behind_a_writer_do_not_wake_each_other)
 END_TEST
 
 /* A reader that leaves by SQL raises no event: the writer comes by itself. */
+/* shows: poll-stays */
 START_TEST(test_writer_finds_a_silent_release_by_itself)
 {
 	struct peer foreign, writer;
@@ -469,6 +477,7 @@ START_TEST(test_killed_writer_lets_the_readers_behind_it_in)
 }
 END_TEST
 
+/* shows: death-wakes */
 START_TEST(test_killed_holder_wakes_the_waiter)
 {
 	for (unsigned i = 0; i < test_rounds(40); i++) {
@@ -586,6 +595,7 @@ static int take_turns(void *arg)
 	return 0;
 }
 
+/* shows: never-two */
 START_TEST(test_no_wake_up_is_lost_with_two_writers_and_readers)
 {
 	enum { PROCESSES = 5 };

@@ -58,6 +58,7 @@ static bool names_our_file(const struct filelock *lock, const char *path)
 	       a.st_ino == b.st_ino;
 }
 
+/* shows: changed-before-grant */
 START_TEST(test_file_changed_between_open_and_flock_is_not_what_we_hold)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -86,6 +87,7 @@ START_TEST(test_no_wait_survives_a_changed_file)
 END_TEST
 
 /* The old file is held for ever, the path's new one is free: the waiter gets that, by event. */
+/* shows: changed-before-grant */
 START_TEST(test_file_changed_while_waiting_is_waited_for_no_more)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -106,6 +108,7 @@ START_TEST(test_file_changed_while_waiting_is_waited_for_no_more)
 }
 END_TEST
 
+/* shows: changed-under-holder folder-writer */
 START_TEST(test_holder_learns_that_its_file_was_changed)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -121,6 +124,7 @@ START_TEST(test_holder_learns_that_its_file_was_changed)
 }
 END_TEST
 
+/* shows: changed-under-holder */
 START_TEST(test_late_release_leaves_the_successor_alone)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -153,6 +157,7 @@ START_TEST(test_verify_finds_a_renamed_parent)
 END_TEST
 
 /* It raises no event, so the poll finds it, and the path's own parent is made anew. */
+/* shows: changed-before-grant */
 START_TEST(test_waiter_under_a_renamed_parent_gets_the_paths_lock)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -173,6 +178,7 @@ START_TEST(test_waiter_under_a_renamed_parent_gets_the_paths_lock)
 }
 END_TEST
 
+/* shows: symbolic-link */
 START_TEST(test_symlink_put_in_place_while_waiting_is_eloop)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -223,6 +229,7 @@ static int hold_and_unlink(void *arg)
 	return r < 0;
 }
 
+/* shows: unlink-on-release changed-before-grant */
 START_TEST(test_holders_that_remove_their_file_exclude_each_other)
 {
 	enum { PROCESSES = 4 };

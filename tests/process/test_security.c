@@ -85,6 +85,7 @@ static bool start_nobody(struct peer *peer, const char *name)
 }
 
 /* flock(2) asks for no more than an open file: so the right to read is the right to hold. */
+/* shows: reader-holds */
 START_TEST(test_whoever_may_read_a_native_lock_file_can_hold_it)
 {
 	struct filelock *lock = open_kind("lock", FILELOCK_NATIVE, 0644);
@@ -126,6 +127,7 @@ static void check_kept_from_others(enum filelock_kind kind)
 	(void)unlink(test_path("lock.db"));
 }
 
+/* shows: mode-keeps-out */
 START_TEST(test_file_mode_keeps_others_from_holding)
 {
 	check_kept_from_others(FILELOCK_NATIVE);
@@ -137,6 +139,7 @@ START_TEST(test_file_mode_keeps_others_from_holding)
 END_TEST
 
 /* It can keep us from what the dead have left, and from nothing else. */
+/* shows: reader-delays */
 START_TEST(test_reader_of_a_marker_can_only_keep_a_dead_one_in_place)
 {
 	struct filelock *lock = open_kind("lock", FILELOCK_SOFT, 0644);
@@ -166,6 +169,7 @@ END_TEST
 
 #ifdef FILELOCK_SQLITE
 /* Record locks ask for the right to do what they protect: fcntl(2), EBADF. */
+/* shows: reader-stops-writers */
 START_TEST(test_reader_of_a_database_can_keep_out_writers_and_no_readers)
 {
 	struct filelock *lock = open_kind("lock.db", FILELOCK_READWRITE, 0644);
@@ -187,6 +191,7 @@ START_TEST(test_reader_of_a_database_can_keep_out_writers_and_no_readers)
 END_TEST
 
 /* Its times may change, as every lock of this kind is stirred by them. */
+/* shows: hard-link */
 START_TEST(test_hard_link_in_place_of_a_database_leaves_the_victims_bytes_and_mode)
 {
 	struct filelock *lock = open_kind("lock.db", FILELOCK_READWRITE, 0666);
@@ -209,6 +214,7 @@ END_TEST
 
 /* However long it stands there: other content is taken for a marker's wreck only when nobody can
    miss it under another name. */
+/* shows: hard-link */
 START_TEST(test_hard_link_in_place_of_a_marker_leaves_the_victim_alone)
 {
 	struct filelock *lock = open_kind("lock", FILELOCK_SOFT, 0666);
@@ -249,6 +255,7 @@ static const enum fault_call looks[] = { FAULT_lstat, FAULT_open, FAULT_fstat, F
 	                                 FAULT_pread, FAULT_pwrite };
 enum { LOOKS = sizeof(looks) / sizeof(looks[0]) };
 
+/* shows: symbolic-link */
 START_TEST(test_link_put_in_a_markers_place_at_any_moment_is_never_followed)
 {
 	char content[64];
@@ -295,6 +302,7 @@ static void check_closed_on_exec(enum filelock_kind kind)
 	(void)unlink(test_path("lock.db"));
 }
 
+/* shows: exec-closes */
 START_TEST(test_no_descriptor_of_a_holder_or_waiter_survives_exec)
 {
 	check_closed_on_exec(FILELOCK_NATIVE);

@@ -90,6 +90,7 @@ static int exit_with_handlers_of_its_own(void *arg)
 	exit(0);
 }
 
+/* shows: held-through-exit */
 START_TEST(test_lock_is_held_until_all_the_programs_exit_handlers_have_run)
 {
 	(void)test_folder();

@@ -95,12 +95,14 @@ static void check_from(int (*where)(int (*run)(void *arg), void *arg))
 		ck_assert_int_eq(where(contend, NULL), 0); /* recovered from there, too */
 }
 
+/* shows: live-marker-stays */
 START_TEST(test_live_holder_in_another_pid_namespace_is_held)
 {
 	check_from(in_pid_namespace);
 }
 END_TEST
 
+/* shows: live-marker-stays */
 START_TEST(test_live_holder_in_another_time_namespace_is_held)
 {
 	check_from(in_time_namespace);
@@ -129,6 +131,7 @@ static int break_late(void *arg)
 }
 
 /* The dead marker was taken over, or made anew, while the breaker was away: it must not go. */
+/* shows: late-breaker */
 START_TEST(test_delayed_breaker_leaves_the_successor_alone)
 {
 	struct filelock *lock;
@@ -159,6 +162,7 @@ START_TEST(test_delayed_breaker_leaves_the_successor_alone)
 }
 END_TEST
 
+/* shows: dead-taken-over */
 START_TEST(test_zombie_holder_is_recovered_before_it_is_reaped)
 {
 	struct peer holder;
@@ -220,6 +224,7 @@ static bool is_zombie(pid_t pid)
 	return after && after[2] == 'Z';
 }
 
+/* shows: live-marker-stays */
 START_TEST(test_zombie_leader_with_living_threads_is_held)
 {
 	pid_t pid;
@@ -284,6 +289,7 @@ static int reuse_a_pid(void *arg)
 	return r == 0;
 }
 
+/* shows: dead-taken-over */
 START_TEST(test_pid_given_to_another_process_is_recovered)
 {
 	int r;
@@ -332,6 +338,7 @@ static int have_another_host_name(void *arg)
 }
 
 /* Another host's, as far as anybody can tell there: for as long as it stands. */
+/* shows: unproved-is-held */
 START_TEST(test_dead_holder_of_another_uts_namespace_is_held)
 {
 	int r;

@@ -55,6 +55,7 @@ static int lose_watches_and_time(void *arg)
 	return 0;
 }
 
+/* shows: death-wakes */
 START_TEST(test_death_wakes_a_waiter_though_the_marker_cannot_tell)
 {
 	struct filelock_options options = rarely();
@@ -393,6 +394,7 @@ static const enum fault_call calls[] = { FAULT_pidfd_open, FAULT_epoll_create1, 
 enum { CALLS = sizeof(calls) / sizeof(calls[0]), NTH = 4 };
 
 /* Any failure costs the hint, no more: the lock is had at the next poll, and nothing is left. */
+/* shows: poll-stays */
 START_TEST(test_failing_hint_leaves_the_poll)
 {
 	enum fault_span span = _i % 2 ? FAULT_FOR_GOOD : FAULT_ONCE;

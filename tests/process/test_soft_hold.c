@@ -31,6 +31,7 @@ static char state_of(pid_t pid)
 	return after ? after[2] : '?';
 }
 
+/* shows: stopped-holder-holds */
 START_TEST(test_stopped_holder_holds)
 {
 	struct peer holder;
@@ -70,6 +71,7 @@ static int fork_a_child(void *arg)
 	return (int)pid;
 }
 
+/* shows: dead-taken-over */
 START_TEST(test_killed_holder_is_recovered_though_unreaped_and_survived_by_a_child)
 {
 	struct peer holder;
@@ -87,6 +89,7 @@ START_TEST(test_killed_holder_is_recovered_though_unreaped_and_survived_by_a_chi
 }
 END_TEST
 
+/* shows: release-wakes */
 START_TEST(test_release_wakes_a_waiter)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -102,6 +105,7 @@ START_TEST(test_release_wakes_a_waiter)
 }
 END_TEST
 
+/* shows: death-wakes */
 START_TEST(test_death_of_the_holder_wakes_a_waiter)
 {
 	struct peer holder, waiter;
@@ -142,6 +146,7 @@ static void rename_it(void)
 static void (*const takings[])(void) = { remove_it, rename_it };
 
 /* The path is free then. The holder learns it, and removes nobody else's marker. */
+/* shows: changed-before-grant changed-under-holder */
 START_TEST(test_marker_taken_away_wakes_a_waiter_and_its_holder_learns_it)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -218,6 +223,7 @@ START_TEST(test_one_watch_serves_a_folder_and_other_names_in_it_stir_nobody)
 }
 END_TEST
 
+/* shows: failed-unlock */
 START_TEST(test_failed_removal_leaves_the_lock_held_and_the_call_retryable)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -404,6 +410,7 @@ static int hold_and_exit(void *arg)
 	exit(0);
 }
 
+/* shows: exit-removes-marker */
 START_TEST(test_exit_removes_the_markers_unless_told_not_to)
 {
 	static struct exiting plain, kept = { .keep = true }, threaded = { .other_thread = true };
@@ -455,6 +462,7 @@ START_TEST(test_exit_leaves_the_marker_of_a_closed_handle_alone)
 }
 END_TEST
 
+/* shows: exit-removes-marker */
 START_TEST(test_exit_of_a_forked_child_removes_nothing)
 {
 	static struct exiting forked = { .in_child = true };
@@ -476,6 +484,7 @@ static int hold_replace_and_exit(void *arg)
 	exit(0);
 }
 
+/* shows: exit-removes-marker */
 START_TEST(test_exit_removes_no_successors_marker)
 {
 	(void)test_folder();
@@ -512,6 +521,7 @@ static int take_turns(void *arg)
 	return 0;
 }
 
+/* shows: never-two */
 START_TEST(test_processes_never_overlap_and_no_wake_up_is_lost)
 {
 	enum { PROCESSES = 4 };
@@ -531,6 +541,7 @@ START_TEST(test_processes_never_overlap_and_no_wake_up_is_lost)
 END_TEST
 
 /* Killed wherever they are: publishing, holding, judging, taking over, releasing. */
+/* shows: killed-holder-frees */
 START_TEST(test_killed_processes_leave_the_lock_to_the_others)
 {
 	enum { PROCESSES = 3 };
@@ -584,6 +595,7 @@ static void try_native(const struct filelock_options *options, enum filelock_mod
 	ck_assert(!exists(test_path("lock")));
 }
 
+/* shows: without-flock */
 START_TEST(test_native_lock_without_flock_becomes_soft)
 {
 	filelock_set_log(count_warnings, NULL, FILELOCK_LOG_WARNING);
@@ -594,6 +606,7 @@ START_TEST(test_native_lock_without_flock_becomes_soft)
 }
 END_TEST
 
+/* shows: without-flock */
 START_TEST(test_native_lock_stays_native_where_it_must)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -636,6 +649,7 @@ static void let_go(void *arg)
 }
 
 /* It would stand there like a marker that somebody holds, for ever. */
+/* shows: without-flock */
 START_TEST(test_marker_that_goes_leaves_no_native_lock_file_where_flock_is_missing)
 {
 	struct filelock *one, *two;

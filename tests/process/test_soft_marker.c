@@ -80,6 +80,7 @@ static ssize_t write_nothing(int fd, const void *buffer, size_t size, off_t at)
 	return 0;
 }
 
+/* shows: whole-marker */
 START_TEST(test_short_writes_make_a_complete_marker)
 {
 	real = sys;
@@ -88,6 +89,7 @@ START_TEST(test_short_writes_make_a_complete_marker)
 }
 END_TEST
 
+/* shows: whole-marker errors */
 START_TEST(test_marker_that_cannot_be_written_is_absent)
 {
 	unsigned descriptors = test_descriptors();
@@ -134,6 +136,7 @@ static void look_before_each(enum fault_call call, bool without_tmpfile)
 	}
 }
 
+/* shows: whole-marker */
 START_TEST(test_no_marker_is_ever_seen_incomplete)
 {
 	static const enum fault_call calls[] = { FAULT_pwrite, FAULT_flock, FAULT_fstat,
@@ -162,6 +165,7 @@ START_TEST(test_two_line_marker_has_no_token)
 }
 END_TEST
 
+/* shows: modes */
 START_TEST(test_mode_of_the_marker_is_the_options_through_the_umask)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -223,6 +227,7 @@ static void check_text_held_for_ever(const char *text)
 	check_held_for_ever(text, strlen(text));
 }
 
+/* shows: unproved-is-held */
 START_TEST(test_record_of_another_host_is_held)
 {
 	char text[512];
@@ -245,12 +250,14 @@ START_TEST(test_record_of_a_living_process_is_held)
 }
 END_TEST
 
+/* shows: unproved-is-held */
 START_TEST(test_empty_marker_is_held)
 {
 	check_held_for_ever("", 0);
 }
 END_TEST
 
+/* shows: unproved-is-held */
 START_TEST(test_newer_protocol_is_held)
 {
 	char text[512];
@@ -261,6 +268,7 @@ START_TEST(test_newer_protocol_is_held)
 }
 END_TEST
 
+/* shows: unproved-is-held */
 START_TEST(test_strict_sentinel_is_held)
 {
 	static const char strict[] = "1\nfilelock-strict-v1\0\n0\n";
@@ -270,6 +278,7 @@ START_TEST(test_strict_sentinel_is_held)
 END_TEST
 
 /* Its state cannot be asked: kill(2) says EPERM, or /proc nothing. */
+/* shows: unproved-is-held */
 START_TEST(test_process_that_may_not_be_looked_at_is_held)
 {
 	pid_t pid = dead_pid();
@@ -283,6 +292,7 @@ START_TEST(test_process_that_may_not_be_looked_at_is_held)
 }
 END_TEST
 
+/* shows: unproved-is-held */
 START_TEST(test_living_process_without_proc_is_held)
 {
 	put_record(test_path("lock"), getpid(), "12345");
@@ -315,6 +325,7 @@ static void check_taken_at_once(const char *path)
 	filelock_close(lock);
 }
 
+/* shows: dead-taken-over */
 START_TEST(test_records_of_the_dead_are_taken_over_in_place)
 {
 	char longest[MARKER_SIZE], token[900];
@@ -331,6 +342,7 @@ START_TEST(test_records_of_the_dead_are_taken_over_in_place)
 }
 END_TEST
 
+/* shows: dead-taken-over */
 START_TEST(test_record_of_a_reused_pid_is_taken_over)
 {
 	char token[TOKEN_SIZE];
@@ -344,6 +356,7 @@ START_TEST(test_record_of_a_reused_pid_is_taken_over)
 }
 END_TEST
 
+/* shows: malformed-marker */
 START_TEST(test_malformed_marker_is_held_until_it_was_seen_for_two_seconds)
 {
 	const char *path = test_path("lock");
@@ -366,6 +379,7 @@ START_TEST(test_malformed_marker_is_held_until_it_was_seen_for_two_seconds)
 END_TEST
 
 /* However old the file says it is. */
+/* shows: malformed-marker */
 START_TEST(test_age_by_the_date_makes_no_marker_malformed_for_longer)
 {
 	const char *path = test_path("lock");
@@ -379,6 +393,7 @@ START_TEST(test_age_by_the_date_makes_no_marker_malformed_for_longer)
 }
 END_TEST
 
+/* shows: huge-file */
 START_TEST(test_huge_file_is_read_to_a_bound_and_taken_as_malformed)
 {
 	const char *path = test_path("lock");
@@ -418,6 +433,7 @@ static void check_refused(int error)
 	ck_assert(exists(test_path("lock")));
 }
 
+/* shows: symbolic-link */
 START_TEST(test_symlinks_are_not_followed)
 {
 	char content[16];
@@ -434,6 +450,7 @@ START_TEST(test_symlinks_are_not_followed)
 }
 END_TEST
 
+/* shows: strange-file */
 START_TEST(test_directory_is_eisdir)
 {
 	ck_assert_int_eq(mkdir(test_path("lock"), 0755), 0);
@@ -441,6 +458,7 @@ START_TEST(test_directory_is_eisdir)
 }
 END_TEST
 
+/* shows: strange-file */
 START_TEST(test_fifo_is_refused)
 {
 	ck_assert_int_eq(mkfifo(test_path("lock"), 0666), 0);
@@ -448,6 +466,7 @@ START_TEST(test_fifo_is_refused)
 }
 END_TEST
 
+/* shows: strange-file */
 START_TEST(test_socket_is_refused)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -460,6 +479,7 @@ START_TEST(test_socket_is_refused)
 }
 END_TEST
 
+/* shows: full-or-forbidden */
 START_TEST(test_unwritable_file_is_eacces)
 {
 	put_record(test_path("lock"), dead_pid(), NULL);
@@ -476,6 +496,7 @@ static int try_as_nobody(void *arg)
 	return access(arg, F_OK) < 0 ? 254 : -try_once(arg);
 }
 
+/* shows: unproved-is-held */
 START_TEST(test_dead_marker_that_may_not_be_written_stays_held)
 {
 	char path[4096];
@@ -502,6 +523,7 @@ START_TEST(test_dead_marker_that_may_not_be_written_stays_held)
 END_TEST
 
 /* A dead record, but somebody has it open: every Python holder does. */
+/* shows: live-marker-stays */
 START_TEST(test_marker_open_for_writing_is_held)
 {
 	const char *path = test_path("lock");
@@ -540,6 +562,7 @@ START_TEST(test_another_judges_shared_flock_delays_a_taker_but_proves_no_life)
 }
 END_TEST
 
+/* shows: unproved-is-held */
 START_TEST(test_without_flock_the_dead_stay_held)
 {
 	const char *path = test_path("lock");
@@ -564,6 +587,7 @@ static void move_away(void *arg)
 }
 
 /* By somebody else's breaker: then what we wrote is no lock, and the path is free. */
+/* shows: late-breaker changed-before-grant */
 START_TEST(test_marker_moved_away_during_the_takeover_is_not_held)
 {
 	const char *path = test_path("lock");
@@ -582,6 +606,7 @@ START_TEST(test_marker_moved_away_during_the_takeover_is_not_held)
 }
 END_TEST
 
+/* shows: errors */
 START_TEST(test_failed_overwriting_leaves_the_old_record)
 {
 	const char *path = test_path("lock");

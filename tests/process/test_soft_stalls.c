@@ -282,30 +282,35 @@ static void check(enum deed deed, int i)
 	ck_assert_uint_ge(stall_everywhere(&plan), calls[deed]);
 }
 
+/* shows: stopped-holder-holds */
 START_TEST(test_stall_while_making_a_marker_makes_no_second_holder)
 {
 	check(MAKE, _i);
 }
 END_TEST
 
+/* shows: stopped-holder-holds */
 START_TEST(test_stall_while_taking_over_makes_no_second_holder)
 {
 	check(TAKE_OVER, _i);
 }
 END_TEST
 
+/* shows: stopped-holder-holds */
 START_TEST(test_stall_while_waiting_makes_no_second_holder)
 {
 	check(WAIT, _i);
 }
 END_TEST
 
+/* shows: stopped-holder-holds */
 START_TEST(test_stall_while_releasing_removes_no_successors_marker)
 {
 	check(RELEASE, _i);
 }
 END_TEST
 
+/* shows: stopped-holder-holds */
 START_TEST(test_stall_while_exiting_removes_no_successors_marker)
 {
 	check(EXIT, _i);

@@ -54,6 +54,7 @@ static void start_waiting(struct peer *peer, uid_t user)
 }
 
 /* Nobody but SOMEBODY may remove it, ever. */
+/* shows: marker-of-another-user */
 START_TEST(test_marker_that_was_taken_over_and_cannot_be_removed_is_released)
 {
 	struct peer holder, waiter;

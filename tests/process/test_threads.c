@@ -73,6 +73,7 @@ static void set_up(void)
 	}
 }
 
+/* shows: two-handles-exclude */
 START_TEST(test_threads_with_handles_of_their_own_exclude_each_other)
 {
 	if (test_is_without_shared())
@@ -112,6 +113,7 @@ static void *read_together(void *arg)
 	return NULL;
 }
 
+/* shows: shared-together */
 START_TEST(test_shared_holders_of_several_threads_overlap)
 {
 	if (test_is_without_shared())
@@ -148,6 +150,7 @@ static void run_in_thread(void *(*run)(void *arg), void *arg)
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
 }
 
+/* shows: threads */
 START_TEST(test_one_handle_moves_from_thread_to_thread)
 {
 	struct filelock *lock;
@@ -207,6 +210,7 @@ static void *open_and_ask(void *arg)
 	return NULL;
 }
 
+/* shows: threads */
 START_TEST(test_handles_come_and_go_in_several_threads)
 {
 	pthread_t threads[THREADS];
@@ -277,6 +281,7 @@ static int end_first_thread(void *path)
 	pthread_exit(NULL);
 }
 
+/* shows: first-thread-ends */
 START_TEST(test_locks_work_once_the_first_thread_has_ended)
 {
 	if (!test_locks_are_listed() || test_is_in_valgrind())

@@ -39,6 +39,7 @@ START_TEST(test_timeout_is_kept_and_the_lock_still_works)
 }
 END_TEST
 
+/* shows: no-wait */
 START_TEST(test_no_wait_does_not_sleep)
 {
 	if (test_is_not_native())
@@ -184,6 +185,7 @@ static void arm_alarm(const struct filelock_waiting *waiting, void *arg)
 }
 
 /* With SA_RESTART too, which would restart a sleep that does restart. */
+/* shows: interrupts */
 START_TEST(test_interrupt_from_a_signal_handler_ends_the_wait)
 {
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = _i ? SA_RESTART : 0 };
@@ -199,6 +201,7 @@ START_TEST(test_interrupt_from_a_signal_handler_ends_the_wait)
 }
 END_TEST
 
+/* shows: interrupts */
 START_TEST(test_interrupt_before_the_wait_is_not_lost_and_told_once)
 {
 	set_up(NULL);
@@ -286,6 +289,7 @@ static void ignore(int signal)
 	(void)signal;
 }
 
+/* shows: interrupts */
 START_TEST(test_signal_alone_does_not_end_a_wait)
 {
 	struct sigaction action = { .sa_handler = ignore };

@@ -60,6 +60,7 @@ static int take_turns(void *arg)
 }
 
 /* Processes that want the lock all the time: each grant but the first needs a wake-up. */
+/* shows: release-wakes */
 START_TEST(test_no_wake_up_is_lost_between_processes)
 {
 	enum { PROCESSES = 3 };
@@ -79,6 +80,7 @@ START_TEST(test_no_wake_up_is_lost_between_processes)
 END_TEST
 
 /* Strictly to and fro: the waiter is always asleep, or about to be, when the release comes. */
+/* shows: release-wakes */
 START_TEST(test_every_handover_wakes_the_sleeper)
 {
 	struct filelock_options options = rare();
@@ -102,6 +104,7 @@ START_TEST(test_every_handover_wakes_the_sleeper)
 END_TEST
 
 /* The holder dies in the act, by the hundred, and the waiter has no poll to rescue it. */
+/* shows: death-wakes */
 START_TEST(test_killed_holder_wakes_the_waiter)
 {
 	struct filelock_options options = rare();
@@ -146,6 +149,7 @@ START_TEST(test_killed_waiter_leaves_the_others_alone)
 }
 END_TEST
 
+/* shows: stopped-holder-holds */
 START_TEST(test_stopped_holder_keeps_the_lock)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -244,6 +248,7 @@ static int take_turns_under_alarms(void *arg)
 }
 
 /* Ten thousand signals a second, and no call restarts: no error surfaces, no wake-up is lost. */
+/* shows: interrupts */
 START_TEST(test_storm_of_signals_surfaces_nowhere)
 {
 	pid_t pids[2];
@@ -260,6 +265,7 @@ START_TEST(test_storm_of_signals_surfaces_nowhere)
 }
 END_TEST
 
+/* shows: interrupts */
 START_TEST(test_deadline_is_kept_in_a_storm_of_signals)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -318,6 +324,7 @@ static int wait_without_watch(void *arg)
 	return r < 0 || fault_hits(no_watch[i].call) == 0 ? -1 : 0;
 }
 
+/* shows: poll-stays */
 START_TEST(test_wait_without_a_watch_polls)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -336,6 +343,7 @@ START_TEST(test_wait_without_a_watch_polls)
 END_TEST
 
 /* flock -u on a descriptor that is kept raises no event: the poll is the safety net. */
+/* shows: poll-stays */
 START_TEST(test_unlock_without_a_close_is_found_by_the_poll)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -362,6 +370,7 @@ static void unlock(void *arg)
 
 /* As by a process that dies: its close raised the event before the waiter watched, and its lock
    goes when the waiter, having looked again, falls asleep. */
+/* shows: early-event */
 START_TEST(test_lock_dropped_after_its_event_is_found_before_the_poll)
 {
 	struct filelock_options options = rare();
@@ -418,6 +427,7 @@ static bool sleep_for_a_while(const struct peer waiters[WAITERS])
 }
 
 /* Their own attempts must raise no event at each other, or they would never sleep. */
+/* shows: idle-waits */
 START_TEST(test_waiters_do_not_wake_each_other)
 {
 	struct filelock_options options = rare();

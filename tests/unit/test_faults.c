@@ -27,6 +27,7 @@ static bool is_free(void)
 	return r == 0;
 }
 
+/* shows: eintr */
 START_TEST(test_interrupted_close_is_not_repeated)
 {
 	lock = test_open(test_path("lock"), NULL);
@@ -40,6 +41,7 @@ START_TEST(test_interrupted_close_is_not_repeated)
 END_TEST
 
 /* Unlocked, so released, and the descriptor is gone whatever close(2) says. */
+/* shows: failed-unlock */
 START_TEST(test_failing_close_after_unlock_is_released_and_not_closed_twice)
 {
 	int fd;
@@ -60,6 +62,7 @@ START_TEST(test_failing_close_after_unlock_is_released_and_not_closed_twice)
 }
 END_TEST
 
+/* shows: failed-unlock */
 START_TEST(test_failing_unlock_leaves_the_lock_held_and_the_call_retryable)
 {
 	static const int errors[] = { EIO, ENOLCK, ENOMEM };

@@ -270,6 +270,7 @@ START_TEST(test_waiters_of_two_kinds_on_one_file_are_each_stirred)
 END_TEST
 
 /* What raises no event, as flock -u on a descriptor that is kept, is found by the poll. */
+/* shows: poll-stays */
 START_TEST(test_watched_lock_is_polled_all_the_same)
 {
 	struct filelock *waiter;
@@ -356,6 +357,7 @@ static unsigned forge(struct inotify_event event, const char *name, size_t size)
 	return told;
 }
 
+/* shows: poll-stays */
 START_TEST(test_overflow_stirs_every_waiter)
 {
 	struct filelock *other = test_open(test_path("other"), NULL), *a, *b;

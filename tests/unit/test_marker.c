@@ -247,6 +247,7 @@ START_TEST(test_host_with_a_zero_is_nobodys)
 END_TEST
 
 /* Whatever it is called: no byte beyond is read (the sanitizers look), and it is one of the types. */
+/* shows: huge-file */
 START_TEST(test_any_bytes_are_something)
 {
 	static const char alphabet[] = "019\n\r filelock/\0\xc3\xa4\xff-";

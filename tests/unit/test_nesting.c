@@ -25,6 +25,7 @@ static int try(struct filelock *lock, enum filelock_mode mode)
 	return filelock_acquire(lock, mode, FILELOCK_NO_WAIT);
 }
 
+/* shows: two-handles-exclude */
 START_TEST(test_two_handles_of_one_thread_exclude_each_other)
 {
 	if (test_is_without_shared())
@@ -58,6 +59,7 @@ START_TEST(test_shared_holders_overlap_and_keep_exclusive_out)
 }
 END_TEST
 
+/* shows: levels */
 START_TEST(test_nested_acquisitions_each_need_their_release)
 {
 	set_up();
@@ -91,6 +93,7 @@ START_TEST(test_release_all_gives_back_every_level)
 }
 END_TEST
 
+/* shows: close-releases */
 START_TEST(test_close_gives_back_every_level)
 {
 	set_up();
@@ -103,6 +106,7 @@ START_TEST(test_close_gives_back_every_level)
 }
 END_TEST
 
+/* shows: levels */
 START_TEST(test_what_is_not_held_is_eperm)
 {
 	set_up();
@@ -119,6 +123,7 @@ START_TEST(test_what_is_not_held_is_eperm)
 }
 END_TEST
 
+/* shows: levels */
 START_TEST(test_other_mode_of_a_held_lock_is_edeadlk)
 {
 	if (test_is_without_shared())
@@ -146,6 +151,7 @@ START_TEST(test_wrong_mode_and_timeout_are_einval)
 }
 END_TEST
 
+/* shows: self-deadlock */
 START_TEST(test_endless_wait_for_ones_own_thread_is_edeadlk)
 {
 	if (test_is_without_shared())
@@ -164,6 +170,7 @@ START_TEST(test_endless_wait_for_ones_own_thread_is_edeadlk)
 END_TEST
 
 /* The same lock under another name: a hard link, and a symbolic link in the parent. */
+/* shows: self-deadlock */
 START_TEST(test_self_deadlock_is_seen_through_other_names)
 {
 	struct filelock *linked, *detour;

@@ -82,6 +82,7 @@ static void prepare_fault(void)
 }
 
 /* Each call of a cycle in turn: the error, and nothing is left behind. */
+/* shows: errors */
 START_TEST(test_failing_call_is_its_error_and_leaves_nothing)
 {
 	unsigned hit = 1;
@@ -187,6 +188,7 @@ static const struct {
 	{ EINTR, 0 },  { EBADF, -EBADF },   { EOPNOTSUPP, -EOPNOTSUPP },
 };
 
+/* shows: errors eintr */
 START_TEST(test_failing_record_lock_is_its_error_and_leaves_nothing)
 {
 	set_up();
@@ -228,6 +230,7 @@ START_TEST(test_error_of_sqlite_comes_with_its_words)
 END_TEST
 
 /* The connection is closed instead, which drops the lock. */
+/* shows: failed-unlock */
 START_TEST(test_failing_unlock_is_a_release_all_the_same)
 {
 	struct filelock *lock;
@@ -249,6 +252,7 @@ START_TEST(test_failing_unlock_is_a_release_all_the_same)
 }
 END_TEST
 
+/* shows: errors */
 START_TEST(test_failing_open_of_sqlite_is_its_error)
 {
 	static const int errors[] = { EMFILE, ENFILE, EIO, ENOMEM };
@@ -568,6 +572,7 @@ static void *failing_realloc(void *memory, int size)
 	return strikes() ? NULL : real_memory.xRealloc(memory, size);
 }
 
+/* shows: no-memory */
 START_TEST(test_each_allocation_of_sqlite_may_fail)
 {
 	sqlite3_mem_methods methods;

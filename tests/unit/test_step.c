@@ -83,6 +83,7 @@ START_TEST(test_free_lock_is_held_by_the_first_step)
 }
 END_TEST
 
+/* shows: no-wait */
 START_TEST(test_no_wait_is_exactly_one_attempt)
 {
 	set_up(NULL);
@@ -153,6 +154,7 @@ START_TEST(test_polls_come_every_interval_option)
 }
 END_TEST
 
+/* shows: deadline-kept */
 START_TEST(test_last_sleep_is_clamped_to_the_deadline)
 {
 	set_up(NULL);
@@ -176,6 +178,7 @@ START_TEST(test_timeout_shorter_than_the_interval_is_kept)
 }
 END_TEST
 
+/* shows: deadline-kept */
 START_TEST(test_attempt_at_the_deadline_can_still_win)
 {
 	set_up(NULL);
