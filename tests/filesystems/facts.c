@@ -34,7 +34,7 @@ static void say(const char *fact, const char *value)
 
 static void say_result(const char *fact, int r)
 {
-	say(fact, r == 0 ? "yes" : strerror(-r));
+	say(fact, r == 0 ? "yes" : r == -ENOSYS || r == -ENOTSUP || r == -EPERM ? "no" : strerror(-r));
 }
 
 static int result(int r)
@@ -255,7 +255,7 @@ static bool look_at_the_dead(void)
 		_exit(hold_and_die());
 	(void)waitpid(pid, NULL, 0);
 	taken = filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT) == 0;
-	say("soft: a dead holder's marker", taken ? "is taken over" : "stays");
+	say("soft: a dead marker is taken over", taken ? "yes" : "no");
 	filelock_close(lock);
 	(void)unlink(in_folder("dead"));
 	return taken;
@@ -442,7 +442,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 int main(void)
 {
 	const char *parent = getenv("TMPDIR");
-	static const char death[] = "native: killed → had, µs";
+	static const char death[] = "native: killed → granted, µs";
 	bool native, taken;
 
 	(void)snprintf(folder, sizeof(folder), "%s/facts.XXXXXX", parent ? parent : "/tmp");
@@ -459,14 +459,14 @@ int main(void)
 	native = look_at_the_holder();
 	look_at_markers();
 	taken = look_at_the_dead();
-	measure("native: released → had, µs", "n", FILELOCK_NATIVE, false);
+	measure("native: released → granted, µs", "n", FILELOCK_NATIVE, false);
 	if (taken || native)
 		measure(death, "nk", FILELOCK_NATIVE, true);
 	else
 		say(death, "never");
-	measure("soft: released → had, µs", "s", FILELOCK_SOFT, false);
+	measure("soft: released → granted, µs", "s", FILELOCK_SOFT, false);
 #ifdef FILELOCK_SQLITE
-	measure("read/write: released → had, µs", "r.db", FILELOCK_READWRITE, false);
+	measure("read/write: released → granted, µs", "r.db", FILELOCK_READWRITE, false);
 #endif
 	(void)nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 	return 0;
