@@ -197,6 +197,19 @@ static void put_async(struct evfilelock_trace *trace, const struct track *track,
 		print(trace, "\"result\":%d}}", event->result);
 }
 
+/* Never as standard output or error of a program that has none: it would hold what is printed. */
+static int open_above_standard(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	int moved;
+
+	if (fd < 0 || fd > STDERR_FILENO)
+		return fd;
+	moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	(void)close(fd);
+	return moved;
+}
+
 FILELOCK_API struct evfilelock_trace *evfilelock_trace_open(const char *path)
 {
 	struct evfilelock_trace *trace = calloc(1, sizeof(*trace));
@@ -204,7 +217,7 @@ FILELOCK_API struct evfilelock_trace *evfilelock_trace_open(const char *path)
 	if (!trace)
 		return NULL;
 	trace->pid = getpid();
-	trace->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	trace->fd = open_above_standard(path);
 	if (trace->fd < 0) {
 		free(trace);
 		return NULL;

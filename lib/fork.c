@@ -132,7 +132,7 @@ static void replace_descriptors(void)
 		        list_entry(link, struct filelock_guarded_fd, link);
 
 		if (entry->keep_number && idle < 0)
-			idle = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+			idle = sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		/* without one to put there, closing is the lesser evil */
 		if (!entry->keep_number || idle < 0 ||
 		    sys.dup3(idle, entry->fd, O_CLOEXEC) < 0) {

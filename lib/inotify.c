@@ -184,9 +184,9 @@ FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, in
 	int fd;
 
 	if (watcher->timer.fd < 0) {
-		fd = sys.timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+		fd = sys_timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 		if (fd < 0)
-			return -errno;
+			return fd;
 		filelock_guard_fd(&watcher->timer, fd, true);
 	}
 	if (sys.timerfd_settime(watcher->timer.fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
@@ -200,9 +200,9 @@ FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher)
 
 	if (watcher->bell.fd >= 0)
 		return watcher->bell.fd;
-	fd = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fd = sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	filelock_guard_fd(&watcher->bell, fd, true);
 	return fd;
 }
@@ -238,9 +238,9 @@ static int open_inotify(struct filelock_watcher *watcher)
 
 	if (watcher->fd.fd >= 0)
 		return 0;
-	fd = sys.inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	fd = sys_inotify_init(IN_NONBLOCK | IN_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (watcher->epoll.fd >= 0)
 		r = listen_to(watcher->epoll.fd, fd, NULL);
 	if (r < 0)
@@ -256,9 +256,9 @@ static int open_epoll(struct filelock_watcher *watcher)
 
 	if (watcher->epoll.fd >= 0)
 		return 0;
-	fd = sys.epoll_create1(EPOLL_CLOEXEC);
+	fd = sys_epoll_create(EPOLL_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (watcher->fd.fd >= 0)
 		r = listen_to(fd, watcher->fd.fd, NULL);
 	if (r < 0)
@@ -274,9 +274,9 @@ static int open_process(struct filelock_watcher *watcher, struct watch *watch)
 
 	if (watch->process.fd >= 0)
 		return 0;
-	fd = sys.pidfd_open(-watch->wd, 0);
+	fd = sys_pidfd_open(-watch->wd, 0);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	r = listen_to(watcher->epoll.fd, fd, watch);
 	if (r < 0)
 		(void)sys_close(fd);

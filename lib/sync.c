@@ -90,7 +90,7 @@ static void open_wake(struct sleeper *sleeper)
 
 	if (sleeper->wake.fd >= 0)
 		return;
-	fd = sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fd = sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd >= 0)
 		filelock_guard_fd(&sleeper->wake, fd, false);
 }

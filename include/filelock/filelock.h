@@ -38,7 +38,7 @@
  * must do nothing but exec or exit.) So acquire after daemon(3), not before. New handles in the
  * child work. To hand a lock to a child on purpose, lock a descriptor of your own with
  * filelock_open_fd and open it again, in the child, with filelock_open_fd. No descriptor of
- * ours survives exec(3).
+ * ours survives exec(3), and none is below 3, also in a program without standard files.
  *
  * Soft locks (FILELOCK_SOFT) are exclusive only: asking for a shared one gives -ENOTSUP. A marker
  * outlives its holder if that is killed; whoever comes next sees it and takes it over, at once.

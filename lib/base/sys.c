@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +33,16 @@ static int timerfd_settime_(int fd, int flags, const struct itimerspec *at,
 static int open_mode(const char *path, int flags, mode_t mode)
 {
 	return open(path, flags, mode);
+}
+
+static int fcntl_dupfd(int fd, int lowest)
+{
+	return fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+}
+
+static int fcntl_getfl(int fd)
+{
+	return fcntl(fd, F_GETFL);
 }
 
 static int fcntl_setsig(int fd, int signal)
@@ -98,6 +109,8 @@ struct sys_table sys = {
 	.kill = kill,
 	.pidfd_open = pidfd_open_,
 	.gethostname = gethostname,
+	.fcntl_dupfd = fcntl_dupfd,
+	.fcntl_getfl = fcntl_getfl,
 	.fcntl_setsig = fcntl_setsig,
 	.fcntl_setlease = fcntl_setlease,
 	.getrandom = getrandom,
@@ -123,12 +136,121 @@ struct sys_table sys = {
 		(result) = (call);                  \
 	} while ((result) == -1 && errno == EINTR)
 
+/*
+ * Where a program runs without standard input, output or error, the system gives those numbers
+ * to whatever is opened next: prints would go into a lock file, and a dup2(2) onto the number
+ * would drop the lock. Duplicating closes nothing for good, so it raises no event.
+ */
+static int above_standard(int fd)
+{
+	int moved;
+
+	if (fd < 0)
+		return -errno;
+	if (fd > STDERR_FILENO)
+		return fd;
+	moved = sys.fcntl_dupfd(fd, STDERR_FILENO + 1);
+	if (moved < 0)
+		moved = -errno;
+	(void)sys_close(fd);
+	return moved;
+}
+
 int sys_open(const char *path, int flags, mode_t mode)
 {
 	int fd;
 
 	REPEAT_EINTR(fd, sys.open(path, flags, mode));
-	return fd < 0 ? -errno : fd;
+	return above_standard(fd);
+}
+
+int sys_inotify_init(int flags)
+{
+	return above_standard(sys.inotify_init1(flags));
+}
+
+int sys_epoll_create(int flags)
+{
+	return above_standard(sys.epoll_create1(flags));
+}
+
+int sys_eventfd(unsigned initial, int flags)
+{
+	return above_standard(sys.eventfd(initial, flags));
+}
+
+int sys_timerfd_create(int clock, int flags)
+{
+	return above_standard(sys.timerfd_create(clock, flags));
+}
+
+int sys_pidfd_open(pid_t pid, unsigned flags)
+{
+	return above_standard(sys.pidfd_open(pid, flags));
+}
+
+static struct {
+	pthread_mutex_t mutex;
+	unsigned users;
+	bool ours[STDERR_FILENO + 1];
+} standard = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+static bool is_standard_closed(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (sys.fcntl_getfl(fd) < 0 && errno == EBADF)
+			return true;
+	return false;
+}
+
+/* A descriptor by O_PATH can be neither read nor written: as good as none to who prints. */
+static int occupy_lowest(void)
+{
+	int fd;
+
+	REPEAT_EINTR(fd, sys.open("/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+	if (fd < 0)
+		return -errno;
+	if (fd <= STDERR_FILENO)
+		standard.ours[fd] = true;
+	else
+		(void)sys_close(fd); /* another thread came first */
+	return 0;
+}
+
+/* The program may have put a file of its own there meanwhile. */
+static void vacate(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+		int flags = standard.ours[fd] ? sys.fcntl_getfl(fd) : 0;
+
+		if (flags > 0 && (flags & O_PATH))
+			(void)sys_close(fd);
+		standard.ours[fd] = false;
+	}
+}
+
+int sys_occupy_standard(void)
+{
+	int r = 0;
+
+	(void)pthread_mutex_lock(&standard.mutex);
+	while (r == 0 && is_standard_closed())
+		r = occupy_lowest();
+	if (r == 0)
+		standard.users++;
+	else if (standard.users == 0)
+		vacate();
+	(void)pthread_mutex_unlock(&standard.mutex);
+	return r;
+}
+
+void sys_vacate_standard(void)
+{
+	(void)pthread_mutex_lock(&standard.mutex);
+	if (--standard.users == 0)
+		vacate();
+	(void)pthread_mutex_unlock(&standard.mutex);
 }
 
 int sys_close(int fd)

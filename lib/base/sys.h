@@ -4,7 +4,7 @@
  * Every call that can fail goes through this table, so that a test can replace an entry and
  * make the Nth call fail, in a plain build. An entry has the contract of the call it is named
  * after (-1 and errno); the sys_… functions below are what the library uses: they repeat EINTR
- * where repeating is right, and return a negative errno.
+ * where repeating is right, and return a negative errno. No descriptor that they give is below 3.
  */
 #ifndef FILELOCK_SYS_H
 #define FILELOCK_SYS_H
@@ -46,6 +46,8 @@ struct sys_table {
 	int (*kill)(pid_t pid, int signal);
 	int (*pidfd_open)(pid_t pid, unsigned flags);
 	int (*gethostname)(char *name, size_t size);
+	int (*fcntl_dupfd)(int fd, int lowest);
+	int (*fcntl_getfl)(int fd);
 	int (*fcntl_setsig)(int fd, int signal);
 	int (*fcntl_setlease)(int fd, int type);
 	ssize_t (*getrandom)(void *buffer, size_t size, unsigned flags);
@@ -75,6 +77,15 @@ extern struct sys_table sys;
 #define SAFE_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 
 int sys_open(const char *path, int flags, mode_t mode);
+int sys_inotify_init(int flags);
+int sys_epoll_create(int flags);
+int sys_eventfd(unsigned initial, int flags);
+int sys_timerfd_create(int clock, int flags);
+int sys_pidfd_open(pid_t pid, unsigned flags);
+/* Between the two another library's descriptors are not below 3 either: those numbers are
+   occupied, if they are free. */
+int sys_occupy_standard(void);
+void sys_vacate_standard(void);
 /* Never repeated: on Linux the descriptor is gone whatever close(2) says. */
 int sys_close(int fd);
 int sys_flock(int fd, int operation);

@@ -228,6 +228,19 @@ static int connect_to(struct filelock *lock, struct database *db, const char *pa
 	                 "cannot open the database", sqlite3_errmsg(db->connection));
 }
 
+/* SQLite closes a descriptor below 3 and opens the file again; but the close drops all record
+   locks that this process has on it. */
+static int connect_above_standard(struct filelock *lock, struct database *db, const char *path)
+{
+	int r = sys_occupy_standard();
+
+	if (r < 0)
+		return handle_fail(lock, r, "cannot open the database");
+	r = connect_to(lock, db, path);
+	sys_vacate_standard();
+	return r;
+}
+
 static int open_resolved(struct filelock *lock, struct database *db)
 {
 	char *path;
@@ -238,7 +251,7 @@ static int open_resolved(struct filelock *lock, struct database *db)
 	if (r < 0)
 		return handle_fail(lock, r, "cannot resolve the folder of");
 	enter_sqlite();
-	r = connect_to(lock, db, path);
+	r = connect_above_standard(lock, db, path);
 	if (r == 0)
 		db->read_only = sqlite3_db_readonly(db->connection, "main") == 1;
 	leave_sqlite();

@@ -149,6 +149,7 @@ const struct sys_table sim_calls = {
 	.getcwd = call_getcwd,
 	.kill = call_kill,
 	.gethostname = call_gethostname,
+	.fcntl_getfl = call_getfl,
 	.fcntl_setsig = call_setsig,
 	.fcntl_setlease = call_setlease,
 	.getrandom = call_getrandom,

@@ -75,6 +75,8 @@ WRAP(int, futimens, -1, FD(fd), (int fd, const struct timespec times[2]), (fd, t
 WRAP(int, linkat, -1, PATH(to),
      (int from_fd, const char *from, int to_fd, const char *to, int flags),
      (from_fd, from, to_fd, to, flags))
+WRAP(int, fcntl_dupfd, -1, FD(fd), (int fd, int lowest), (fd, lowest))
+WRAP(int, fcntl_getfl, -1, FD(fd), (int fd), (fd))
 WRAP(int, fcntl_setsig, -1, FD(fd), (int fd, int signal), (fd, signal))
 WRAP(int, fcntl_setlease, -1, FD(fd), (int fd, int type), (fd, type))
 WRAP(ssize_t, getrandom, -1, NOTHING,

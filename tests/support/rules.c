@@ -59,6 +59,9 @@ const struct fault_errors fault_errors[] = {
 	/* Last: what wakes a waiter is not made use of again when it cannot be read. */
 	{ FAULT_read, BOTH(ALL), { EAGAIN, EINTR, EIO, EINVAL, ESTALE } },
 	/* In a forked child: process/test_fork_faults.c */
+	/* Of a program without standard files: process/test_low_fds.c */
+	{ FAULT_fcntl_dupfd, 0, { EMFILE } },
+	{ FAULT_fcntl_getfl, 0, { EBADF } },
 	{ FAULT_dup3, 0, { EBUSY, EINTR, EMFILE } },
 };
 const size_t fault_errors_count = sizeof(fault_errors) / sizeof(fault_errors[0]);

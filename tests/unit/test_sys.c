@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -148,6 +151,52 @@ START_TEST(test_text_that_cannot_be_written_is_null)
 }
 END_TEST
 
+START_TEST(test_every_descriptor_is_moved_above_standard_error)
+{
+	int fds[6];
+
+	ck_assert_int_eq(close(STDOUT_FILENO), 0);
+	fds[0] = sys_open("/dev/null", O_RDONLY, 0);
+	fds[1] = sys_inotify_init(IN_CLOEXEC);
+	fds[2] = sys_epoll_create(EPOLL_CLOEXEC);
+	fds[3] = sys_eventfd(0, EFD_CLOEXEC);
+	fds[4] = sys_timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	fds[5] = sys_pidfd_open(getpid(), 0);
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (fds[i] == -ENOSYS)
+			continue; /* valgrind knows no pidfds */
+		ck_assert_int_gt(fds[i], STDERR_FILENO);
+		ck_assert_int_eq(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
+		ck_assert_int_eq(close(fds[i]), 0);
+	}
+	ck_assert_int_eq(fcntl(STDOUT_FILENO, F_GETFD), -1);
+}
+END_TEST
+
+START_TEST(test_program_keeps_what_it_puts_in_an_occupied_place)
+{
+	ck_assert_int_eq(close(STDOUT_FILENO), 0);
+	ck_assert_int_eq(sys_occupy_standard(), 0);
+	ck_assert_int_eq(sys_occupy_standard(), 0);
+	sys_vacate_standard();
+	ck_assert_int_ge(fcntl(STDOUT_FILENO, F_GETFD), 0); /* the other one still asks for it */
+	ck_assert_int_eq(dup2(STDERR_FILENO, STDOUT_FILENO), STDOUT_FILENO);
+	sys_vacate_standard();
+	ck_assert_int_ge(fcntl(STDOUT_FILENO, F_GETFD), 0);
+}
+END_TEST
+
+START_TEST(test_places_that_cannot_all_be_occupied_are_left)
+{
+	ck_assert_int_eq(close(STDIN_FILENO), 0);
+	ck_assert_int_eq(close(STDOUT_FILENO), 0);
+	fault_set(FAULT_open, 2, FAULT_ONCE, EMFILE);
+	ck_assert_int_eq(sys_occupy_standard(), -EMFILE);
+	ck_assert_int_eq(fcntl(STDIN_FILENO, F_GETFD), -1);
+	ck_assert_int_eq(fcntl(STDOUT_FILENO, F_GETFD), -1);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE("sys", test_interrupted_calls_are_repeated,
@@ -157,5 +206,8 @@ int main(void)
 	                          test_removing_what_is_gone_is_no_error,
 	                          test_only_known_file_systems_are_local,
 	                          test_text_without_memory_is_null,
-	                          test_text_that_cannot_be_written_is_null));
+	                          test_text_that_cannot_be_written_is_null,
+	                          test_every_descriptor_is_moved_above_standard_error,
+	                          test_program_keeps_what_it_puts_in_an_occupied_place,
+	                          test_places_that_cannot_all_be_occupied_are_left));
 }
