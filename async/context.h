@@ -21,12 +21,12 @@ struct job;
 struct pool;
 
 /* A request; and then, until its hold ends, the grant. */
-struct evfilelock_request {
+struct request {
 	struct evfilelock *ev;
 	struct hub *hub;     /* of a grant, with a reference; else NULL */
 	struct queue *queue; /* NULL: in ev->prompt; of a grant: the context was freed */
-	struct evfilelock_request *previous, *next;
-	struct evfilelock_request *next_ended; /* in the hub */
+	struct request *previous, *next;
+	struct request *next_ended; /* in the hub */
 	struct filelock *lock; /* with a reference */
 	evfilelock_cb cb;
 	void *arg;
@@ -38,7 +38,6 @@ struct evfilelock_request {
 	int result;    /* of a prompt one; 0: it nests, and is still to be stepped */
 	uint32_t born; /* a pass that must not complete it */
 	unsigned char mode; /* enum filelock_mode */
-	bool finished; /* its callback has begun */
 	bool calling;  /* and is running */
 	bool granted;  /* in its queue's list of grants */
 	bool releasing; /* asks for the end of a hold, not for one */
@@ -47,7 +46,7 @@ struct evfilelock_request {
 };
 
 struct request_list {
-	struct evfilelock_request *first, *last;
+	struct request *first, *last;
 };
 
 /* The requests for one lock, first come first served, and the holds that came of them. Only the
@@ -83,7 +82,7 @@ struct queue {
 struct hub {
 	pthread_mutex_t mutex;
 	struct evfilelock *ev; /* NULL: freed */
-	struct evfilelock_request *ended; /* grants that other threads have ended */
+	struct request *ended; /* grants that other threads have ended */
 	atomic_uint references;
 	atomic_uintptr_t thread; /* that runs the loop */
 	atomic_bool pending;     /* `ended` is not empty */
@@ -112,7 +111,7 @@ struct evfilelock {
 	unsigned sleeping;         /* queues that are asleep */
 	unsigned most_passes;      /* of one hold, and ... */
 	int64_t longest_passing;   /* ... how long, in ns */
-	struct evfilelock_many *sets;
+	struct set *sets; /* that are pending */
 	struct evfilelock_stats stats; /* all but what can be derived: stats.c */
 	evfilelock_trace_cb trace;     /* NULL: none */
 	void *trace_arg;
@@ -133,25 +132,25 @@ struct evfilelock {
 };
 
 /* queue.c */
-struct queue *queue_of(struct evfilelock *ev, struct evfilelock_request *request);
-void queue_append(struct queue *queue, struct evfilelock_request *request);
+struct queue *queue_of(struct evfilelock *ev, struct request *request);
+void queue_append(struct queue *queue, struct request *request);
 /* Takes a request out of its queue, which is freed with its last one unless it is being served. */
-void queue_leave(struct evfilelock_request *request);
+void queue_leave(struct request *request);
 /* The queue's first request is granted: it becomes a grant. */
-void queue_grant(struct queue *queue, struct evfilelock_request *request);
+void queue_grant(struct queue *queue, struct request *request);
 /* Whether one more hand-over leaves other processes their turn. */
 bool queue_may_pass(const struct queue *queue);
 /* Hands the hold of a grant, or of a request that it was passed to, on to the next request. */
-bool queue_pass(struct queue *queue, struct evfilelock_request *from,
-                struct evfilelock_request *to);
+bool queue_pass(struct queue *queue, struct request *from,
+                struct request *to);
 /* The hold of a grant has ended. lock: its handle, or NULL if that may be gone. */
-void queue_settle(struct evfilelock_request *grant, const struct filelock *lock);
+void queue_settle(struct request *grant, const struct filelock *lock);
 /* Whether the first request has to wait for a hold of the same queue. */
 bool queue_waits_for_itself(const struct queue *queue);
 /* An attempt of its first request, begun at that time, found the lock held. */
-void queue_note_refusal(struct queue *queue, const struct evfilelock_request *request, int64_t at);
+void queue_note_refusal(struct queue *queue, const struct request *request, int64_t at);
 /* Whether an attempt at its deadline, or later, was refused to the request as well. */
-bool queue_has_refused(const struct evfilelock_request *request);
+bool queue_has_refused(const struct request *request);
 /* It does; false if the end of that hold could not be heard. */
 bool queue_sleep(struct queue *queue);
 /* In a context that goes: its grants are on their own, and it is freed. */
@@ -159,8 +158,8 @@ void queue_destroy(struct queue *queue);
 void queue_free_if_empty(struct queue *queue);
 void queue_make_ready(struct queue *queue);
 struct queue *queue_take_ready(struct evfilelock *ev);
-void requests_append(struct request_list *list, struct evfilelock_request *request);
-void requests_remove(struct request_list *list, struct evfilelock_request *request);
+void requests_append(struct request_list *list, struct request *request);
+void requests_remove(struct request_list *list, struct request *request);
 
 /* fd_budget.c */
 /* How many may keep a descriptor in a context that is new. */
@@ -182,7 +181,7 @@ void hub_unref(struct hub *hub);
 /* The calling thread runs the loop, or is about to. */
 void hub_enter(struct hub *hub);
 /* Asks to be told when the hold of a grant ends. */
-void hub_follow(struct evfilelock_request *grant);
+void hub_follow(struct request *grant);
 /* Settles the grants that other threads have ended. */
 void hub_settle(struct evfilelock *ev);
 /* Hears other threads from now on; false if they cannot be heard. */
@@ -190,13 +189,13 @@ bool hub_hear(struct evfilelock *ev);
 
 /* engine.c */
 /* Cancels a request without telling: the next pass does. */
-void request_cancel(struct evfilelock_request *request);
+void request_cancel(struct request *request);
 /* The one place where callbacks are called. The request is in no list, or a grant. */
-void request_complete(struct evfilelock_request *request, int result);
+void request_complete(struct request *request, int result);
 /* Without a callback: in a forked child. */
-void request_drop(struct evfilelock_request *request);
+void request_drop(struct request *request);
 /* When neither a list nor a callback nor a handle knows it. */
-void request_free(struct evfilelock_request *request);
+void request_free(struct request *request);
 void pass_on_timer(evutil_socket_t fd, short events, void *arg);
 struct event *context_event(struct evfilelock *ev, int fd, event_callback_fn callback);
 /* Takes the timer back, also if it has fired in this turn and is to run yet. */
@@ -208,13 +207,15 @@ void pass_arm_surely(struct evfilelock *ev);
 
 /* set.c */
 /* What is left of the sets: in a forked child. */
-void many_free_all(struct evfilelock *ev);
+void sets_free(struct evfilelock *ev);
 
 /* event.c */
 /* As evfilelock_release, also while the context is being freed: a worker then goes on with it. */
 int request_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb, void *arg);
 /* Puts a request that has begun where it belongs. 0, or -ENOMEM. */
-int request_enlist(struct evfilelock_request *request, int64_t now);
+/* Of the handle's request: evfilelock_cancel but for sets. */
+int event_cancel(struct evfilelock *ev, struct filelock *lock);
+int request_enlist(struct request *request, int64_t now);
 bool timeout_is_valid(const struct timeval *timeout);
 /* In nanoseconds, below zero for ever; what cannot be told from it is. */
 int64_t timeout_ns(const struct timeval *timeout);

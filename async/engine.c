@@ -30,7 +30,7 @@
 #define LONGEST_PASS 1000000 /* ns */
 #define AT_ONCE INT64_MIN
 
-void request_complete(struct evfilelock_request *request, int result)
+void request_complete(struct request *request, int result)
 {
 	struct evfilelock *ev = request->ev;
 
@@ -39,7 +39,6 @@ void request_complete(struct evfilelock_request *request, int result)
 		ev->left--;
 	if (!request->releasing)
 		stats_answered(request, result);
-	request->finished = true;
 	request->calling = true;
 	/* from here on the handle is the user's, who may give it to another thread */
 	request->cb(request->lock, result, request->arg);
@@ -49,7 +48,7 @@ void request_complete(struct evfilelock_request *request, int result)
 		request_free(request);
 }
 
-void request_free(struct evfilelock_request *request)
+void request_free(struct request *request)
 {
 	if (request->hub)
 		hub_unref(request->hub);
@@ -57,14 +56,14 @@ void request_free(struct evfilelock_request *request)
 	free(request);
 }
 
-void request_drop(struct evfilelock_request *request)
+void request_drop(struct request *request)
 {
 	alarms_unset(&request->ev->alarms, &request->deadline);
 	alarms_unreserve(&request->ev->alarms);
 	request_free(request);
 }
 
-void request_cancel(struct evfilelock_request *request)
+void request_cancel(struct request *request)
 {
 	struct queue *queue = request->queue;
 
@@ -96,7 +95,7 @@ static bool may_go_on(struct evfilelock *ev)
 /* Whether there was one to take. */
 static bool take_prompt(struct evfilelock *ev)
 {
-	struct evfilelock_request *request = ev->prompt.first;
+	struct request *request = ev->prompt.first;
 	int64_t until;
 	int r;
 
@@ -121,7 +120,7 @@ static bool take_prompt(struct evfilelock *ev)
 static bool serve_first(struct queue *queue)
 {
 	struct evfilelock *ev = queue->ev;
-	struct evfilelock_request *request = queue->requests.first;
+	struct request *request = queue->requests.first;
 	int64_t until;
 	int r;
 
@@ -191,7 +190,7 @@ static void take_poll(struct queue *queue)
 static bool take_alarm(struct evfilelock *ev)
 {
 	struct alarm *alarm = alarms_first(&ev->alarms);
-	struct evfilelock_request *request;
+	struct request *request;
 	bool worked;
 
 	if (!alarm || alarm->at > ev->now)
@@ -200,7 +199,7 @@ static bool take_alarm(struct evfilelock *ev)
 		take_poll(hash_entry(alarm, struct queue, poll));
 		return true;
 	}
-	request = hash_entry(alarm, struct evfilelock_request, deadline);
+	request = hash_entry(alarm, struct request, deadline);
 	if (request->queue->requests.first->born == ev->pass)
 		return false;
 	if (queue_has_refused(request) || request->last_call ||

@@ -2,13 +2,13 @@
  * event.c - contexts and requests: the public face.
  *
  * States of a request: queued (in a queue) or prompt (in ev->prompt: cancelled, or nested), then
- * finished: its callback has begun. Memory of a finished request lives until its callback
- * returns, so that a cancel from inside it finds it so.
+ * finished: its callback has begun.
  *
  * A context freed from inside a callback is destroyed when its pass unwinds.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <event2/event.h>
 
@@ -19,6 +19,12 @@
    process would notice: both measured by tests/bench/bench_passes.c. */
 #define MOST_PASSES 256
 #define LONGEST_PASSING 2000000 /* ns */
+#define MOST_WORKERS 256
+#define LARGEST_OPTIONS 4096 /* of any version: more is a size that was never set */
+
+#ifdef __LP64__ /* a member in padding could not be told from rubbish by `size` */
+_Static_assert(sizeof(struct evfilelock_options) == 32, "padding in the options");
+#endif
 
 static bool is_inherited(const struct evfilelock *ev)
 {
@@ -27,7 +33,7 @@ static bool is_inherited(const struct evfilelock *ev)
 
 static void on_woken(struct filelock *lock, void *arg)
 {
-	struct evfilelock_request *request = arg;
+	struct request *request = arg;
 
 	(void)lock;
 	if (!request->queue)
@@ -40,12 +46,15 @@ static void on_woken(struct filelock *lock, void *arg)
 static void on_closing(struct filelock *lock, void *arg)
 {
 	(void)lock;
-	evfilelock_cancel(arg);
+	struct request *request = arg;
+
+	request_cancel(request);
+	pass_arm_surely(request->ev);
 }
 
 static bool on_out_of_fds(struct filelock *lock, void *arg)
 {
-	struct evfilelock_request *request = arg;
+	struct request *request = arg;
 
 	if (!keepers_make_room(request->ev))
 		return false;
@@ -53,24 +62,59 @@ static bool on_out_of_fds(struct filelock *lock, void *arg)
 	return true;
 }
 
-FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
+/* The caller's options, from a header older or newer than ours: what it does not know has its
+   default, what we do not know must be zero. */
+static int read_options(const struct evfilelock_options *from, struct evfilelock_options *ret)
 {
-	struct evfilelock *ev;
-	int r;
+	size_t size = from ? from->size : 0;
+	size_t known = size < sizeof(*ret) ? size : sizeof(*ret);
 
-	if (!base) {
-		errno = EINVAL;
-		return NULL;
-	}
+	*ret = (struct evfilelock_options)EVFILELOCK_OPTIONS_INIT;
+	if (!from)
+		return 0;
+	if (size < sizeof(size_t) || size > LARGEST_OPTIONS)
+		return -EINVAL;
+	for (size_t i = known; i < size; i++)
+		if (((const unsigned char *)from)[i] != 0)
+			return -EINVAL;
+	memcpy(ret, from, known);
+	return 0;
+}
+
+static bool has_wrong_option(const struct evfilelock_options *options,
+                             const struct event_base *base)
+{
+	return options->workers > MOST_WORKERS || options->priority < -1 ||
+	       options->priority >= event_base_get_npriorities((struct event_base *)base);
+}
+
+static void set_options(struct evfilelock *ev, const struct evfilelock_options *options)
+{
+	ev->priority = options->priority;
+	ev->most_keepers = options->max_fds ? options->max_fds : keepers_default();
+	ev->most_passes = options->handover_max ? options->handover_max : MOST_PASSES;
+	ev->longest_passing = options->handover_us ? options->handover_us * INT64_C(1000)
+	                                           : LONGEST_PASSING;
+	ev->slow_wait = options->slow_wait_ms * INT64_C(1000000);
+}
+
+static int context_new(struct event_base *base, const struct evfilelock_options *from,
+                       struct evfilelock **ret_ev)
+{
+	struct evfilelock_options options;
+	struct evfilelock *ev;
+	int r = base ? read_options(from, &options) : -EINVAL;
+
+	if (r < 0)
+		return r;
+	if (has_wrong_option(&options, base))
+		return -EINVAL;
 	ev = calloc(1, sizeof(*ev));
 	if (!ev)
-		return NULL;
+		return -ENOMEM;
 	ev->base = base;
 	ev->armed = FILELOCK_NEVER;
-	ev->priority = -1;
-	ev->most_keepers = keepers_default();
-	ev->most_passes = MOST_PASSES;
-	ev->longest_passing = LONGEST_PASSING;
+	set_options(ev, &options);
 	r = filelock_watcher_new(&ev->watcher);
 	if (r == 0)
 		r = hub_new(ev);
@@ -79,19 +123,33 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base)
 		ev->timer = evtimer_new(base, pass_on_timer, ev);
 		r = ev->timer ? 0 : -ENOMEM;
 	}
-	if (r < 0) {
+	if (r == 0 && ev->priority >= 0)
+		(void)event_priority_set(ev->timer, ev->priority);
+	if (r == 0 && options.workers > 0)
+		r = workers_start(ev, options.workers);
+	if (r < 0)
 		context_destroy(ev);
+	else
+		*ret_ev = ev;
+	return r;
+}
+
+FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base,
+                                               const struct evfilelock_options *options)
+{
+	struct evfilelock *ev = NULL;
+	int r = context_new(base, options, &ev);
+
+	if (r < 0)
 		errno = -r;
-		return NULL;
-	}
 	return ev;
 }
 
-static struct evfilelock_request *request_new(struct evfilelock *ev, struct filelock *lock,
+static struct request *request_new(struct evfilelock *ev, struct filelock *lock,
                                               enum filelock_mode mode, evfilelock_cb cb,
                                               void *arg)
 {
-	struct evfilelock_request *request = calloc(1, sizeof(*request));
+	struct request *request = calloc(1, sizeof(*request));
 
 	if (!request)
 		return NULL;
@@ -108,7 +166,7 @@ static struct evfilelock_request *request_new(struct evfilelock *ev, struct file
 	return request;
 }
 
-int request_enlist(struct evfilelock_request *request, int64_t now)
+int request_enlist(struct request *request, int64_t now)
 {
 	struct evfilelock *ev = request->ev;
 	struct queue *queue;
@@ -126,7 +184,7 @@ int request_enlist(struct evfilelock_request *request, int64_t now)
 	return 0;
 }
 
-static void request_unlist(struct evfilelock_request *request)
+static void request_unlist(struct request *request)
 {
 	struct evfilelock *ev = request->ev;
 
@@ -147,12 +205,12 @@ static int check_request(const struct evfilelock *ev, const struct filelock *loc
                          const struct timeval *timeout, evfilelock_cb cb)
 {
 	if (!ev || !lock || !cb)
-		return EINVAL;
+		return -EINVAL;
 	if (!timeout_is_valid(timeout))
-		return EINVAL;
+		return -EINVAL;
 	if (is_inherited(ev) || filelock_is_inherited(lock))
-		return ECHILD;
-	return ev->freeing ? ECANCELED : 0;
+		return FILELOCK_EFORKED;
+	return ev->freeing ? -ECANCELED : 0;
 }
 
 int64_t timeout_ns(const struct timeval *timeout)
@@ -162,19 +220,17 @@ int64_t timeout_ns(const struct timeval *timeout)
 	return (int64_t)timeout->tv_sec * 1000000000 + (int64_t)timeout->tv_usec * 1000;
 }
 
-FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev,
-                                                           struct filelock *lock,
-                                                           enum filelock_mode mode,
-                                                           const struct timeval *timeout,
-                                                           evfilelock_cb cb, void *arg)
+FILELOCK_API int evfilelock_acquire(struct evfilelock *ev, struct filelock *lock,
+                                    enum filelock_mode mode, const struct timeval *timeout,
+                                    evfilelock_cb cb, void *arg)
 {
-	struct evfilelock_request *request = NULL;
+	struct request *request = NULL;
 	int64_t now = filelock_now();
 	int64_t deadline;
-	int r = -check_request(ev, lock, timeout, cb);
+	int r = check_request(ev, lock, timeout, cb);
 
 	if (r < 0)
-		goto failed;
+		return r;
 	hub_enter(ev->hub);
 	deadline = filelock_deadline(now, timeout_ns(timeout));
 	request = request_new(ev, lock, mode, cb, arg);
@@ -198,18 +254,17 @@ FILELOCK_API struct evfilelock_request *evfilelock_acquire(struct evfilelock *ev
 	}
 	filelock_ref(lock);
 	stats_requested(request);
-	return request;
+	return 0;
 
 failed:
 	if (request)
 		alarms_unreserve(&ev->alarms);
 	free(request);
-	errno = -r;
-	return NULL;
+	return r;
 }
 
 /* At once, but for the answer. */
-static int release_here(struct evfilelock_request *request)
+static int release_here(struct request *request)
 {
 	request->result = filelock_release(request->lock);
 	requests_append(&request->ev->prompt, request);
@@ -218,7 +273,7 @@ static int release_here(struct evfilelock_request *request)
 
 int request_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb, void *arg)
 {
-	struct evfilelock_request *request;
+	struct request *request;
 	int r;
 
 	if (!filelock_is_held(lock))
@@ -245,76 +300,29 @@ FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock
 	if (!ev || !lock || !cb)
 		return -EINVAL;
 	if (is_inherited(ev) || filelock_is_inherited(lock))
-		return -ECHILD;
+		return FILELOCK_EFORKED;
 	if (ev->freeing)
 		return -ECANCELED;
 	hub_enter(ev->hub);
 	return request_release(ev, lock, cb, arg);
 }
 
-FILELOCK_API void evfilelock_cancel(struct evfilelock_request *request)
+int event_cancel(struct evfilelock *ev, struct filelock *lock)
 {
-	struct evfilelock *ev;
+	struct request *request = filelock_driver_arg(lock, &ev->driver);
 
-	if (!request || request->finished)
-		return;
-	ev = request->ev;
-	if (is_inherited(ev))
-		return;
+	if (!request || request->result < 0)
+		return -ENOENT;
 	request_cancel(request);
-	pass_arm_surely(ev);
-}
-
-FILELOCK_API int evfilelock_set_priority(struct evfilelock *ev, int priority)
-{
-	struct event *events[] = { ev ? ev->timer : NULL, ev ? ev->precise : NULL,
-		                   ev ? ev->readable : NULL, ev ? ev->bell : NULL };
-
-	if (!ev || ev->running || ev->freeing || is_inherited(ev) || priority < 0 ||
-	    priority >= event_base_get_npriorities(ev->base))
-		return -EINVAL;
-	/* event_priority_set(3) refuses an event that waits for its callback */
-	pass_disarm(ev);
-	if (ev->listening)
-		(void)event_del(ev->readable);
-	ev->listening = false;
-	if (ev->hearing)
-		(void)event_del(ev->bell);
-	ev->priority = priority;
-	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
-		if (events[i])
-			(void)event_priority_set(events[i], priority);
-	if (ev->hearing)
-		(void)event_add(ev->bell, NULL);
-	pass_arm_surely(ev);
-	return 0;
-}
-
-FILELOCK_API int evfilelock_set_handover(struct evfilelock *ev, unsigned most, unsigned most_us)
-{
-	if (!ev || most == 0)
-		return -EINVAL;
-	ev->most_passes = most;
-	ev->longest_passing = (int64_t)most_us * 1000;
-	return 0;
-}
-
-FILELOCK_API int evfilelock_set_descriptors(struct evfilelock *ev, unsigned most)
-{
-	if (!ev)
-		return -EINVAL;
-	ev->most_keepers = most;
-	while (ev->keepers > most)
-		(void)keepers_make_room(ev);
 	pass_arm_surely(ev);
 	return 0;
 }
 
 /* Any request, taken out of its list; NULL when there is none. No queue is added meanwhile, so
    *bucket need only go forward. */
-static struct evfilelock_request *take_any(struct evfilelock *ev, size_t *bucket)
+static struct request *take_any(struct evfilelock *ev, size_t *bucket)
 {
-	struct evfilelock_request *request = ev->prompt.first;
+	struct request *request = ev->prompt.first;
 
 	if (request) {
 		requests_remove(&ev->prompt, request);
@@ -356,7 +364,7 @@ static void stop_listening(struct evfilelock *ev)
 
 FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 {
-	struct evfilelock_request *request;
+	struct request *request;
 	size_t bucket = 0;
 
 	if (!ev || ev->freeing)
@@ -396,7 +404,7 @@ void context_destroy(struct evfilelock *ev)
 		event_free(ev->readable);
 	if (ev->bell)
 		event_free(ev->bell);
-	many_free_all(ev);
+	sets_free(ev);
 	if (ev->pool && !is_inherited(ev))
 		workers_leave(ev, true);
 	else

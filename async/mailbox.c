@@ -60,9 +60,9 @@ void hub_unref(struct hub *hub)
 	free(hub);
 }
 
-static struct evfilelock_request *take_ended(struct hub *hub)
+static struct request *take_ended(struct hub *hub)
 {
-	struct evfilelock_request *ended = hub->ended;
+	struct request *ended = hub->ended;
 
 	hub->ended = NULL;
 	atomic_store_explicit(&hub->pending, false, memory_order_relaxed);
@@ -71,7 +71,7 @@ static struct evfilelock_request *take_ended(struct hub *hub)
 
 void hub_settle(struct evfilelock *ev)
 {
-	struct evfilelock_request *grant, *next;
+	struct request *grant, *next;
 
 	if (!atomic_load_explicit(&ev->hub->pending, memory_order_relaxed))
 		return;
@@ -86,7 +86,7 @@ void hub_settle(struct evfilelock *ev)
 
 void hub_leave(struct evfilelock *ev)
 {
-	struct evfilelock_request *grant, *next;
+	struct request *grant, *next;
 	struct hub *hub = ev->hub;
 	/* in a forked child a thread that is not there may have the mutex */
 	bool alone = filelock_watcher_is_inherited(ev->watcher);
@@ -105,7 +105,7 @@ void hub_leave(struct evfilelock *ev)
 }
 
 /* On another thread: leaves the grant to the loop's. */
-static void hand_in(struct evfilelock_request *grant)
+static void hand_in(struct request *grant)
 {
 	struct hub *hub = grant->hub;
 	bool gone;
@@ -127,7 +127,7 @@ static void hand_in(struct evfilelock_request *grant)
 
 static bool on_wanted(struct filelock *lock, void *arg)
 {
-	const struct evfilelock_request *grant = arg;
+	const struct request *grant = arg;
 
 	(void)lock;
 	return is_loop_thread(grant->hub) && grant->queue && !grant->ev->freeing &&
@@ -136,7 +136,7 @@ static bool on_wanted(struct filelock *lock, void *arg)
 
 static bool on_take(struct filelock *lock, void *arg)
 {
-	struct evfilelock_request *grant = arg;
+	struct request *grant = arg;
 
 	(void)lock;
 	return queue_pass(grant->queue, grant, grant->queue->requests.first);
@@ -144,7 +144,7 @@ static bool on_take(struct filelock *lock, void *arg)
 
 static void on_ended(struct filelock *lock, void *arg)
 {
-	struct evfilelock_request *grant = arg;
+	struct request *grant = arg;
 
 	if (filelock_is_inherited(lock) || is_loop_thread(grant->hub))
 		queue_settle(grant, lock);
@@ -152,7 +152,7 @@ static void on_ended(struct filelock *lock, void *arg)
 		hand_in(grant);
 }
 
-void hub_follow(struct evfilelock_request *grant)
+void hub_follow(struct request *grant)
 {
 	static const struct filelock_listener listener = { on_wanted, on_take, on_ended };
 

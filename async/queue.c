@@ -11,7 +11,7 @@
 #include "stats.h"
 #include "workers.h"
 
-void requests_append(struct request_list *list, struct evfilelock_request *request)
+void requests_append(struct request_list *list, struct request *request)
 {
 	request->previous = list->last;
 	request->next = NULL;
@@ -22,7 +22,7 @@ void requests_append(struct request_list *list, struct evfilelock_request *reque
 	list->last = request;
 }
 
-void requests_remove(struct request_list *list, struct evfilelock_request *request)
+void requests_remove(struct request_list *list, struct request *request)
 {
 	if (request->previous)
 		request->previous->next = request->next;
@@ -79,7 +79,7 @@ static struct queue *queue_new(struct evfilelock *ev, size_t hash)
 	return queue;
 }
 
-struct queue *queue_of(struct evfilelock *ev, struct evfilelock_request *request)
+struct queue *queue_of(struct evfilelock *ev, struct request *request)
 {
 	size_t hash = filelock_hash(request->lock);
 	struct queue *queue = queue_find(ev, request->lock, hash);
@@ -87,7 +87,7 @@ struct queue *queue_of(struct evfilelock *ev, struct evfilelock_request *request
 	return queue ? queue : queue_new(ev, hash);
 }
 
-void queue_append(struct queue *queue, struct evfilelock_request *request)
+void queue_append(struct queue *queue, struct request *request)
 {
 	bool first = !queue->requests.first;
 
@@ -150,7 +150,7 @@ struct queue *queue_take_ready(struct evfilelock *ev)
 	return queue;
 }
 
-void queue_leave(struct evfilelock_request *request)
+void queue_leave(struct request *request)
 {
 	struct queue *queue = request->queue;
 
@@ -185,7 +185,7 @@ void queue_free_if_empty(struct queue *queue)
 	free(queue);
 }
 
-void queue_grant(struct queue *queue, struct evfilelock_request *request)
+void queue_grant(struct queue *queue, struct request *request)
 {
 	if (!queue->passed) {
 		queue->taken_at = queue->ev->now;
@@ -211,8 +211,8 @@ bool queue_may_pass(const struct queue *queue)
 	       filelock_now() - queue->taken_at < ev->longest_passing;
 }
 
-bool queue_pass(struct queue *queue, struct evfilelock_request *from,
-                struct evfilelock_request *to)
+bool queue_pass(struct queue *queue, struct request *from,
+                struct request *to)
 {
 	if (!filelock_hand_over(from->lock, to->lock))
 		return false;
@@ -221,11 +221,11 @@ bool queue_pass(struct queue *queue, struct evfilelock_request *from,
 	return true;
 }
 
-void queue_settle(struct evfilelock_request *grant, const struct filelock *lock)
+void queue_settle(struct request *grant, const struct filelock *lock)
 {
 	struct queue *queue = grant->queue;
 	struct evfilelock *ev = grant->ev;
-	const struct evfilelock_request *first;
+	const struct request *first;
 
 	grant->granted = false;
 	if (queue) {
@@ -249,8 +249,8 @@ void queue_settle(struct evfilelock_request *grant, const struct filelock *lock)
 
 bool queue_waits_for_itself(const struct queue *queue)
 {
-	const struct evfilelock_request *first = queue->requests.first;
-	const struct evfilelock_request *grant = queue->grants.first;
+	const struct request *first = queue->requests.first;
+	const struct request *grant = queue->grants.first;
 
 	/* one whose handle holds it has been passed the hold; and age alone may end a grant */
 	return grant && !filelock_is_held(first->lock) && !filelock_has_lifetime(first->lock) &&
@@ -271,7 +271,7 @@ bool queue_sleep(struct queue *queue)
 
 void queue_destroy(struct queue *queue)
 {
-	struct evfilelock_request *grant;
+	struct request *grant;
 
 	while ((grant = queue->grants.first)) {
 		requests_remove(&queue->grants, grant);
@@ -282,7 +282,7 @@ void queue_destroy(struct queue *queue)
 	queue_free_if_empty(queue);
 }
 
-void queue_note_refusal(struct queue *queue, const struct evfilelock_request *request, int64_t at)
+void queue_note_refusal(struct queue *queue, const struct request *request, int64_t at)
 {
 	if (at < queue->refused_at)
 		return;
@@ -290,7 +290,7 @@ void queue_note_refusal(struct queue *queue, const struct evfilelock_request *re
 	queue->refused_mode = request->mode;
 }
 
-bool queue_has_refused(const struct evfilelock_request *request)
+bool queue_has_refused(const struct request *request)
 {
 	const struct queue *queue = request->queue;
 

@@ -15,21 +15,21 @@
 
 #include "workers.h"
 
-struct evfilelock_many {
+struct set {
 	struct evfilelock *ev;
-	struct evfilelock_many *previous, *next; /* in ev->sets */
-	struct evfilelock_request *request;      /* for the lock in its turn; NULL: ended */
-	evfilelock_many_cb cb;
+	struct set *previous, *next; /* in ev->sets */
+	evfilelock_all_cb cb;
 	void *arg;
 	int64_t deadline;
 	enum filelock_mode mode;
 	size_t n;
-	size_t taken;            /* of the order, from its start */
-	size_t releasing;        /* of those, by workers */
-	int result;              /* once it has ended */
+	size_t taken;     /* of the order, from its start */
+	size_t releasing; /* of those, by workers */
+	bool ended;       /* no request of it is pending */
+	int result;       /* once it has ended */
 	struct filelock *failed;
-	struct filelock **order; /* behind the set */
-	struct filelock *set[];  /* as given; each with a reference */
+	struct filelock **order;  /* behind the locks */
+	struct filelock *locks[]; /* as given; each with a reference */
 };
 
 static int compare(const void *a, const void *b)
@@ -37,90 +37,88 @@ static int compare(const void *a, const void *b)
 	return filelock_compare(*(struct filelock *const *)a, *(struct filelock *const *)b);
 }
 
-static int check_set(struct filelock *const *set, size_t n)
+static int check_locks(struct filelock *const *locks, size_t n)
 {
-	if (!set || n == 0)
-		return EINVAL;
+	if (!locks || n == 0)
+		return -EINVAL;
 	for (size_t i = 0; i < n; i++) {
-		if (!set[i])
-			return EINVAL;
-		if (filelock_is_inherited(set[i]))
-			return ECHILD;
-		if (filelock_is_held(set[i]))
-			return EDEADLK;
+		if (!locks[i])
+			return -EINVAL;
+		if (filelock_is_inherited(locks[i]))
+			return FILELOCK_EFORKED;
+		if (filelock_is_held(locks[i]))
+			return -EDEADLK;
 	}
 	return 0;
 }
 
 /* Its own memory only. */
-static void many_free(struct evfilelock_many *many)
+static void set_free(struct set *set)
 {
-	for (size_t i = 0; i < many->n; i++)
-		filelock_unref(many->set[i]);
-	free(many);
+	for (size_t i = 0; i < set->n; i++)
+		filelock_unref(set->locks[i]);
+	free(set);
 }
 
-/* The copy of a set, sorted. Sets errno. */
-static struct evfilelock_many *many_new(struct filelock *const *set, size_t n)
+/* A copy, sorted. */
+static int set_new(struct filelock *const *locks, size_t n, struct set **ret_set)
 {
-	struct evfilelock_many *many;
+	struct set *set;
 
 	/* in pieces as large as a lock's two places, so that calloc(3) checks the product */
-	many = calloc(n + sizeof(*many) / (2 * sizeof(*set)) + 1, 2 * sizeof(*set));
-	if (!many) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	many->n = n;
-	many->order = many->set + n;
+	set = calloc(n + sizeof(*set) / (2 * sizeof(*locks)) + 1, 2 * sizeof(*locks));
+	if (!set)
+		return -ENOMEM;
+	set->n = n;
+	set->order = set->locks + n;
 	for (size_t i = 0; i < n; i++) {
-		filelock_ref(set[i]);
-		many->set[i] = many->order[i] = set[i];
+		filelock_ref(locks[i]);
+		set->locks[i] = set->order[i] = locks[i];
 	}
-	qsort(many->order, n, sizeof(*set), compare);
+	qsort(set->order, n, sizeof(*locks), compare);
 	for (size_t i = 1; i < n; i++)
-		if (filelock_compare(many->order[i - 1], many->order[i]) == 0) {
-			many_free(many);
-			errno = EDEADLK;
-			return NULL;
+		if (filelock_compare(set->order[i - 1], set->order[i]) == 0) {
+			set_free(set);
+			return -EDEADLK;
 		}
-	return many;
+	*ret_set = set;
+	return 0;
 }
 
-static void link_to_context(struct evfilelock_many *many, struct evfilelock *ev)
+static void link_to_context(struct set *set, struct evfilelock *ev)
 {
-	many->ev = ev;
-	many->next = ev->sets;
-	if (many->next)
-		many->next->previous = many;
-	ev->sets = many;
+	set->ev = ev;
+	set->next = ev->sets;
+	if (set->next)
+		set->next->previous = set;
+	ev->sets = set;
 }
 
-static void unlink_from_context(struct evfilelock_many *many)
+static void unlink_from_context(struct set *set)
 {
-	if (many->previous)
-		many->previous->next = many->next;
+	if (set->previous)
+		set->previous->next = set->next;
 	else
-		many->ev->sets = many->next;
-	if (many->next)
-		many->next->previous = many->previous;
+		set->ev->sets = set->next;
+	if (set->next)
+		set->next->previous = set->previous;
 }
 
-void many_free_all(struct evfilelock *ev)
+void sets_free(struct evfilelock *ev)
 {
 	while (ev->sets) {
-		struct evfilelock_many *many = ev->sets;
+		struct set *set = ev->sets;
 
-		unlink_from_context(many);
-		many_free(many);
+		unlink_from_context(set);
+		set_free(set);
 	}
 }
 
-static void complete(struct evfilelock_many *many)
+static void complete(struct set *set)
 {
-	unlink_from_context(many);
-	many->cb(many->set, many->n, many->result, many->failed, many->arg);
-	many_free(many);
+	unlink_from_context(set);
+	set->cb(set->locks, set->n, set->result, set->failed, set->arg);
+	set_free(set);
 }
 
 static void note_release(struct filelock *lock, int result)
@@ -134,110 +132,130 @@ static void note_release(struct filelock *lock, int result)
 
 static void on_released(struct filelock *lock, int result, void *arg)
 {
-	struct evfilelock_many *many = arg;
+	struct set *set = arg;
 
 	note_release(lock, result);
-	if (--many->releasing == 0)
-		complete(many);
+	if (--set->releasing == 0)
+		complete(set);
 }
 
-static void give_back(struct evfilelock_many *many, struct filelock *lock)
+static void give_back(struct set *set, struct filelock *lock)
 {
-	if (workers_are_for(many->ev, lock) &&
-	    request_release(many->ev, lock, on_released, many) == 0)
-		many->releasing++;
+	if (workers_are_for(set->ev, lock) &&
+	    request_release(set->ev, lock, on_released, set) == 0)
+		set->releasing++;
 	else
 		note_release(lock, filelock_release(lock));
 }
 
-static void end(struct evfilelock_many *many, int result, struct filelock *failed)
+static void end(struct set *set, int result, struct filelock *failed)
 {
-	many->request = NULL;
-	many->result = result;
-	many->failed = failed;
-	while (result < 0 && many->taken > 0)
-		give_back(many, many->order[--many->taken]);
-	if (many->releasing == 0)
-		complete(many);
+	set->ended = true;
+	set->result = result;
+	set->failed = failed;
+	while (result < 0 && set->taken > 0)
+		give_back(set, set->order[--set->taken]);
+	if (set->releasing == 0)
+		complete(set);
 }
 
 /* One that was taken and is held no more: closing it released it. NULL: none. */
-static struct filelock *find_lost(const struct evfilelock_many *many)
+static struct filelock *find_lost(const struct set *set)
 {
-	for (size_t i = 0; i < many->n; i++)
-		if (!filelock_is_held(many->order[i]))
-			return many->order[i];
+	for (size_t i = 0; i < set->n; i++)
+		if (!filelock_is_held(set->order[i]))
+			return set->order[i];
 	return NULL;
 }
 
-static int ask_next(struct evfilelock_many *many);
+static int ask_next(struct set *set);
 
 static void on_answer(struct filelock *lock, int result, void *arg)
 {
-	struct evfilelock_many *many = arg;
+	struct set *set = arg;
 
 	if (result < 0) {
-		end(many, result, lock);
+		end(set, result, lock);
 		return;
 	}
-	if (++many->taken < many->n) {
-		result = ask_next(many);
+	if (++set->taken < set->n) {
+		result = ask_next(set);
 		if (result < 0)
-			end(many, result, many->order[many->taken]);
+			end(set, result, set->order[set->taken]);
 		return;
 	}
-	lock = find_lost(many);
-	end(many, lock ? -ECANCELED : 0, lock);
+	lock = find_lost(set);
+	end(set, lock ? -ECANCELED : 0, lock);
 }
 
 /* Asks for the lock in its turn, within what is left of the time. */
-static int ask_next(struct evfilelock_many *many)
+static int ask_next(struct set *set)
 {
 	struct timeval left = { 0 };
 	int64_t us;
 
-	if (many->deadline != FILELOCK_NEVER) {
-		us = (many->deadline - filelock_now() + 999) / 1000;
+	if (set->deadline != FILELOCK_NEVER) {
+		us = (set->deadline - filelock_now() + 999) / 1000;
 		if (us > 0)
 			left = (struct timeval){ us / 1000000, us % 1000000 };
 	}
-	many->request = evfilelock_acquire(many->ev, many->order[many->taken], many->mode,
-	                                   many->deadline == FILELOCK_NEVER ? NULL : &left,
-	                                   on_answer, many);
-	return many->request ? 0 : -errno;
+	return evfilelock_acquire(set->ev, set->order[set->taken], set->mode,
+	                          set->deadline == FILELOCK_NEVER ? NULL : &left, on_answer, set);
 }
 
-FILELOCK_API struct evfilelock_many *
-evfilelock_acquire_many(struct evfilelock *ev, struct filelock *const *set, size_t n,
-                        enum filelock_mode mode, const struct timeval *timeout,
-                        evfilelock_many_cb cb, void *arg)
+FILELOCK_API int evfilelock_acquire_all(struct evfilelock *ev, struct filelock *const *locks,
+                                        size_t n, enum filelock_mode mode,
+                                        const struct timeval *timeout, evfilelock_all_cb cb,
+                                        void *arg)
 {
-	struct evfilelock_many *many;
-	int r = ev && cb && timeout_is_valid(timeout) ? check_set(set, n) : EINVAL;
+	struct set *set;
+	int r = ev && cb && timeout_is_valid(timeout) ? check_locks(locks, n) : -EINVAL;
 
-	if (r != 0) {
-		errno = r;
-		return NULL;
-	}
-	many = many_new(set, n);
-	if (!many)
-		return NULL;
-	many->deadline = filelock_deadline(filelock_now(), timeout_ns(timeout));
-	many->mode = mode;
-	many->cb = cb;
-	many->arg = arg;
-	link_to_context(many, ev);
-	r = ask_next(many);
 	if (r == 0)
-		return many;
-	unlink_from_context(many);
-	many_free(many);
-	errno = -r;
-	return NULL;
+		r = set_new(locks, n, &set);
+	if (r < 0)
+		return r;
+	set->deadline = filelock_deadline(filelock_now(), timeout_ns(timeout));
+	set->mode = mode;
+	set->cb = cb;
+	set->arg = arg;
+	link_to_context(set, ev);
+	r = ask_next(set);
+	if (r < 0) {
+		unlink_from_context(set);
+		set_free(set);
+	}
+	return r;
 }
 
-FILELOCK_API void evfilelock_cancel_many(struct evfilelock_many *many)
+static bool contains(const struct set *set, const struct filelock *lock)
 {
-	if (many)
-		evfilelock_cancel(many->request);
+	for (size_t i = 0; i < set->n; i++)
+		if (set->locks[i] == lock)
+			return true;
+	return false;
+}
+
+/* Of the sets that the handle belongs to. */
+static int cancel_sets(struct evfilelock *ev, const struct filelock *lock)
+{
+	int r = -ENOENT;
+
+	for (struct set *set = ev->sets; set; set = set->next)
+		if (!set->ended && contains(set, lock) &&
+		    event_cancel(ev, set->order[set->taken]) == 0)
+			r = 0;
+	return r;
+}
+
+FILELOCK_API int evfilelock_cancel(struct evfilelock *ev, struct filelock *lock)
+{
+	int r;
+
+	if (!ev || !lock)
+		return -EINVAL;
+	if (filelock_watcher_is_inherited(ev->watcher) || filelock_is_inherited(lock))
+		return FILELOCK_EFORKED;
+	r = event_cancel(ev, lock);
+	return r == -ENOENT ? cancel_sets(ev, lock) : r;
 }

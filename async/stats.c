@@ -9,7 +9,7 @@
 #define LARGEST_STATS 4096                  /* of any version: more is a size never set */
 #define HOLDER_EVERY (100 * MILLISECOND)    /* asking who holds a lock is dear */
 
-void stats_tell(const struct evfilelock_request *request, enum evfilelock_trace_what what,
+void stats_tell(const struct request *request, enum evfilelock_trace_what what,
                 int result, int64_t time)
 {
 	struct evfilelock *ev = request->ev;
@@ -38,7 +38,7 @@ static unsigned bucket_of(int64_t wait)
 	return digits < EVFILELOCK_WAIT_BUCKETS ? digits : EVFILELOCK_WAIT_BUCKETS - 1;
 }
 
-void stats_answered(const struct evfilelock_request *request, int result)
+void stats_answered(const struct request *request, int result)
 {
 	struct evfilelock *ev = request->ev;
 	enum evfilelock_trace_what what = EVFILELOCK_TRACE_FAILED;
@@ -89,7 +89,7 @@ FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_s
 	if (!ev || size < sizeof(size_t) || size > LARGEST_STATS)
 		return -EINVAL;
 	if (filelock_watcher_is_inherited(ev->watcher))
-		return -ECHILD;
+		return FILELOCK_EFORKED;
 	hub_enter(ev->hub);
 	hub_settle(ev); /* what other threads have released */
 	stats = ev->stats;
@@ -104,6 +104,8 @@ FILELOCK_API int evfilelock_set_trace(struct evfilelock *ev, evfilelock_trace_cb
 {
 	if (!ev)
 		return -EINVAL;
+	if (filelock_watcher_is_inherited(ev->watcher))
+		return FILELOCK_EFORKED;
 	ev->trace = cb;
 	ev->trace_arg = arg;
 	return 0;
@@ -114,7 +116,7 @@ FILELOCK_API int evfilelock_set_trace(struct evfilelock *ev, evfilelock_trace_cb
 int64_t slow_due(const struct queue *queue)
 {
 	const struct evfilelock *ev = queue->ev;
-	const struct evfilelock_request *first = queue->requests.first;
+	const struct request *first = queue->requests.first;
 	int64_t since;
 
 	if (ev->slow_wait == 0 || first->slow)
@@ -138,7 +140,7 @@ static void describe_holder(const struct queue *queue, char *text, size_t size)
 bool slow_say(struct queue *queue)
 {
 	struct evfilelock *ev = queue->ev;
-	struct evfilelock_request *first = queue->requests.first;
+	struct request *first = queue->requests.first;
 	char holder[320] = "holder not looked for: too many slow waits";
 
 	if (slow_due(queue) > ev->now)
@@ -159,18 +161,4 @@ bool slow_say(struct queue *queue)
 	             (ev->now - first->since) / MILLISECOND, filelock_path(first->lock),
 	             queue->length - 1, holder);
 	return true;
-}
-
-FILELOCK_API int evfilelock_set_slow_wait(struct evfilelock *ev, unsigned ms)
-{
-	if (!ev)
-		return -EINVAL;
-	ev->slow_wait = ms * MILLISECOND;
-	/* those that wait are looked at once, and set their alarms anew */
-	for (size_t i = 0; i < ev->queues.size; i++)
-		for (struct hash_node *node = ev->queues.buckets[i]; node; node = node->next)
-			if (hash_entry(node, struct queue, node)->requests.first)
-				queue_make_ready(hash_entry(node, struct queue, node));
-	pass_arm_surely(ev);
-	return 0;
 }

@@ -10,10 +10,10 @@
 #include "context.h"
 
 /* Tells the hook. `time`: when it happened; 0: now. */
-void stats_tell(const struct evfilelock_request *request, enum evfilelock_trace_what what,
+void stats_tell(const struct request *request, enum evfilelock_trace_what what,
                 int result, int64_t time);
 
-static inline void stats_requested(struct evfilelock_request *request)
+static inline void stats_requested(struct request *request)
 {
 	struct evfilelock *ev = request->ev;
 
@@ -53,7 +53,7 @@ static inline void stats_woken(struct queue *queue, bool by_event)
 }
 
 /* result: of filelock_step. */
-static inline void stats_attempted(const struct evfilelock_request *request, int result)
+static inline void stats_attempted(const struct request *request, int result)
 {
 	struct evfilelock *ev = request->ev;
 
@@ -71,7 +71,7 @@ static inline void stats_attempted(const struct evfilelock_request *request, int
 }
 
 /* Before its callback. */
-void stats_answered(const struct evfilelock_request *request, int result);
+void stats_answered(const struct request *request, int result);
 
 static inline void stats_held(struct evfilelock *ev)
 {
@@ -79,7 +79,7 @@ static inline void stats_held(struct evfilelock *ev)
 }
 
 /* Of a grant whose context lives. time: when, on another thread; 0: now. */
-static inline void stats_released(const struct evfilelock_request *grant, int64_t time)
+static inline void stats_released(const struct request *grant, int64_t time)
 {
 	struct evfilelock *ev = grant->ev;
 

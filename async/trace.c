@@ -210,21 +210,27 @@ static int open_above_standard(const char *path)
 	return moved;
 }
 
-FILELOCK_API struct evfilelock_trace *evfilelock_trace_open(const char *path)
+FILELOCK_API int evfilelock_trace_open(const char *path, struct evfilelock_trace **ret_trace)
 {
-	struct evfilelock_trace *trace = calloc(1, sizeof(*trace));
+	struct evfilelock_trace *trace;
+	int r;
 
+	if (!path || !ret_trace)
+		return -EINVAL;
+	trace = calloc(1, sizeof(*trace));
 	if (!trace)
-		return NULL;
+		return -ENOMEM;
 	trace->pid = getpid();
 	trace->fd = open_above_standard(path);
 	if (trace->fd < 0) {
+		r = -errno;
 		free(trace);
-		return NULL;
+		return r;
 	}
 	print(trace, "[\n{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":%ld,"
 	      "\"args\":{\"name\":\"file locks\"}}", (long)trace->pid);
-	return trace;
+	*ret_trace = trace;
+	return 0;
 }
 
 FILELOCK_API void evfilelock_trace_write(const struct evfilelock_trace_event *event, void *arg)

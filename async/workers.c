@@ -28,7 +28,6 @@
 
 #include "stats.h"
 
-#define MOST_WORKERS 256
 #define MOST_STEPS 16 /* of one job, while attempts are due at once */
 #define GRACE 1000000000 /* ns, for the last attempt of a request whose deadline has passed */
 
@@ -46,7 +45,7 @@ struct job {
 	bool orphaned; /* while it is out; with the pool's mutex */
 	enum place place;
 	bool again; /* stirred since it was given away */
-	struct evfilelock_request *request; /* NULL: an orphan */
+	struct request *request; /* NULL: an orphan */
 	struct queue *queue; /* NULL: of a release */
 };
 
@@ -216,7 +215,7 @@ static void on_woken(struct filelock *proxy, void *arg)
 	queue_make_ready(job->queue);
 }
 
-static int job_new(struct evfilelock_request *request, struct job **ret_job)
+static int job_new(struct request *request, struct job **ret_job)
 {
 	struct evfilelock *ev = request->ev;
 	struct job *job = calloc(1, sizeof(*job));
@@ -251,7 +250,7 @@ static bool recall(struct pool *pool, struct job *job)
 	return finished;
 }
 
-void workers_forget(struct evfilelock_request *request)
+void workers_forget(struct request *request)
 {
 	struct evfilelock *ev = request->ev;
 	struct job *job = request->job;
@@ -267,7 +266,7 @@ void workers_forget(struct evfilelock_request *request)
 		job->queue->orphan = job->proxy;
 }
 
-static bool finish(struct evfilelock_request *request, int result)
+static bool finish(struct request *request, int result)
 {
 	queue_leave(request);
 	request_complete(request, filelock_give_up(request->lock, result));
@@ -283,7 +282,7 @@ static bool wait_for_it(struct queue *queue)
 }
 
 /* The proxy holds: so does the request's handle from now on, and the queue goes on with it. */
-static bool take_hold(struct evfilelock_request *request, struct job *job)
+static bool take_hold(struct request *request, struct job *job)
 {
 	struct queue *queue = request->queue;
 	int64_t until;
@@ -300,7 +299,7 @@ static bool take_hold(struct evfilelock_request *request, struct job *job)
 void workers_refused(struct queue *queue, int64_t at)
 {
 	struct evfilelock *ev = queue->ev;
-	struct evfilelock_request *request = queue->last_call ? queue->requests.first : NULL;
+	struct request *request = queue->last_call ? queue->requests.first : NULL;
 
 	queue->last_call = false;
 	for (; request; request = request->next) {
@@ -329,7 +328,7 @@ static bool rest(struct queue *queue, const struct job *job)
 bool workers_serve(struct queue *queue)
 {
 	struct evfilelock *ev = queue->ev;
-	struct evfilelock_request *request = queue->requests.first;
+	struct request *request = queue->requests.first;
 	struct job *job = request->job;
 	int r = queue->orphan || job ? 0 : job_new(request, &job);
 
@@ -357,7 +356,7 @@ bool workers_serve(struct queue *queue)
 	return wait_for_it(queue);
 }
 
-void workers_hasten(struct evfilelock_request *request)
+void workers_hasten(struct request *request)
 {
 	/* whatever becomes of the last attempt, the deadline is kept */
 	request->last_call = true;
@@ -380,7 +379,7 @@ static void bury(struct evfilelock *ev, struct job *job)
 }
 
 /* What could not be released is the user's again, if the handle is still for it. */
-static bool give_back(struct evfilelock_request *request, struct job *job)
+static bool give_back(struct request *request, struct job *job)
 {
 	int64_t until;
 	int r = filelock_begin(request->lock, (enum filelock_mode)request->mode, FILELOCK_NEVER,
@@ -395,7 +394,7 @@ static bool give_back(struct evfilelock_request *request, struct job *job)
 
 static void take_release(struct evfilelock *ev, struct job *job)
 {
-	struct evfilelock_request *request = job->request;
+	struct request *request = job->request;
 
 	if (job->result == 0 || !give_back(request, job))
 		filelock_end_hold(request->lock);
@@ -427,7 +426,7 @@ void workers_collect(struct evfilelock *ev)
 	}
 }
 
-int workers_release(struct evfilelock_request *request)
+int workers_release(struct request *request)
 {
 	struct evfilelock *ev = request->ev;
 	struct job *job;
@@ -500,19 +499,10 @@ void workers_leave(struct evfilelock *ev, bool with_watcher)
 	pool_unref(pool);
 }
 
-FILELOCK_API int evfilelock_set_workers(struct evfilelock *ev, unsigned n)
+int workers_start(struct evfilelock *ev, unsigned n)
 {
-	int r;
+	int r = filelock_watcher_bell(ev->watcher);
 
-	if (!ev || n > MOST_WORKERS)
-		return -EINVAL;
-	if (filelock_watcher_is_inherited(ev->watcher))
-		return -ECHILD;
-	if (ev->freeing || ev->pool || ev->stats.requested > 0)
-		return -EBUSY;
-	if (n == 0)
-		return 0;
-	r = filelock_watcher_bell(ev->watcher);
 	if (r < 0)
 		return r;
 	ev->pool = pool_new(ev->watcher);

@@ -13,14 +13,16 @@ static inline bool workers_are_for(const struct evfilelock *ev, const struct fil
 	return ev->pool && !filelock_is_borrowed(lock);
 }
 
+/* In a new context: so many threads. 0, or -ENOMEM, -EMFILE, -EAGAIN. */
+int workers_start(struct evfilelock *ev, unsigned n);
 /* Serves the first request, which the context's workers attempt; false if the queue has to wait. */
 bool workers_serve(struct queue *queue);
 /* The request needs its attempts no more: it leaves its queue. */
-void workers_forget(struct evfilelock_request *request);
+void workers_forget(struct request *request);
 /* What the request waits for shall be attempted at once. */
-void workers_hasten(struct evfilelock_request *request);
+void workers_hasten(struct request *request);
 /* Releases on a worker; or an error, and nothing was done. */
-int workers_release(struct evfilelock_request *request);
+int workers_release(struct request *request);
 /* It is held by others: ends what waits for that one attempt, and had its deadline by then. */
 void workers_refused(struct queue *queue, int64_t at);
 /* Takes back what the workers have done. */

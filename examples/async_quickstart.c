@@ -38,7 +38,7 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 		result = filelock_release(lock);
 	}
 	if (result < 0)
-		fprintf(stderr, "%s\n", filelock_last_error(lock));
+		fprintf(stderr, "%s: %s\n", filelock_path(lock), filelock_strerror(result));
 	app->result = result;
 }
 
@@ -52,12 +52,13 @@ static int start(struct app *app, const char *path)
 		return r;
 	}
 	app->base = event_base_new();
-	app->ev = app->base ? evfilelock_new(app->base) : NULL;
+	app->ev = app->base ? evfilelock_new(app->base, NULL) : NULL;
 	app->tick = app->base ? event_new(app->base, -1, EV_PERSIST, on_tick, NULL) : NULL;
 	if (app->ev && app->tick && event_add(app->tick, &half_second) == 0 &&
-	    evfilelock_acquire(app->ev, app->lock, FILELOCK_EXCLUSIVE, &ten_seconds, on_lock, app))
+	    evfilelock_acquire(app->ev, app->lock, FILELOCK_EXCLUSIVE, &ten_seconds, on_lock,
+	                       app) == 0)
 		return 0;
-	perror("cannot start");
+	fprintf(stderr, "cannot start\n");
 	return -1;
 }
 

@@ -181,9 +181,7 @@ static int job_start(struct job *job)
 	r = filelock_open(server->lock_path, server->kind, NULL, &job->lock);
 	if (r < 0)
 		return r;
-	if (!evfilelock_acquire(server->ev, job->lock, job->mode, &limit, on_lock, job))
-		return -errno;
-	return 0;
+	return evfilelock_acquire(server->ev, job->lock, job->mode, &limit, on_lock, job);
 }
 
 static void on_request(struct evhttp_request *http, void *arg)
@@ -245,7 +243,7 @@ static bool server_start(struct server *server, int port)
 	if (!server->lock_path || server->file < 0 || !server->base)
 		return false;
 	snprintf(server->lock_path, size, "%s%s", server->path, suffix);
-	server->ev = evfilelock_new(server->base);
+	server->ev = evfilelock_new(server->base, NULL);
 	server->on_int = evsignal_new(server->base, SIGINT, on_signal, server->base);
 	server->on_term = evsignal_new(server->base, SIGTERM, on_signal, server->base);
 	if (!server->ev || !server->on_int || !server->on_term ||

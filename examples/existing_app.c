@@ -41,7 +41,7 @@ struct client {
 	struct app *app;
 	struct bufferevent *bev;
 	struct filelock *lock;             /* LOCK */
-	struct evfilelock_request *request; /* LOCK: while it waits */
+	bool waiting; /* LOCK: for the lock */
 	LIST_ENTRY(client) entry;
 };
 
@@ -77,7 +77,7 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 {
 	struct client *client = arg;
 
-	client->request = NULL;
+	client->waiting = false;
 	if (result == 0) {
 		if (!append(client))
 			result = -EIO;
@@ -97,6 +97,7 @@ static void on_read(struct bufferevent *bev, void *arg)
 {
 	struct client *client = arg;
 	struct evbuffer *input = bufferevent_get_input(bev);
+	int r;
 
 	if (evbuffer_search_eol(input, NULL, NULL, EVBUFFER_EOL_LF).pos < 0) {
 		if (evbuffer_get_length(input) >= LINE_MAX_LENGTH)
@@ -104,10 +105,11 @@ static void on_read(struct bufferevent *bev, void *arg)
 		return;
 	}
 	bufferevent_disable(bev, EV_READ);
-	client->request = evfilelock_acquire(client->app->ev, client->lock, FILELOCK_EXCLUSIVE,
-	                                     NULL, on_lock, client);
-	if (!client->request) {
-		perror("evfilelock_acquire");
+	r = evfilelock_acquire(client->app->ev, client->lock, FILELOCK_EXCLUSIVE, NULL, on_lock,
+	                       client);
+	client->waiting = r == 0;
+	if (r < 0) {
+		fprintf(stderr, "evfilelock_acquire: %s\n", filelock_strerror(r));
 		client_free(client);
 	}
 }
@@ -117,8 +119,8 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 	struct client *client = arg;
 
 	(void)bev, (void)what; /* the end of the stream, or an error */
-	if (client->request)
-		evfilelock_cancel(client->request); /* LOCK: on_lock comes, and frees it */
+	if (client->waiting)
+		evfilelock_cancel(client->app->ev, client->lock); /* LOCK: on_lock comes, and frees it */
 	else
 		client_free(client);
 }
@@ -180,7 +182,7 @@ static bool app_start(struct app *app, const char *path)
 	if (!app->file || !app->base)
 		return false;
 	app->lock_path = malloc(size); /* LOCK */
-	app->ev = evfilelock_new(app->base); /* LOCK */
+	app->ev = evfilelock_new(app->base, NULL); /* LOCK */
 	app->on_int = evsignal_new(app->base, SIGINT, on_signal, app->base);
 	app->on_term = evsignal_new(app->base, SIGTERM, on_signal, app->base);
 	if (!app->lock_path || !app->ev || !app->on_int || !app->on_term ||

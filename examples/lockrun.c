@@ -54,7 +54,7 @@ struct run {
 
 	struct event_base *base;
 	struct evfilelock *ev;
-	struct evfilelock_request *request; /* while waiting */
+	bool waiting; /* for the lock */
 	struct filelock *lock;
 	struct event *on_signal;
 	int directory; /* -1, or the descriptor of a lock on a directory */
@@ -148,7 +148,8 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 {
 	struct run *run = arg;
 
-	run->request = NULL;
+	(void)lock;
+	run->waiting = false;
 	if (result == 0) {
 		start_command(run);
 	} else if (result == -ETIMEDOUT) {
@@ -156,7 +157,7 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 	} else if (result == -ECANCELED) { /* by a signal, which has set the status */
 		event_base_loopbreak(run->base);
 	} else {
-		fprintf(stderr, "lockrun: %s\n", filelock_last_error(lock));
+		fprintf(stderr, "lockrun: %s\n", filelock_strerror(result));
 		end(run, status_of(result));
 	}
 }
@@ -181,9 +182,9 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (info.ssi_signo == SIGCHLD) {
 		on_child(run);
-	} else if (run->request) {
+	} else if (run->waiting) {
 		run->status = 128 + (int)info.ssi_signo;
-		evfilelock_cancel(run->request);
+		evfilelock_cancel(run->ev, run->lock);
 	} else if (run->child && info.ssi_code != SI_KERNEL) {
 		kill(run->child, (int)info.ssi_signo);
 	}
@@ -221,12 +222,12 @@ static bool wait_and_run(struct run *run)
 	struct timeval limit = { run->wait_ms / 1000, run->wait_ms % 1000 * 1000 };
 
 	run->base = event_base_new();
-	run->ev = run->base ? evfilelock_new(run->base) : NULL;
+	run->ev = run->base ? evfilelock_new(run->base, NULL) : NULL;
 	if (!run->ev || !watch_signals(run))
 		return false;
-	run->request = evfilelock_acquire(run->ev, run->lock, run->mode,
-	                                  run->wait_ms < 0 ? NULL : &limit, on_lock, run);
-	return run->request && event_base_dispatch(run->base) == 0;
+	run->waiting = evfilelock_acquire(run->ev, run->lock, run->mode,
+	                                  run->wait_ms < 0 ? NULL : &limit, on_lock, run) == 0;
+	return run->waiting && event_base_dispatch(run->base) == 0;
 }
 
 static int print_holder(struct run *run)

@@ -6,6 +6,7 @@
  *
  * Open the file in https://ui.perfetto.dev or in chrome://tracing.
  */
+#include <errno.h>
 #include <stdio.h>
 
 #include <event2/event.h>
@@ -34,7 +35,7 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 	struct worker *worker = arg;
 
 	if (result < 0)
-		fprintf(stderr, "%s\n", filelock_last_error(lock));
+		fprintf(stderr, "%s: %s\n", filelock_path(lock), filelock_strerror(result));
 	else
 		event_add(worker->done, &work);
 }
@@ -48,7 +49,7 @@ static int start(struct worker *worker, int i, struct event_base *base, struct e
 		return -1;
 	worker->done = event_new(base, -1, 0, on_done, worker);
 	if (!worker->done ||
-	    !evfilelock_acquire(ev, worker->lock, FILELOCK_EXCLUSIVE, &patience, on_lock, worker))
+	    evfilelock_acquire(ev, worker->lock, FILELOCK_EXCLUSIVE, &patience, on_lock, worker) < 0)
 		return -1;
 	return 0;
 }
@@ -56,11 +57,11 @@ static int start(struct worker *worker, int i, struct event_base *base, struct e
 int main(int argc, char **argv)
 {
 	const char *path = argc > 1 ? argv[1] : "trace.json";
-	struct evfilelock_trace *trace = evfilelock_trace_open(path);
+	struct evfilelock_trace *trace = NULL;
 	struct event_base *base = event_base_new();
-	struct evfilelock *ev = base ? evfilelock_new(base) : NULL;
+	struct evfilelock *ev = base ? evfilelock_new(base, NULL) : NULL;
 	struct worker workers[WORKERS] = { { NULL, NULL } };
-	int r = trace && ev ? 0 : -1;
+	int r = ev ? evfilelock_trace_open(path, &trace) : -ENOMEM;
 
 	if (r == 0)
 		evfilelock_set_trace(ev, evfilelock_trace_write, trace);
@@ -69,7 +70,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		event_base_dispatch(base);
 	else
-		perror(path);
+		fprintf(stderr, "%s: %s\n", path, filelock_strerror(r));
 	for (int i = 0; i < WORKERS; i++) {
 		if (workers[i].done)
 			event_free(workers[i].done);

@@ -95,6 +95,14 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 	return 0;
 }
 
+FILELOCK_API void *filelock_driver_arg(const struct filelock *lock,
+                                       const struct filelock_driver *driver)
+{
+	const struct acquisition *a = &lock->acquisition;
+
+	return a->pending && a->driver == driver ? a->arg : NULL;
+}
+
 FILELOCK_API bool filelock_missed_wakeup(const struct filelock *lock)
 {
 	return lock->rescued;

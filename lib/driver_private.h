@@ -58,6 +58,10 @@ FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock);
    hold is moved by filelock_hand_over. Closed by filelock_close; not a singleton. 0, or -ENOMEM. */
 FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock);
 
+/* The argument of the acquisition that is under way for this driver; NULL: none is. */
+FILELOCK_API void *filelock_driver_arg(const struct filelock *lock,
+                                       const struct filelock_driver *driver);
+
 /* Whether it is on a descriptor of the caller's: filelock_open_fd. */
 FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock);
 

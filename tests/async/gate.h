@@ -49,18 +49,9 @@ static inline ssize_t noted_write(int fd, const void *data, size_t size)
 	return r;
 }
 
-static inline struct loop loop_with_workers(unsigned n)
+/* Of a context with workers. */
+static inline struct loop gated(struct loop loop, int at)
 {
-	struct loop loop = loop_new();
-
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, n), 0);
-	return loop;
-}
-
-static inline struct loop gated_loop_of(unsigned workers, int at)
-{
-	struct loop loop = loop_with_workers(workers);
-
 	ck_assert_int_eq(sem_init(&entered, 0, 0), 0);
 	ck_assert_int_eq(sem_init(&go, 0, 0), 0);
 	ck_assert_int_eq(sem_init(&rung, 0, 0), 0);
@@ -71,6 +62,11 @@ static inline struct loop gated_loop_of(unsigned workers, int at)
 	sys.flock = gated_flock;
 	sys.write = noted_write;
 	return loop;
+}
+
+static inline struct loop gated_loop_of(unsigned workers, int at)
+{
+	return gated(loop_with_workers(workers), at);
 }
 
 static inline struct loop gated_loop(int at)

@@ -26,7 +26,8 @@ struct loop {
 /* A request and its answer. Zeroed, it is ready for use. */
 struct asked {
 	struct filelock *lock;
-	struct evfilelock_request *request;
+	struct evfilelock *ev; /* of the last request */
+	bool pending;
 	void (*then)(struct asked *asked); /* what the callback does; may be NULL */
 	void *arg;                         /* for `then` */
 	unsigned calls;
@@ -45,29 +46,75 @@ static inline void loop_note(struct filelock *lock, int result, void *arg)
 	asked->calls++;
 	asked->place = ++loop_answers;
 	asked->result = result;
-	asked->request = NULL;
+	asked->pending = false;
 	if (asked->then)
 		asked->then(asked);
 }
 
-static inline struct loop loop_on(struct event_base *base)
+/* All defaults, but for the workers that the environment may ask for. */
+static inline struct evfilelock_options loop_options(void)
+{
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+	const char *workers = getenv("FILELOCK_TEST_WORKERS");
+
+	options.workers = workers ? (unsigned)atoi(workers) : 0;
+	return options;
+}
+
+static inline struct loop loop_with(struct event_base *base,
+                                    const struct evfilelock_options *options)
 {
 	struct loop loop = { base, NULL };
 
 	ck_assert_ptr_nonnull(base);
-	loop.ev = evfilelock_new(base);
+	loop.ev = evfilelock_new(base, options);
 	ck_assert_ptr_nonnull(loop.ev);
-	if (getenv("FILELOCK_TEST_WORKERS"))
-		ck_assert_int_eq(evfilelock_set_workers(
-		                         loop.ev,
-		                         (unsigned)atoi(getenv("FILELOCK_TEST_WORKERS"))),
-		                 0);
 	return loop;
+}
+
+static inline struct loop loop_on(struct event_base *base)
+{
+	struct evfilelock_options options = loop_options();
+
+	return loop_with(base, &options);
 }
 
 static inline struct loop loop_new(void)
 {
 	return loop_on(event_base_new());
+}
+
+static inline struct loop loop_with_workers(unsigned n)
+{
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+
+	options.workers = n;
+	return loop_with(event_base_new(), &options);
+}
+
+static inline struct loop loop_with_handover(unsigned max, unsigned us)
+{
+	struct evfilelock_options options = loop_options();
+
+	options.handover_max = max;
+	options.handover_us = us;
+	return loop_with(event_base_new(), &options);
+}
+
+static inline struct loop loop_with_slow_wait(unsigned ms)
+{
+	struct evfilelock_options options = loop_options();
+
+	options.slow_wait_ms = ms;
+	return loop_with(event_base_new(), &options);
+}
+
+static inline struct loop loop_with_fds(unsigned max)
+{
+	struct evfilelock_options options = loop_options();
+
+	options.max_fds = max;
+	return loop_with(event_base_new(), &options);
 }
 
 static inline void loop_free(struct loop *loop)
@@ -76,22 +123,41 @@ static inline void loop_free(struct loop *loop)
 	event_base_free(loop->base);
 }
 
-/* Asks for asked->lock. timeout_ms below zero: for ever. The request may be refused. */
-static inline bool loop_try_ask(struct loop *loop, struct asked *asked, enum filelock_mode mode,
-                                int timeout_ms)
+/* Asks for asked->lock: 0, or the error. */
+static inline int loop_ask_for(struct loop *loop, struct asked *asked, enum filelock_mode mode,
+                               const struct timeval *timeout)
+{
+	int r = evfilelock_acquire(loop->ev, asked->lock, mode, timeout, loop_note, asked);
+
+	if (r < 0)
+		return r;
+	asked->ev = loop->ev;
+	asked->pending = true;
+	return 0;
+}
+
+/* The same. timeout_ms below zero: for ever. */
+static inline int loop_try_ask(struct loop *loop, struct asked *asked, enum filelock_mode mode,
+                               int timeout_ms)
 {
 	struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
 
-	asked->request = evfilelock_acquire(loop->ev, asked->lock, mode,
-	                                    timeout_ms < 0 ? NULL : &timeout, loop_note,
-	                                    asked);
-	return asked->request != NULL;
+	return loop_ask_for(loop, asked, mode, timeout_ms < 0 ? NULL : &timeout);
+}
+
+/* Nothing happens unless it is pending. */
+static inline void ask_cancel(struct asked *asked)
+{
+	if (asked->pending)
+		(void)evfilelock_cancel(asked->ev, asked->lock);
 }
 
 static inline void loop_ask(struct loop *loop, struct asked *asked, enum filelock_mode mode,
                             int timeout_ms)
 {
-	ck_assert_msg(loop_try_ask(loop, asked, mode, timeout_ms), "refused: errno %d", errno);
+	int r = loop_try_ask(loop, asked, mode, timeout_ms);
+
+	ck_assert_msg(r == 0, "refused: %s", filelock_strerror(r));
 }
 
 /* Turns the loop until *count has come to `wanted`. */

@@ -60,15 +60,17 @@ static inline unsigned scene_ask(struct scene *scene)
 {
 	unsigned pending = 0;
 
-	scene->loop.ev = evfilelock_new(scene->loop.base);
+	scene->loop.ev = evfilelock_new(scene->loop.base, NULL);
 	for (unsigned i = 0; scene->loop.ev && i < SORTS; i++) {
-		if (loop_try_ask(&scene->loop, &scene->asked[i], EXCLUSIVE,
-		                 i == OVERDUE ? 5 : -1))
+		int r = loop_try_ask(&scene->loop, &scene->asked[i], EXCLUSIVE,
+		                     i == OVERDUE ? 5 : -1);
+
+		if (r == 0)
 			pending++;
-		else if (errno != ENOMEM)
-			ck_abort_msg("refused: errno %d", errno);
+		else if (r != -ENOMEM)
+			ck_abort_msg("refused: %d", r);
 	}
-	evfilelock_cancel(scene->asked[CANCELLED].request);
+	ask_cancel(&scene->asked[CANCELLED]);
 	return pending;
 }
 
@@ -102,7 +104,7 @@ static inline void scene_judge(struct scene *scene, int error)
 		const struct asked *asked = &scene->asked[i];
 
 		ck_assert_uint_le(asked->calls, 1);
-		ck_assert_ptr_null(asked->request);
+		ck_assert(!asked->pending);
 		if (asked->calls == 0 || asked->result == -error)
 			continue;
 		ck_assert_int_eq(asked->result, i == CANCELLED ? -ECANCELED

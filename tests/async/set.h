@@ -14,7 +14,8 @@ enum { SET_MOST = 8 };
 struct asked_set {
 	struct filelock *locks[SET_MOST];
 	size_t n;
-	struct evfilelock_many *many;
+	struct evfilelock *ev; /* of the last request */
+	bool pending;
 	void (*then)(struct asked_set *asked); /* what the callback does; may be NULL */
 	void *arg;                             /* for `then` */
 	unsigned calls;
@@ -32,7 +33,7 @@ static inline void set_note(struct filelock *const *set, size_t n, int result,
 	asked->calls++;
 	asked->result = result;
 	asked->failed = failed;
-	asked->many = NULL;
+	asked->pending = false;
 	if (asked->then)
 		asked->then(asked);
 }
@@ -58,19 +59,32 @@ static inline void set_close(struct asked_set *asked)
 		filelock_close(asked->locks[i]);
 }
 
-static inline bool set_try_ask(struct loop *loop, struct asked_set *asked, int timeout_ms)
+/* 0, or the error. */
+static inline int set_try_ask(struct loop *loop, struct asked_set *asked, int timeout_ms)
 {
 	struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+	int r = evfilelock_acquire_all(loop->ev, asked->locks, asked->n, FILELOCK_EXCLUSIVE,
+	                               timeout_ms < 0 ? NULL : &timeout, set_note, asked);
 
-	asked->many = evfilelock_acquire_many(loop->ev, asked->locks, asked->n,
-	                                      FILELOCK_EXCLUSIVE,
-	                                      timeout_ms < 0 ? NULL : &timeout, set_note, asked);
-	return asked->many != NULL;
+	if (r < 0)
+		return r;
+	asked->ev = loop->ev;
+	asked->pending = true;
+	return 0;
+}
+
+/* By its last handle. Nothing happens unless it is pending. */
+static inline void set_cancel(struct asked_set *asked)
+{
+	if (asked->pending)
+		(void)evfilelock_cancel(asked->ev, asked->locks[asked->n - 1]);
 }
 
 static inline void set_ask(struct loop *loop, struct asked_set *asked, int timeout_ms)
 {
-	ck_assert_msg(set_try_ask(loop, asked, timeout_ms), "refused: errno %d", errno);
+	int r = set_try_ask(loop, asked, timeout_ms);
+
+	ck_assert_msg(r == 0, "refused: %s", filelock_strerror(r));
 }
 
 static inline int set_answer(struct loop *loop, struct asked_set *asked)

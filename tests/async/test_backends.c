@@ -112,7 +112,7 @@ START_TEST(test_each_back_end_keeps_deadlines_and_cancels)
 	loop_ask(&loop, &cancelled, EXCLUSIVE, -1);
 	loop_ask(&loop, &freed, EXCLUSIVE, -1);
 	loop_for(&loop, 2);
-	evfilelock_cancel(cancelled.request);
+	ask_cancel(&cancelled);
 	loop_until(&loop, &loop_answers, 2);
 	ck_assert_int_eq(cancelled.result, -ECANCELED);
 	ck_assert_int_eq(overdue.result, -ETIMEDOUT);
@@ -153,49 +153,30 @@ START_TEST(test_each_back_end_works_with_nonblocking_turns)
 }
 END_TEST
 
+static struct evfilelock *new_with_priority(struct event_base *base, int priority)
+{
+	struct evfilelock_options options = loop_options();
+
+	options.priority = priority;
+	errno = 0;
+	return evfilelock_new(base, &options);
+}
+
 START_TEST(test_priority_outside_the_bases_range_is_refused)
 {
-	struct loop loop = loop_new();
+	struct event_base *base = event_base_new();
+	struct loop loop = { .base = base };
 
-	ck_assert_int_eq(evfilelock_set_priority(NULL, 0), -EINVAL);
-	ck_assert_int_eq(evfilelock_set_priority(loop.ev, 0), 0);
-	ck_assert_int_eq(evfilelock_set_priority(loop.ev, 1), -EINVAL);
-	ck_assert_int_eq(evfilelock_set_priority(loop.ev, -1), -EINVAL);
+	ck_assert_ptr_null(new_with_priority(base, 1));
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_ptr_null(new_with_priority(base, -2));
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_eq(event_base_priority_init(base, 3), 0);
+	ck_assert_ptr_null(new_with_priority(base, 3));
+	loop.ev = new_with_priority(base, 2);
+	ck_assert_ptr_nonnull(loop.ev);
 	ck_assert_int_eq(loop_acquire(&loop, open_patient("a"), EXCLUSIVE, -1), 0);
 	loop_free(&loop);
-	loop.base = event_base_new();
-	ck_assert_int_eq(event_base_priority_init(loop.base, 3), 0);
-	loop = loop_on(loop.base);
-	ck_assert_int_eq(evfilelock_set_priority(loop.ev, 2), 0);
-	ck_assert_int_eq(evfilelock_set_priority(loop.ev, 3), -EINVAL);
-	loop_free(&loop);
-}
-END_TEST
-
-static void set_priority(struct asked *asked)
-{
-	struct loop *loop = asked->arg;
-
-	ck_assert_int_eq(evfilelock_set_priority(loop->ev, 0), -EINVAL);
-}
-
-START_TEST(test_priority_cannot_be_set_inside_a_callback)
-{
-	struct loop loop = loop_new();
-	struct asked asked[2] = {
-		{ .lock = open_patient("a"), .then = set_priority, .arg = &loop },
-		{ .lock = open_patient("a"), .then = set_priority, .arg = &loop },
-	};
-
-	loop_ask(&loop, &asked[0], EXCLUSIVE, -1);
-	loop_ask(&loop, &asked[1], EXCLUSIVE, -1);
-	ck_assert_int_eq(loop_answer(&loop, &asked[0]), 0);
-	ck_assert_int_eq(evfilelock_set_priority(loop.ev, 0), 0);
-	evfilelock_free(loop.ev);
-	ck_assert_uint_eq(asked[1].calls, 1);
-	filelock_close(asked[0].lock);
-	filelock_close(asked[1].lock);
-	event_base_free(loop.base);
 }
 END_TEST
 
@@ -227,13 +208,10 @@ START_TEST(test_context_of_low_priority_waits_for_urgent_events)
 	struct loop loop;
 
 	ck_assert_int_eq(event_base_priority_init(base, 2), 0);
-	loop = loop_on(base);
-	if (_i == 0)
-		ck_assert_int_eq(evfilelock_set_priority(loop.ev, 1), 0);
+	loop = (struct loop){ base, new_with_priority(base, 1) };
+	ck_assert_ptr_nonnull(loop.ev);
 	loop_ask(&loop, &waits, EXCLUSIVE, -1);
 	loop_for(&loop, 5);
-	if (_i == 1) /* while it waits */
-		ck_assert_int_eq(evfilelock_set_priority(loop.ev, 1), 0);
 	urgent.event = event_new(base, -1, 0, be_urgent, &urgent);
 	ck_assert_int_eq(event_priority_set(urgent.event, 0), 0);
 	loop_ask(&loop, &prompt, EXCLUSIVE, -1);
@@ -245,53 +223,6 @@ START_TEST(test_context_of_low_priority_waits_for_urgent_events)
 	ck_assert_int_eq(prompt.result, 0);
 	ck_assert_uint_eq(loop_answers, 2);
 	event_free(urgent.event);
-	filelock_close(waits.lock);
-	filelock_close(prompt.lock);
-	loop_free(&loop);
-}
-END_TEST
-
-struct setter {
-	struct loop *loop;
-	struct filelock *holder;
-	int result;
-};
-
-static void set_when_due(evutil_socket_t fd, short what, void *arg)
-{
-	struct setter *setter = arg;
-
-	(void)fd;
-	(void)what;
-	setter->result = evfilelock_set_priority(setter->loop->ev, 1);
-}
-
-/* libevent refuses to change the priority of an event that is due (event_priority_set). */
-START_TEST(test_priority_may_be_set_in_the_turn_in_which_the_contexts_events_are_due)
-{
-	struct event_base *base = event_base_new();
-	struct setter setter = { .result = 1 };
-	struct filelock *holder = hold("a", EXCLUSIVE);
-	struct asked waits = { .lock = open_patient("a") };
-	struct asked prompt = { .lock = open_patient("b") };
-	struct event *event = event_new(base, -1, 0, set_when_due, &setter);
-	struct loop loop;
-
-	ck_assert_int_eq(event_base_priority_init(base, 2), 0);
-	loop = loop_on(base);
-	setter.loop = &loop;
-	loop_ask(&loop, &waits, EXCLUSIVE, -1);
-	loop_for(&loop, 5);
-	loop_ask(&loop, &prompt, EXCLUSIVE, -1);
-	filelock_close(holder);
-	event_priority_set(event, 0);
-	event_active(event, EV_READ, 1);
-	loop_drain(&loop);
-	ck_assert_int_eq(setter.result, 0);
-	ck_assert_int_eq(waits.result, 0);
-	ck_assert_int_eq(prompt.result, 0);
-	ck_assert_uint_eq(loop_answers, 2);
-	event_free(event);
 	filelock_close(waits.lock);
 	filelock_close(prompt.lock);
 	loop_free(&loop);
@@ -327,7 +258,7 @@ static void *run_worker(void *arg)
 	struct worker *worker = arg;
 
 	worker->loop.base = event_base_new();
-	worker->loop.ev = evfilelock_new(worker->loop.base);
+	worker->loop.ev = evfilelock_new(worker->loop.base, NULL);
 	worker->asked.then = work;
 	worker->asked.arg = worker;
 	(void)loop_try_ask(&worker->loop, &worker->asked, EXCLUSIVE, -1);
@@ -366,8 +297,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = SUITE("async back ends", test_priority_outside_the_bases_range_is_refused,
-	                     test_priority_cannot_be_set_inside_a_callback,
-	                     test_priority_may_be_set_in_the_turn_in_which_the_contexts_events_are_due,
+	                     test_context_of_low_priority_waits_for_urgent_events,
 	                     test_bases_in_threads_exclude_each_other);
 	TCase *each = tcase_create("each back end");
 
@@ -376,7 +306,6 @@ int main(void)
 	tcase_add_loop_test(each, test_each_back_end_is_woken_by_another_process, 0, BACKENDS);
 	tcase_add_loop_test(each, test_each_back_end_keeps_deadlines_and_cancels, 0, BACKENDS);
 	tcase_add_loop_test(each, test_each_back_end_works_with_nonblocking_turns, 0, BACKENDS);
-	tcase_add_loop_test(each, test_context_of_low_priority_waits_for_urgent_events, 0, 2);
 	suite_add_tcase(suite, each);
 	return support_main(suite);
 }

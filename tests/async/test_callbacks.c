@@ -61,7 +61,7 @@ START_TEST(test_closing_the_handle_inside_a_failed_callback_is_fine)
 
 	loop_ask(&loop, &overdue, FILELOCK_EXCLUSIVE, 5);
 	loop_ask(&loop, &cancelled, FILELOCK_EXCLUSIVE, -1);
-	evfilelock_cancel(cancelled.request);
+	ask_cancel(&cancelled);
 	loop_drain(&loop);
 	ck_assert_int_eq(overdue.result, -ETIMEDOUT);
 	ck_assert_int_eq(cancelled.result, -ECANCELED);
@@ -277,7 +277,7 @@ START_TEST(test_no_callback_comes_after_loopbreak_until_the_loop_runs_again)
 			                   .arg = loop.base };
 		loop_ask(i % 3 ? &loop : &other, &asked[i], FILELOCK_EXCLUSIVE, -1);
 	}
-	evfilelock_cancel(asked[4].request);
+	ask_cancel(&asked[4]);
 	for (unsigned i = 0; i < 6; i++) {
 		ck_assert_int_eq(event_base_dispatch(loop.base), 0);
 		ck_assert(event_base_got_break(loop.base));
@@ -347,52 +347,11 @@ START_TEST(test_loopexit_inside_a_callback_loses_no_request)
 }
 END_TEST
 
-static void change_settings(struct asked *asked)
+/* The queue is looked at once more for the one that waits too long, and falls asleep once more. */
+START_TEST(test_queue_that_slept_twice_leaves_the_loop_idle_at_the_end)
 {
-	struct evfilelock *ev = asked->arg;
-
-	ck_assert_int_eq(evfilelock_set_slow_wait(ev, 2), 0);
-	ck_assert_int_eq(evfilelock_set_descriptors(ev, 0), 0);
-	ck_assert_int_eq(evfilelock_set_handover(ev, 1, 0), 0);
-}
-
-/* Inside those that a free calls, too. */
-START_TEST(test_settings_may_be_changed_inside_a_callback)
-{
-	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
-	struct loop loop = loop_new();
-	struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
-	struct asked granted = { .lock = open_patient("b"), .then = change_settings,
-		                 .arg = loop.ev };
-	struct asked waits = { .lock = open_patient("a"), .then = change_settings,
-		               .arg = loop.ev };
-
-	loop_ask(&loop, &waits, FILELOCK_EXCLUSIVE, -1);
-	loop_ask(&loop, &granted, FILELOCK_EXCLUSIVE, -1);
-	ck_assert_int_eq(loop_answer(&loop, &granted), 0);
-	do {
-		ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_ONCE), 0);
-		ck_assert_int_eq(evfilelock_get_stats(loop.ev, &stats), 0);
-	} while (stats.slow == 0);
-	ck_assert_uint_eq(waits.calls, 0);
-	evfilelock_free(loop.ev);
-	ck_assert_int_eq(waits.result, -ECANCELED);
-	ck_assert_uint_eq(waits.calls + granted.calls, 2);
-	loop_drain(&loop);
-	event_base_free(loop.base);
-	filelock_close(waits.lock);
-	filelock_close(granted.lock);
-	filelock_close(holder);
-}
-END_TEST
-
-/* The queue of the one that is told is looked at once more, and falls asleep once more. */
-START_TEST(test_settings_changed_before_the_next_of_a_queue_waits_leave_the_loop_idle_at_the_end)
-{
-	struct loop loop = loop_new();
-	struct asked asked[2] = { { .lock = open_patient("a"), .then = change_settings,
-		                    .arg = loop.ev },
-		                  { .lock = open_patient("a") } };
+	struct loop loop = loop_with_slow_wait(2);
+	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
 
 	loop_ask(&loop, &asked[0], FILELOCK_EXCLUSIVE, -1);
 	loop_ask(&loop, &asked[1], FILELOCK_EXCLUSIVE, -1);
@@ -416,9 +375,8 @@ static void release_another(struct asked *asked)
 
 START_TEST(test_hold_may_be_released_inside_the_callback_of_the_last_that_waited_for_it)
 {
-	struct loop loop = loop_new();
-	struct asked asked[2] = { { .lock = open_patient("a"), .then = change_settings,
-		                    .arg = loop.ev },
+	struct loop loop = loop_with_slow_wait(2);
+	struct asked asked[2] = { { .lock = open_patient("a") },
 		                  { .lock = open_patient("a"), .then = release_another } };
 
 	asked[1].arg = asked[0].lock;
@@ -448,7 +406,6 @@ int main(void)
 	        test_no_callback_comes_after_loopbreak_until_the_loop_runs_again,
 	        test_context_may_be_freed_after_loopbreak,
 	        test_loopexit_inside_a_callback_loses_no_request,
-	        test_settings_may_be_changed_inside_a_callback,
-	        test_settings_changed_before_the_next_of_a_queue_waits_leave_the_loop_idle_at_the_end,
+	        test_queue_that_slept_twice_leaves_the_loop_idle_at_the_end,
 	        test_hold_may_be_released_inside_the_callback_of_the_last_that_waited_for_it));
 }

@@ -47,7 +47,7 @@ static void cancel_at(unsigned at)
 	row_begin(&row, FILELOCK_EXCLUSIVE);
 	for (unsigned i = 0; i < WAITING; i++)
 		row.asked[i].then = release_own;
-	evfilelock_cancel(row.asked[at].request);
+	ask_cancel(&row.asked[at]);
 	loop_for(&row.loop, 10);
 	ck_assert_int_eq(row.asked[at].result, -ECANCELED);
 	ck_assert_uint_eq(loop_answers, 1);
@@ -89,7 +89,7 @@ START_TEST(test_all_may_be_cancelled_from_either_end)
 		loop_answers = 0;
 		row_begin(&row, FILELOCK_SHARED);
 		for (unsigned i = 0; i < WAITING; i++)
-			evfilelock_cancel(row.asked[back ? WAITING - 1 - i : i].request);
+			ask_cancel(&row.asked[back ? WAITING - 1 - i : i]);
 		loop_drain(&row.loop);
 		for (unsigned i = 0; i < WAITING; i++)
 			ck_assert_int_eq(row.asked[i].result, -ECANCELED);
@@ -112,7 +112,7 @@ START_TEST(test_cancelled_exclusive_head_no_longer_blocks_shared_ones_behind_it)
 	loop_ask(&loop, &shared, FILELOCK_SHARED, -1);
 	loop_for(&loop, 10);
 	ck_assert_uint_eq(loop_answers, 0);
-	evfilelock_cancel(exclusive.request);
+	ask_cancel(&exclusive);
 	loop_drain(&loop);
 	ck_assert_int_eq(exclusive.result, -ECANCELED);
 	ck_assert_int_eq(shared.result, 0);
@@ -152,7 +152,7 @@ static void cancel_other(struct asked *asked)
 	struct asked *other = asked->arg;
 
 	if (other->calls == 0)
-		evfilelock_cancel(other->request);
+		ask_cancel(other);
 }
 
 static void cancel_from_callback(unsigned own, unsigned other, enum filelock_mode mode)
@@ -199,7 +199,7 @@ static void cancel_others(struct asked *asked)
 	struct asked *all = asked->arg;
 
 	for (unsigned i = 0; i < WAITING; i++)
-		evfilelock_cancel(all[i].request);
+		ask_cancel(&all[i]);
 }
 
 /* shows: rule-7 */
@@ -235,7 +235,7 @@ START_TEST(test_cancelled_nested_request_leaves_the_lock_held_once)
 	struct asked asked = { .lock = hold("a", FILELOCK_EXCLUSIVE) };
 
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
 	loop_drain(&loop);
 	ck_assert_int_eq(asked.result, -ECANCELED);
 	ck_assert_uint_eq(filelock_depth(asked.lock), 1);
@@ -264,7 +264,7 @@ START_TEST(test_release_elsewhere_and_cancel_race_without_a_leak)
 		ck_assert_int_eq(peer_release(&peer), 0);
 		if (i % 2)
 			ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_ONCE), 0);
-		evfilelock_cancel(asked.request);
+		ask_cancel(&asked);
 		loop_drain(&loop);
 		ck_assert_int_eq(filelock_is_held(asked.lock), asked.result == 0);
 		if (asked.result == 0)

@@ -50,7 +50,7 @@ START_TEST(test_closing_a_cancelled_handle_tells_once)
 	struct asked asked = { .lock = open_patient("a"), .then = look_at_handle };
 
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
 	filelock_close(asked.lock);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 1);
@@ -68,7 +68,7 @@ START_TEST(test_cancelling_the_request_of_a_closed_handle_tells_once)
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
 	loop_for(&loop, 5);
 	filelock_close(asked.lock);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 1);
 	filelock_close(holder);

@@ -30,7 +30,7 @@ static void family_begin(struct family *family)
 	loop_ask(&family->loop, &family->timed, EXCLUSIVE, 150);
 	loop_for(&family->loop, 5);
 	loop_ask(&family->loop, &family->cancelled, EXCLUSIVE, -1);
-	evfilelock_cancel(family->cancelled.request);
+	ask_cancel(&family->cancelled);
 	loop_ask(&family->loop, &family->prompt, EXCLUSIVE, -1);
 }
 
@@ -196,14 +196,11 @@ static int ask_in_child(void *arg)
 	struct asked own = { .lock = open_patient("own") };
 	struct asked inherited = { .lock = family->waiting.lock };
 
-	ck_assert(!loop_try_ask(&family->loop, &own, EXCLUSIVE, -1));
-	ck_assert_int_eq(errno, ECHILD);
-	ck_assert(!loop_try_ask(&family->loop, &inherited, EXCLUSIVE, -1));
-	ck_assert_int_eq(errno, ECHILD);
-	ck_assert_int_eq(evfilelock_set_priority(family->loop.ev, 0), -EINVAL);
+	ck_assert_int_eq(loop_try_ask(&family->loop, &own, EXCLUSIVE, -1), FILELOCK_EFORKED);
+	ck_assert_int_eq(loop_try_ask(&family->loop, &inherited, EXCLUSIVE, -1), FILELOCK_EFORKED);
+	ck_assert_int_eq(evfilelock_cancel(family->loop.ev, own.lock), FILELOCK_EFORKED);
 	fresh = loop_new();
-	ck_assert(!loop_try_ask(&fresh, &inherited, EXCLUSIVE, -1));
-	ck_assert_int_eq(errno, ECHILD);
+	ck_assert_int_eq(loop_try_ask(&fresh, &inherited, EXCLUSIVE, -1), FILELOCK_EFORKED);
 	ck_assert_int_eq(loop_acquire(&fresh, own.lock, EXCLUSIVE, -1), 0);
 	filelock_close(own.lock);
 	loop_free(&fresh);
@@ -225,7 +222,7 @@ static int free_in_child(void *arg)
 {
 	struct family *family = arg;
 
-	evfilelock_cancel(family->waiting.request);
+	ask_cancel(&family->waiting);
 	close_all(family);
 	evfilelock_free(family->loop.ev);
 	event_base_free(family->loop.base);

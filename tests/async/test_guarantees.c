@@ -1,14 +1,13 @@
 /* Rules 1 to 4 of event.h: whether, how often, when and where a callback is called. */
 #include <pthread.h>
+#include <stddef.h>
 #include <sys/stat.h>
 
 #include "loop.h"
 
 static int refused(struct loop *loop, struct asked *asked, enum filelock_mode mode)
 {
-	errno = 0;
-	ck_assert(!loop_try_ask(loop, asked, mode, -1));
-	return errno;
+	return loop_try_ask(loop, asked, mode, -1);
 }
 
 /* shows: rule-1 */
@@ -19,13 +18,11 @@ START_TEST(test_refused_arguments_are_never_called_back)
 	struct asked asked = { .lock = open_patient("a") };
 	struct asked nothing = { .lock = NULL };
 
-	ck_assert_int_eq(refused(&none, &asked, FILELOCK_EXCLUSIVE), EINVAL);
-	ck_assert_int_eq(refused(&loop, &nothing, FILELOCK_EXCLUSIVE), EINVAL);
-	ck_assert_int_eq(refused(&loop, &asked, (enum filelock_mode)7), EINVAL);
-	errno = 0;
-	ck_assert_ptr_null(evfilelock_acquire(loop.ev, asked.lock, FILELOCK_SHARED, NULL, NULL,
-	                                      &asked));
-	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_eq(refused(&none, &asked, FILELOCK_EXCLUSIVE), -EINVAL);
+	ck_assert_int_eq(refused(&loop, &nothing, FILELOCK_EXCLUSIVE), -EINVAL);
+	ck_assert_int_eq(refused(&loop, &asked, (enum filelock_mode)7), -EINVAL);
+	ck_assert_int_eq(evfilelock_acquire(loop.ev, asked.lock, FILELOCK_SHARED, NULL, NULL,
+	                                      &asked), -EINVAL);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls + nothing.calls, 0);
 	filelock_close(asked.lock);
@@ -36,8 +33,42 @@ END_TEST
 START_TEST(test_context_without_base_is_refused)
 {
 	errno = 0;
-	ck_assert_ptr_null(evfilelock_new(NULL));
+	ck_assert_ptr_null(evfilelock_new(NULL, NULL));
 	ck_assert_int_eq(errno, EINVAL);
+}
+END_TEST
+
+static int error_of(struct event_base *base, const struct evfilelock_options *options)
+{
+	struct evfilelock *ev;
+
+	errno = 0;
+	ev = evfilelock_new(base, options);
+	evfilelock_free(ev);
+	return ev ? 0 : errno;
+}
+
+/* A program that was compiled with another header, older or newer. */
+START_TEST(test_options_of_another_size_count_as_far_as_they_are_known)
+{
+	struct {
+		struct evfilelock_options known;
+		unsigned unknown[2];
+	} newer = { EVFILELOCK_OPTIONS_INIT, { 0 } };
+	struct event_base *base = event_base_new();
+
+	newer.known.size = sizeof(newer);
+	ck_assert_int_eq(error_of(base, &newer.known), 0);
+	newer.unknown[1] = 1;
+	ck_assert_int_eq(error_of(base, &newer.known), EINVAL);
+	newer.known.workers = 257;
+	newer.known.size = offsetof(struct evfilelock_options, workers); /* older: not looked at */
+	ck_assert_int_eq(error_of(base, &newer.known), 0);
+	newer.known.size = 0;
+	ck_assert_int_eq(error_of(base, &newer.known), EINVAL);
+	newer.known.size = sizeof(newer.known);
+	ck_assert_int_eq(error_of(base, &newer.known), EINVAL);
+	event_base_free(base);
 }
 END_TEST
 
@@ -50,8 +81,8 @@ START_TEST(test_second_request_of_a_handle_is_refused)
 	struct asked second = { .lock = first.lock };
 
 	loop_ask(&loop, &first, FILELOCK_EXCLUSIVE, -1);
-	ck_assert_int_eq(refused(&loop, &second, FILELOCK_EXCLUSIVE), EALREADY);
-	ck_assert_int_eq(refused(&other, &second, FILELOCK_EXCLUSIVE), EALREADY);
+	ck_assert_int_eq(refused(&loop, &second, FILELOCK_EXCLUSIVE), -EALREADY);
+	ck_assert_int_eq(refused(&other, &second, FILELOCK_EXCLUSIVE), -EALREADY);
 	ck_assert_int_eq(loop_answer(&loop, &first), 0);
 	loop_drain(&loop);
 	ck_assert_uint_eq(second.calls, 0);
@@ -69,8 +100,8 @@ START_TEST(test_cancelled_handle_is_busy_until_it_was_told)
 	struct asked second = { .lock = first.lock };
 
 	loop_ask(&loop, &first, FILELOCK_EXCLUSIVE, -1);
-	evfilelock_cancel(first.request);
-	ck_assert_int_eq(refused(&loop, &second, FILELOCK_EXCLUSIVE), EALREADY);
+	ask_cancel(&first);
+	ck_assert_int_eq(refused(&loop, &second, FILELOCK_EXCLUSIVE), -EALREADY);
 	ck_assert_int_eq(loop_answer(&loop, &first), -ECANCELED);
 	loop_ask(&loop, &second, FILELOCK_EXCLUSIVE, -1);
 	ck_assert_int_eq(loop_answer(&loop, &second), 0);
@@ -89,7 +120,7 @@ START_TEST(test_other_mode_of_a_held_lock_is_refused)
 	struct asked asked = { 0 };
 
 	asked.lock = hold("a", FILELOCK_SHARED);
-	ck_assert_int_eq(refused(&loop, &asked, FILELOCK_EXCLUSIVE), EDEADLK);
+	ck_assert_int_eq(refused(&loop, &asked, FILELOCK_EXCLUSIVE), -EDEADLK);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 0);
 	ck_assert_uint_eq(filelock_depth(asked.lock), 1);
@@ -147,8 +178,8 @@ START_TEST(test_cancelled_request_is_told_once)
 
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
 	loop_turn(&loop);
-	evfilelock_cancel(asked.request);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
+	ask_cancel(&asked);
 	ck_assert_uint_eq(asked.calls, 0);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 1);
@@ -198,7 +229,7 @@ START_TEST(test_acquire_and_cancel_never_call_back)
 
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, 0);
 	ck_assert_uint_eq(asked.calls, 0);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
 	ck_assert_uint_eq(asked.calls, 0);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 1);
@@ -252,7 +283,7 @@ START_TEST(test_free_tells_all_that_is_pending_before_it_returns)
 		asked[i].lock = open_patient(i < 3 ? "a" : "b");
 		loop_ask(&loop, &asked[i], FILELOCK_EXCLUSIVE, i == 1 ? 60000 : -1);
 	}
-	evfilelock_cancel(asked[2].request);
+	ask_cancel(&asked[2]);
 	evfilelock_free(loop.ev);
 	for (unsigned i = 0; i < 5; i++) {
 		ck_assert_uint_eq(asked[i].calls, 1);
@@ -272,7 +303,7 @@ static void ask_and_free_again(struct asked *asked)
 	struct loop *loop = asked->arg;
 	struct asked another = { .lock = asked->lock };
 
-	ck_assert_int_eq(refused(loop, &another, FILELOCK_EXCLUSIVE), ECANCELED);
+	ck_assert_int_eq(refused(loop, &another, FILELOCK_EXCLUSIVE), -ECANCELED);
 	evfilelock_free(loop->ev);
 }
 
@@ -299,8 +330,9 @@ END_TEST
 
 static void cancel_own(struct asked *asked)
 {
-	evfilelock_cancel(asked->arg);
-	evfilelock_cancel(asked->arg);
+	struct loop *loop = asked->arg;
+
+	ck_assert_int_eq(evfilelock_cancel(loop->ev, asked->lock), -ENOENT);
 }
 
 /* shows: rule-4 */
@@ -310,7 +342,7 @@ START_TEST(test_cancelling_a_request_inside_its_callback_does_nothing)
 	struct asked asked = { .lock = open_patient("a"), .then = cancel_own };
 
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
-	asked.arg = asked.request;
+	asked.arg = &loop;
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 1);
 	ck_assert_int_eq(asked.result, 0);
@@ -322,7 +354,16 @@ END_TEST
 
 START_TEST(test_cancelling_and_freeing_nothing_is_fine)
 {
-	evfilelock_cancel(NULL);
+	struct loop loop = loop_new();
+	struct filelock *lock = open_patient("a");
+
+	ck_assert_int_eq(evfilelock_cancel(NULL, lock), -EINVAL);
+	ck_assert_int_eq(evfilelock_cancel(loop.ev, NULL), -EINVAL);
+	ck_assert_int_eq(evfilelock_cancel(loop.ev, lock), -ENOENT);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(evfilelock_cancel(loop.ev, lock), -ENOENT);
+	filelock_close(lock);
+	loop_free(&loop);
 	evfilelock_free(NULL);
 }
 END_TEST
@@ -332,6 +373,7 @@ int main(void)
 	return support_main(SUITE(
 	        "async guarantees", test_refused_arguments_are_never_called_back,
 	        test_context_without_base_is_refused,
+	        test_options_of_another_size_count_as_far_as_they_are_known,
 	        test_second_request_of_a_handle_is_refused,
 	        test_cancelled_handle_is_busy_until_it_was_told,
 	        test_other_mode_of_a_held_lock_is_refused, test_granted_request_is_told_once,

@@ -69,10 +69,9 @@ START_TEST(test_hold_is_passed_on_only_between_handles_that_are_alike)
 	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
 	enum filelock_kind kind = pairs[_i].kind;
 	bool passed = pairs[_i].passed;
-	struct loop loop = loop_new();
+	struct loop loop = loop_with_handover(100, 60000000);
 	struct asked asked[2] = { 0 };
 
-	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 100, 60000000), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		asked[i].lock = open_as(kind, &pairs[_i].of[i]);
 		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
@@ -98,17 +97,16 @@ START_TEST(test_hold_of_a_cancelled_request_that_the_next_cannot_take_goes_back)
 {
 	static const struct filelock_options of[] = { OPTIONS(), OPTIONS(),
 		                                      OPTIONS(.file_mode = 0600) };
-	struct loop loop = loop_new();
+	struct loop loop = loop_with_handover(100, 60000000);
 	struct asked asked[3] = { 0 };
 
-	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 100, 60000000), 0);
 	for (unsigned i = 0; i < 3; i++) {
 		asked[i].lock = open_as(FILELOCK_NATIVE, &of[i]);
 		loop_ask(&loop, &asked[i], EXCLUSIVE, -1);
 	}
 	release_first(&loop, asked);
 	ck_assert(filelock_is_held(asked[1].lock));
-	evfilelock_cancel(asked[1].request);
+	ask_cancel(&asked[1]);
 	ck_assert(!filelock_is_held(asked[1].lock) && !filelock_is_held(asked[2].lock));
 	ck_assert(is_to_be_had(FILELOCK_NATIVE));
 	loop_until(&loop, &asked[2].calls, 1);

@@ -24,10 +24,10 @@ static int loop_once(struct victim *victim, enum filelock_mode mode)
 {
 	struct run run = { victim, -1 };
 	struct event_base *base = event_base_new();
-	struct evfilelock *ev = evfilelock_new(base);
+	struct evfilelock *ev = evfilelock_new(base, NULL);
 	struct filelock *lock = kill_open(victim);
 
-	if (!evfilelock_acquire(ev, lock, mode, NULL, hold_and_release, &run))
+	if (evfilelock_acquire(ev, lock, mode, NULL, hold_and_release, &run) < 0)
 		return 1;
 	(void)event_base_dispatch(base);
 	evfilelock_free(ev);

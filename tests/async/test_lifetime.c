@@ -33,7 +33,7 @@ static void sorts_begin(struct sorts *sorts)
 	ck_assert_int_eq(filelock_acquire(asked[NESTED].lock, FILELOCK_EXCLUSIVE, 0), 0);
 	for (unsigned i = 0; i < SORTS; i++)
 		loop_ask(&sorts->loop, &asked[i], FILELOCK_EXCLUSIVE, i == TIMED ? 1 : -1);
-	evfilelock_cancel(asked[CANCELLED].request);
+	ask_cancel(&asked[CANCELLED]);
 }
 
 static void sorts_end(struct sorts *sorts)
@@ -175,12 +175,11 @@ static void run_loop_inside(struct asked *asked)
 /* A timer is due, and an event is there to be read; without workers and with them. */
 START_TEST(test_loop_run_inside_a_callback_of_the_free_serves_nothing_of_the_context)
 {
-	struct loop loop = loop_new();
+	struct loop loop = loop_with_workers((unsigned)_i);
 	struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
 	struct asked asked[3] = { { .lock = open_patient("a") }, { .lock = open_patient("a") },
 		                  { .lock = open_patient("b") } };
 
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, (unsigned)_i), 0);
 	for (unsigned i = 0; i < 3; i++) {
 		asked[i].then = run_loop_inside;
 		asked[i].arg = &loop;

@@ -99,35 +99,13 @@ START_TEST(test_waiting_requests_keep_no_more_descriptors_than_was_set)
 	if (test_is_not_native())
 		return;
 	start_holding_all(&peer);
-	loop = loop_new();
-	ck_assert_int_eq(evfilelock_set_descriptors(loop.ev, FEW), 0);
+	loop = loop_with_fds(FEW);
 	before = test_descriptors();
 	ask_for_all(&loop, asked);
 	/* and those of the context: inotify, a timer */
 	ck_assert_uint_le(test_descriptors(), before + FEW + 2);
 	ck_assert_uint_eq(keepers(asked), FEW);
 	ck_assert_uint_eq(test_watches(), FEW);
-	grant_all(&loop, asked, &peer);
-	loop_free(&loop);
-	peer_stop(&peer);
-}
-END_TEST
-
-START_TEST(test_descriptors_beyond_a_lower_number_are_given_back)
-{
-	struct asked asked[PATHS] = { 0 };
-	struct peer peer;
-	struct loop loop;
-
-	start_holding_all(&peer);
-	loop = loop_new();
-	ask_for_all(&loop, asked);
-	ck_assert_uint_eq(keepers(asked), PATHS);
-	ck_assert_int_eq(evfilelock_set_descriptors(loop.ev, FEW), 0);
-	/* one whose attempt did not come to an end gives back at the next */
-	while (keepers(asked) > FEW)
-		ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_ONCE), 0);
-	ck_assert_uint_eq(keepers(asked), FEW);
 	grant_all(&loop, asked, &peer);
 	loop_free(&loop);
 	peer_stop(&peer);
@@ -141,13 +119,12 @@ START_TEST(test_who_polls_keeps_a_descriptor_when_another_has_finished)
 	struct loop loop;
 
 	start_holding_all(&peer);
-	loop = loop_new();
-	ck_assert_int_eq(evfilelock_set_descriptors(loop.ev, 1), 0);
+	loop = loop_with_fds(1);
 	ask_for_all(&loop, asked);
 	for (unsigned i = 0; i + 1 < PATHS; i++) {
 		for (unsigned n = 0; n < PATHS; n++)
 			if (asked[n].calls == 0 && !filelock_is_poll_only(asked[n].lock))
-				evfilelock_cancel(asked[n].request);
+				ask_cancel(&asked[n]);
 		loop_until(&loop, &loop_answers, i + 1);
 		while (keepers(asked) == 0)
 			ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_ONCE), 0);
@@ -314,7 +291,7 @@ START_TEST(test_by_default_three_quarters_of_the_allowed_descriptors_are_kept)
 	limit = before;
 	limit.rlim_cur = 16;
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	loop.ev = evfilelock_new(loop.base);
+	loop.ev = evfilelock_new(loop.base, NULL);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
 	ck_assert_ptr_nonnull(loop.ev);
 	ask_for_all(&loop, asked);
@@ -325,23 +302,15 @@ START_TEST(test_by_default_three_quarters_of_the_allowed_descriptors_are_kept)
 }
 END_TEST
 
-START_TEST(test_descriptors_of_no_context_are_refused)
-{
-	ck_assert_int_eq(evfilelock_set_descriptors(NULL, 1), -EINVAL);
-}
-END_TEST
-
 int main(void)
 {
 	return support_main(SUITE(
 	        "limits", test_waiting_requests_keep_no_more_descriptors_than_was_set,
-	        test_descriptors_beyond_a_lower_number_are_given_back,
 	        test_who_polls_keeps_a_descriptor_when_another_has_finished,
 	        test_running_out_of_descriptors_fails_no_request_that_waits,
 	        test_alone_a_request_without_a_descriptor_fails_at_once,
 	        test_request_that_kept_a_descriptor_outlives_a_want_of_its_own,
 	        test_without_watches_requests_poll_and_get_one_later,
 	        test_polls_are_about_a_thousand_a_second_however_many_wait,
-	        test_by_default_three_quarters_of_the_allowed_descriptors_are_kept,
-	        test_descriptors_of_no_context_are_refused));
+	        test_by_default_three_quarters_of_the_allowed_descriptors_are_kept));
 }

@@ -71,8 +71,8 @@ START_TEST(test_thousands_of_requests_on_one_path_are_cancelled_in_any_order)
 	for (unsigned i = 0; i < count; i++) {
 		unsigned any = (unsigned)lrand48() % count;
 
-		evfilelock_cancel(asked[any].request);
-		evfilelock_cancel(asked[i].request);
+		ask_cancel(&asked[any]);
+		ask_cancel(&asked[i]);
 	}
 	loop_drain(&loop);
 	check_and_close(count, -ECANCELED);

@@ -49,8 +49,7 @@ START_TEST(test_set_is_copied)
 	struct asked_set asked = set_open("ab");
 	struct filelock *set[2] = { asked.locks[0], asked.locks[1] };
 
-	asked.many = evfilelock_acquire_many(loop.ev, set, 2, EXCLUSIVE, NULL, set_note, &asked);
-	ck_assert_ptr_nonnull(asked.many);
+	ck_assert_int_eq(evfilelock_acquire_all(loop.ev, set, 2, EXCLUSIVE, NULL, set_note, &asked), 0);
 	set[0] = set[1] = NULL;
 	ck_assert_int_eq(set_answer(&loop, &asked), 0);
 	ck_assert_uint_eq(set_held(&asked), 2);
@@ -67,9 +66,9 @@ START_TEST(test_shared_sets_are_held_together)
 	struct asked_set sets[2] = { set_open("ab"), set_open("ba") };
 
 	for (unsigned i = 0; i < 2; i++)
-		ck_assert_ptr_nonnull(evfilelock_acquire_many(loop.ev, sets[i].locks, 2,
+		ck_assert_int_eq(evfilelock_acquire_all(loop.ev, sets[i].locks, 2,
 		                                              FILELOCK_SHARED, NULL, set_note,
-		                                              &sets[i]));
+		                                              &sets[i]), 0);
 	loop_drain(&loop);
 	for (unsigned i = 0; i < 2; i++)
 		ck_assert_uint_eq(set_held(&sets[i]), 2);
@@ -82,10 +81,8 @@ END_TEST
 static int refused(struct evfilelock *ev, struct asked_set *asked, size_t n,
                    enum filelock_mode mode, const struct timeval *timeout)
 {
-	errno = 0;
-	ck_assert_ptr_null(evfilelock_acquire_many(ev, asked->locks, n, mode, timeout, set_note,
-	                                           asked));
-	return errno;
+	return evfilelock_acquire_all(ev, asked->locks, n, mode, timeout, set_note,
+	                                           asked);
 }
 
 START_TEST(test_refused_arguments_are_never_called_back)
@@ -94,17 +91,14 @@ START_TEST(test_refused_arguments_are_never_called_back)
 	struct loop loop = loop_new();
 	struct asked_set asked = set_open("ab");
 
-	ck_assert_int_eq(refused(NULL, &asked, 2, EXCLUSIVE, NULL), EINVAL);
-	ck_assert_int_eq(refused(loop.ev, &asked, 0, EXCLUSIVE, NULL), EINVAL);
-	ck_assert_int_eq(refused(loop.ev, &asked, 2, (enum filelock_mode)7, NULL), EINVAL);
-	ck_assert_int_eq(refused(loop.ev, &asked, 2, EXCLUSIVE, &wrong), EINVAL);
-	ck_assert_int_eq(refused(loop.ev, &asked, 3, EXCLUSIVE, NULL), EINVAL); /* a NULL */
-	ck_assert_ptr_null(evfilelock_acquire_many(loop.ev, asked.locks, 2, EXCLUSIVE, NULL, NULL,
-	                                           NULL));
-	ck_assert_int_eq(errno, EINVAL);
-	ck_assert_ptr_null(
-	        evfilelock_acquire_many(loop.ev, NULL, 2, EXCLUSIVE, NULL, set_note, &asked));
-	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_eq(refused(NULL, &asked, 2, EXCLUSIVE, NULL), -EINVAL);
+	ck_assert_int_eq(refused(loop.ev, &asked, 0, EXCLUSIVE, NULL), -EINVAL);
+	ck_assert_int_eq(refused(loop.ev, &asked, 2, (enum filelock_mode)7, NULL), -EINVAL);
+	ck_assert_int_eq(refused(loop.ev, &asked, 2, EXCLUSIVE, &wrong), -EINVAL);
+	ck_assert_int_eq(refused(loop.ev, &asked, 3, EXCLUSIVE, NULL), -EINVAL); /* a NULL */
+	ck_assert_int_eq(evfilelock_acquire_all(loop.ev, asked.locks, 2, EXCLUSIVE, NULL, NULL,
+	                                           NULL), -EINVAL);
+	ck_assert_int_eq(evfilelock_acquire_all(loop.ev, NULL, 2, EXCLUSIVE, NULL, set_note, &asked), -EINVAL);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 0);
 	set_ask(&loop, &asked, -1);
@@ -120,11 +114,11 @@ START_TEST(test_set_that_would_wait_for_itself_is_refused)
 	struct asked_set two_handles = set_open("aba");
 	struct asked_set one_twice = set_open("ab");
 
-	ck_assert_int_eq(refused(loop.ev, &two_handles, 3, EXCLUSIVE, NULL), EDEADLK);
-	ck_assert_int_eq(refused(loop.ev, &two_handles, 3, FILELOCK_SHARED, NULL), EDEADLK);
+	ck_assert_int_eq(refused(loop.ev, &two_handles, 3, EXCLUSIVE, NULL), -EDEADLK);
+	ck_assert_int_eq(refused(loop.ev, &two_handles, 3, FILELOCK_SHARED, NULL), -EDEADLK);
 	filelock_close(one_twice.locks[1]);
 	one_twice.locks[1] = one_twice.locks[0];
-	ck_assert_int_eq(refused(loop.ev, &one_twice, 2, EXCLUSIVE, NULL), EDEADLK);
+	ck_assert_int_eq(refused(loop.ev, &one_twice, 2, EXCLUSIVE, NULL), -EDEADLK);
 	loop_drain(&loop);
 	ck_assert_uint_eq(two_handles.calls + one_twice.calls, 0);
 	filelock_close(one_twice.locks[0]);
@@ -139,7 +133,7 @@ START_TEST(test_set_with_a_handle_that_holds_is_refused)
 	struct asked_set asked = set_open("ab");
 
 	ck_assert_int_eq(filelock_acquire(asked.locks[1], EXCLUSIVE, 0), 0);
-	ck_assert_int_eq(refused(loop.ev, &asked, 2, EXCLUSIVE, NULL), EDEADLK);
+	ck_assert_int_eq(refused(loop.ev, &asked, 2, EXCLUSIVE, NULL), -EDEADLK);
 	ck_assert_uint_eq(filelock_depth(asked.locks[1]), 1);
 	set_close(&asked);
 	loop_free(&loop);
@@ -155,7 +149,7 @@ START_TEST(test_pending_handle_fails_the_set_at_its_turn)
 	struct asked alone = { .lock = asked.locks[0] };
 
 	loop_ask(&loop, &alone, EXCLUSIVE, -1);
-	ck_assert_int_eq(refused(loop.ev, &asked, 2, EXCLUSIVE, NULL), EALREADY);
+	ck_assert_int_eq(refused(loop.ev, &asked, 2, EXCLUSIVE, NULL), -EALREADY);
 	filelock_close(holders[0]);
 	ck_assert_int_eq(loop_answer(&loop, &alone), 0);
 	ck_assert_int_eq(filelock_release(alone.lock), 0);
@@ -180,7 +174,7 @@ START_TEST(test_nothing_is_told_from_inside_the_call)
 
 	set_ask(&loop, &asked, 0);
 	ck_assert_uint_eq(asked.calls, 0);
-	evfilelock_cancel_many(asked.many);
+	set_cancel(&asked);
 	ck_assert_uint_eq(asked.calls, 0);
 	ck_assert_int_eq(set_answer(&loop, &asked), -ECANCELED);
 	set_close(&asked);
@@ -420,8 +414,8 @@ START_TEST(test_cancel_at_each_stage_gives_everything_back)
 	struct stage stage;
 
 	stage_begin(&stage, (unsigned)_i);
-	evfilelock_cancel_many(stage.asked.many);
-	evfilelock_cancel_many(stage.asked.many);
+	set_cancel(&stage.asked);
+	set_cancel(&stage.asked);
 	ck_assert_uint_eq(stage.asked.calls, 0);
 	ck_assert_int_eq(set_answer(&stage.loop, &stage.asked), -ECANCELED);
 	ck_assert_ptr_eq(stage.asked.failed, stage.asked.locks[_i]);
@@ -435,7 +429,7 @@ START_TEST(test_lock_won_while_the_set_is_cancelled_is_given_back)
 
 	stage_begin(&stage, (unsigned)_i);
 	ck_assert_int_eq(filelock_release(stage.holder), 0);
-	evfilelock_cancel_many(stage.asked.many);
+	set_cancel(&stage.asked);
 	ck_assert_int_eq(set_answer(&stage.loop, &stage.asked), -ECANCELED);
 	stage_end(&stage, -ECANCELED);
 }
@@ -447,7 +441,7 @@ START_TEST(test_cancel_before_the_loop_ran_takes_nothing)
 	struct asked_set asked = set_open("ab");
 
 	set_ask(&loop, &asked, -1);
-	evfilelock_cancel_many(asked.many);
+	set_cancel(&asked);
 	ck_assert_int_eq(set_answer(&loop, &asked), -ECANCELED);
 	ck_assert_ptr_eq(asked.failed, asked.locks[0]);
 	ck_assert(all_free("ab"));
@@ -462,7 +456,7 @@ static void free_twice_and_ask(struct asked_set *asked)
 	struct asked_set other = set_open("xy");
 
 	ck_assert_uint_eq(set_held(asked), 0);
-	ck_assert_int_eq(refused(stage->loop.ev, &other, 2, EXCLUSIVE, NULL), ECANCELED);
+	ck_assert_int_eq(refused(stage->loop.ev, &other, 2, EXCLUSIVE, NULL), -ECANCELED);
 	evfilelock_free(stage->loop.ev);
 	set_close(&other);
 }
@@ -519,7 +513,9 @@ END_TEST
 
 static void cancel_itself(struct asked_set *asked)
 {
-	evfilelock_cancel_many(asked->arg);
+	struct loop *loop = asked->arg;
+
+	ck_assert_int_eq(evfilelock_cancel(loop->ev, asked->locks[0]), -ENOENT);
 	ck_assert_uint_eq(asked->calls, 1);
 	set_close(asked);
 }
@@ -530,7 +526,7 @@ START_TEST(test_set_is_finished_before_its_callback_begins)
 	struct asked_set asked = set_open("ab");
 
 	set_ask(&loop, &asked, -1);
-	asked.arg = asked.many;
+	asked.arg = &loop;
 	asked.then = cancel_itself;
 	ck_assert_int_eq(set_answer(&loop, &asked), 0);
 	loop_drain(&loop);
@@ -670,7 +666,7 @@ static int free_in_child(void *arg)
 
 	if (event_reinit(stage->loop.base) < 0)
 		return 100;
-	evfilelock_cancel_many(stage->asked.many);
+	set_cancel(&stage->asked);
 	(void)event_base_loop(stage->loop.base, EVLOOP_NONBLOCK);
 	if (stage->waits_for == 0)
 		set_close(&stage->asked);
@@ -678,7 +674,8 @@ static int free_in_child(void *arg)
 	if (stage->waits_for > 0)
 		set_close(&stage->asked);
 	event_base_free(stage->loop.base);
-	stage->asked.many = NULL; /* what only these know is lost */
+	/* what only these know is lost */
+	stage->asked.ev = NULL;
 	memset(stage->asked.locks, 0, sizeof(stage->asked.locks));
 	return leaks() ? 100 : (int)stage->asked.calls;
 }

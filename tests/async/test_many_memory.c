@@ -36,16 +36,18 @@ static bool try_allocation(unsigned nth, bool for_good)
 	struct asked_set asked = open_restless();
 	struct event *release = event_new(loop.base, -1, 0, let_go, NULL);
 	bool struck;
+	int r;
 
 	holder = hold("b", FILELOCK_EXCLUSIVE);
 	ck_assert_int_eq(event_add(release, &soon), 0);
 	failing.count = 0;
 	failing.for_good = for_good;
 	failing.nth = nth;
-	if (set_try_ask(&loop, &asked, -1))
+	r = set_try_ask(&loop, &asked, -1);
+	if (r == 0)
 		loop_until(&loop, &asked.calls, 1);
-	else if (errno != ENOMEM)
-		ck_abort_msg("refused: errno %d", errno);
+	else if (r != -ENOMEM)
+		ck_abort_msg("refused: %d", r);
 	struck = failing.count >= nth;
 	heal();
 	if (asked.calls == 0 || asked.result != 0)

@@ -241,7 +241,7 @@ START_TEST(test_synchronous_acquire_of_a_cancelled_handle_is_refused_until_told)
 	struct asked asked = { .lock = open_patient("a") };
 
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
 	ck_assert_int_eq(filelock_acquire(asked.lock, EXCLUSIVE, 0), -EALREADY);
 	ck_assert_int_eq(loop_answer(&loop, &asked), -ECANCELED);
 	ck_assert_int_eq(filelock_acquire(asked.lock, EXCLUSIVE, 0), 0);

@@ -12,7 +12,6 @@ struct actor {
 	struct world *world;
 	struct filelock *lock; /* NULL: closed */
 	struct filelock *dying; /* closed with a request pending: lives until told */
-	struct evfilelock_request *request;
 	unsigned path, context;
 	enum filelock_mode mode;
 	unsigned depth;
@@ -88,7 +87,6 @@ static void on_answer(struct filelock *lock, int result, void *arg)
 	check_answer(actor, result);
 	world->told++;
 	actor->pending = false;
-	actor->request = NULL;
 	if (actor->dying) {
 		(void)filelock_path(lock);
 		actor->dying = NULL;
@@ -121,20 +119,18 @@ static void ask(struct actor *actor)
 	struct timeval timeout = { 0, kind == 0 ? 0 : (int)dice(world, 4000) };
 	enum filelock_mode mode = dice(world, 2) ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE;
 	bool refused = actor->pending || (actor->depth > 0 && mode != actor->mode);
-	struct evfilelock_request *request;
+	int r;
 
 	actor->context = actor->pending ? actor->context : dice(world, CONTEXTS);
 	if (!world->contexts[actor->context])
 		return;
-	errno = 0;
-	request = evfilelock_acquire(world->contexts[actor->context], actor->lock, mode,
-	                             kind < 2 ? &timeout : NULL, on_answer, actor);
-	if (refused != !request)
+	r = evfilelock_acquire(world->contexts[actor->context], actor->lock, mode,
+	                       kind < 2 ? &timeout : NULL, on_answer, actor);
+	if (refused != (r < 0))
 		wrong(world, "a request is wrongly taken or refused");
-	if (!request)
+	if (r < 0)
 		return;
 	world->asked++;
-	actor->request = request;
 	actor->mode = mode;
 	actor->pending = true;
 	actor->cancelled = false;
@@ -162,7 +158,8 @@ static void close_actor(struct actor *actor)
 
 static void cancel(struct actor *actor)
 {
-	evfilelock_cancel(actor->request);
+	(void)evfilelock_cancel(actor->world->contexts[actor->context],
+	                        actor->dying ? actor->dying : actor->lock);
 	actor->cancelled = true;
 }
 
@@ -213,7 +210,7 @@ static void run_loop(struct world *world)
 		wrong(world, "the loop fails");
 	for (unsigned i = 0; i < CONTEXTS; i++) {
 		if (!world->contexts[i])
-			world->contexts[i] = evfilelock_new(world->base);
+			world->contexts[i] = evfilelock_new(world->base, NULL);
 		ck_assert_ptr_nonnull(world->contexts[i]);
 	}
 }

@@ -63,7 +63,7 @@ START_TEST(test_cancelled_writer_lets_the_readers_behind_it_go_on)
 	struct loop loop;
 
 	set_up(&loop, &first, &behind, &writer);
-	evfilelock_cancel(writer.request);
+	ask_cancel(&writer);
 	loop_until(&loop, &writer.calls, 1);
 	ck_assert_int_eq(writer.result, -ECANCELED);
 	ck_assert_int_eq(peer_answer(&behind), 0);
@@ -123,11 +123,10 @@ END_TEST
 START_TEST(test_reader_that_a_writer_keeps_out_is_told_of_the_hold_it_is_passed)
 {
 	struct asked readers[2] = { 0 };
-	struct loop loop = loop_new();
+	struct loop loop = loop_with_handover(100, 60000000);
 	struct peer writer;
 
 	start_reader(&writer);
-	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 100, 60000000), 0);
 	for (unsigned i = 0; i < 2; i++)
 		readers[i].lock = open_patient("a");
 	loop_ask(&loop, &readers[0], FILELOCK_SHARED, -1);

@@ -32,9 +32,8 @@ static void begin_slow(struct loop *loop, unsigned ms)
 {
 	logged.count = 0;
 	filelock_set_log(note_warning, NULL, FILELOCK_LOG_WARNING);
-	*loop = loop_new();
+	*loop = loop_with_slow_wait(ms);
 	clock_stop();
-	ck_assert_int_eq(evfilelock_set_slow_wait(loop->ev, ms), 0);
 }
 
 /* Lets so much of the library's time go by, and makes the context look at it. */
@@ -140,36 +139,17 @@ START_TEST(test_slow_waits_of_one_queue_are_not_told_faster_than_that)
 	}
 	after(&loop, 1 * SECONDS);
 	ck_assert_uint_eq(logged.count, 1);
-	evfilelock_cancel(asked[0].request);
+	ask_cancel(&asked[0]);
 	after(&loop, 999 * MILLISECONDS);
 	ck_assert_uint_eq(logged.count, 1);
 	after(&loop, 1 * MILLISECONDS);
 	ck_assert_uint_eq(logged.count, 2);
 	filelock_close(holder);
-	evfilelock_cancel(asked[2].request);
+	ask_cancel(&asked[2]);
 	loop_until(&loop, &asked[1].calls, 1);
 	loop_drain(&loop);
 	for (unsigned i = 0; i < 3; i++)
 		filelock_close(asked[i].lock);
-	loop_free(&loop);
-}
-END_TEST
-
-START_TEST(test_slow_wait_set_later_counts_for_those_that_wait)
-{
-	struct filelock *holder = hold("a", EXCLUSIVE);
-	struct asked asked = { .lock = open_patient("a") };
-	struct loop loop;
-
-	begin_slow(&loop, 0);
-	loop_ask(&loop, &asked, EXCLUSIVE, -1);
-	after(&loop, 5 * SECONDS);
-	ck_assert_uint_eq(logged.count, 0);
-	ck_assert_int_eq(evfilelock_set_slow_wait(loop.ev, 1000), 0);
-	loop_until(&loop, &logged.count, 1);
-	filelock_close(holder);
-	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
-	filelock_close(asked.lock);
 	loop_free(&loop);
 }
 END_TEST
@@ -208,7 +188,6 @@ START_TEST(test_wait_that_is_short_is_not_told)
 	ck_assert_uint_eq(logged.count, 0);
 	ck_assert_uint_eq(slow_waits(&loop), 0);
 	filelock_close(asked.lock);
-	ck_assert_int_eq(evfilelock_set_slow_wait(NULL, 1), -EINVAL);
 	loop_free(&loop);
 }
 END_TEST
@@ -282,12 +261,17 @@ END_TEST
 /* Looking may take as long as any other call on the file. */
 START_TEST(test_holder_is_not_looked_for_beside_workers)
 {
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
 	struct filelock *holder = hold("a", EXCLUSIVE);
 	struct asked asked = { .lock = open_patient("a") };
 	struct loop loop;
 
 	begin_slow(&loop, 1000);
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 1), 0);
+	evfilelock_free(loop.ev);
+	event_base_free(loop.base);
+	options.slow_wait_ms = 1000;
+	options.workers = 1;
+	loop = loop_with(event_base_new(), &options);
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	loop_for(&loop, 2);
 	after(&loop, 1 * SECONDS);
@@ -305,10 +289,9 @@ START_TEST(test_lock_that_nobody_waits_for_is_no_slow_wait)
 	struct loop loop;
 	struct filelock *lock = open_patient("a");
 
-	begin_slow(&loop, 0);
+	begin_slow(&loop, 1000);
 	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
 	clock_advance(10 * SECONDS);
-	ck_assert_int_eq(evfilelock_set_slow_wait(loop.ev, 1000), 0);
 	after(&loop, 10 * SECONDS);
 	loop_drain(&loop);
 	ck_assert_uint_eq(logged.count, 0);
@@ -330,7 +313,6 @@ int main(void)
 	        test_slow_waits_of_one_queue_are_not_told_faster_than_that,
 	        test_holders_are_not_looked_for_more_often_than_ten_times_a_second,
 	        test_holder_is_not_looked_for_beside_workers,
-	        test_slow_wait_set_later_counts_for_those_that_wait,
 	        test_lock_that_nobody_waits_for_is_no_slow_wait,
 	        test_slow_wait_that_nobody_logs_is_counted, test_wait_that_is_short_is_not_told));
 }

@@ -165,7 +165,7 @@ START_TEST(test_death_of_no_holder_is_told_once)
 	loop_for(&loop, 50);
 	ck_assert_uint_eq(fault_calls(FAULT_epoll_wait), 1);
 	ck_assert_uint_eq(asked.calls, 0);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
 	ck_assert_int_eq(loop_answer(&loop, &asked), -ECANCELED);
 	peer_stop(&holder);
 	filelock_close(asked.lock);

@@ -16,8 +16,7 @@ static struct filelock *open_with_a_lifetime(void)
 /* One handle holds the lock; the other is to wait for it. */
 static void set_up(unsigned workers)
 {
-	loop = loop_new();
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, workers), 0);
+	loop = loop_with_workers(workers);
 	holder.lock = open_with_a_lifetime();
 	waiter.lock = open_with_a_lifetime();
 	loop_ask(&loop, &holder, FILELOCK_EXCLUSIVE, -1);

@@ -77,26 +77,24 @@ static int ask(struct stage *stage)
 {
 	struct timeval timeout = { 0, timeout_ms * 1000 };
 	struct answer answer = { 0 };
-	struct evfilelock_request *request;
-	struct evfilelock *ev = evfilelock_new(base);
+	struct evfilelock *ev = evfilelock_new(base, NULL);
 	int r;
 
 	if (!ev)
 		return -errno;
-	request = evfilelock_acquire(ev, stage->lock, stage->mode, timeout_ms ? &timeout : NULL,
-	                             note, &answer);
-	r = request ? 0 : -errno;
-	if (request && cancels) {
+	r = evfilelock_acquire(ev, stage->lock, stage->mode, timeout_ms ? &timeout : NULL, note,
+	                       &answer);
+	if (r == 0 && cancels) {
 		(void)event_base_loop(base, EVLOOP_NONBLOCK);
 		if (answer.calls == 0)
-			evfilelock_cancel(request);
+			(void)evfilelock_cancel(ev, stage->lock);
 	}
-	if (request)
+	if (r == 0)
 		turn_until_told(&answer);
 	evfilelock_free(ev);
-	if (answer.calls != (request ? 1 : 0))
+	if (answer.calls != (r == 0))
 		return TWICE;
-	return request ? answer.result : r;
+	return r == 0 ? answer.result : r;
 }
 
 /* All or none: what was taken stays held only where it could not be released. */
@@ -105,14 +103,12 @@ static int ask_for_set(struct stage *stage)
 	struct timeval timeout = { 0, timeout_ms * 1000 };
 	struct filelock *set[] = { stage->scene, stage->lock };
 	struct answer answer = { 0 };
-	struct evfilelock *ev = evfilelock_new(base);
+	struct evfilelock *ev = evfilelock_new(base, NULL);
 	int r;
 
 	if (!ev)
 		return -errno;
-	r = 0;
-	if (!evfilelock_acquire_many(ev, set, 2, stage->mode, &timeout, note_set, &answer))
-		r = -errno;
+	r = evfilelock_acquire_all(ev, set, 2, stage->mode, &timeout, note_set, &answer);
 	if (r == 0)
 		turn_until_told(&answer);
 	evfilelock_free(ev);
@@ -126,7 +122,7 @@ static int ask_for_set(struct stage *stage)
 static int release(struct stage *stage)
 {
 	struct answer answer = { 0 };
-	struct evfilelock *ev = evfilelock_new(base);
+	struct evfilelock *ev = evfilelock_new(base, NULL);
 	int r;
 
 	if (!ev)

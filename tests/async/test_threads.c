@@ -203,8 +203,8 @@ static void *come_and_go(void *arg)
 		struct loop loop = { event_base_new(), NULL };
 		struct asked asked = { .lock = arg };
 
-		loop.ev = evfilelock_new(loop.base);
-		if (!loop_try_ask(&loop, &asked, EXCLUSIVE, 3))
+		loop.ev = evfilelock_new(loop.base, NULL);
+		if (loop_try_ask(&loop, &asked, EXCLUSIVE, 3) < 0)
 			ck_abort_msg("refused");
 		if (i % 3)
 			(void)event_base_loop(loop.base, i % 2 ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
@@ -243,9 +243,8 @@ struct pair {
 
 static struct pair pair_new(void)
 {
-	struct pair pair = { .loop = loop_new() };
+	struct pair pair = { .loop = loop_with_handover(100, 60000000) };
 
-	ck_assert_int_eq(evfilelock_set_handover(pair.loop.ev, 100, 60000000), 0);
 	for (unsigned i = 0; i < 2; i++)
 		pair.asked[i].lock = open_patient("a");
 	return pair;

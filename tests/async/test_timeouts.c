@@ -99,14 +99,6 @@ START_TEST(test_each_request_of_a_queue_keeps_its_own_deadline)
 }
 END_TEST
 
-static struct evfilelock_request *ask_for(struct loop *loop, struct asked *asked,
-                                          struct timeval timeout)
-{
-	asked->request = evfilelock_acquire(loop->ev, asked->lock, EXCLUSIVE, &timeout,
-	                                    loop_note, asked);
-	return asked->request;
-}
-
 START_TEST(test_huge_timeouts_wait)
 {
 	struct loop loop = loop_new();
@@ -120,10 +112,10 @@ START_TEST(test_huge_timeouts_wait)
 	for (unsigned i = 0; i < sizeof(huge) / sizeof(huge[0]); i++) {
 		struct asked asked = { .lock = open_patient("a") };
 
-		ck_assert_ptr_nonnull(ask_for(&loop, &asked, huge[i]));
+		ck_assert_int_eq(loop_ask_for(&loop, &asked, EXCLUSIVE, &huge[i]), 0);
 		loop_for(&loop, 10);
 		ck_assert_uint_eq(asked.calls, 0);
-		evfilelock_cancel(asked.request);
+		ask_cancel(&asked);
 		ck_assert_int_eq(loop_answer(&loop, &asked), -ECANCELED);
 		filelock_close(asked.lock);
 	}
@@ -139,11 +131,8 @@ START_TEST(test_timeouts_out_of_range_are_refused)
 	static const struct timeval wrong[] = { { -1, 0 }, { 0, -1 }, { 0, 1000000 },
 		                                { LONG_MIN, 0 } };
 
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		errno = 0;
-		ck_assert_ptr_null(ask_for(&loop, &asked, wrong[i]));
-		ck_assert_int_eq(errno, EINVAL);
-	}
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		ck_assert_int_eq(loop_ask_for(&loop, &asked, EXCLUSIVE, &wrong[i]), -EINVAL);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked.calls, 0);
 	filelock_close(asked.lock);

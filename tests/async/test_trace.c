@@ -32,6 +32,14 @@ static void note(const struct evfilelock_trace_event *event, void *arg)
 	ck_assert_int_gt(event->time, 0);
 }
 
+static struct evfilelock_trace *open_trace(const char *path)
+{
+	struct evfilelock_trace *trace;
+
+	ck_assert_int_eq(evfilelock_trace_open(path, &trace), 0);
+	return trace;
+}
+
 static struct loop trace_new(void)
 {
 	struct loop loop = loop_new();
@@ -83,7 +91,7 @@ START_TEST(test_each_answer_is_traced_by_its_result)
 	loop_ask(&loop, &overdue, EXCLUSIVE, 0);
 	loop_ask(&loop, &cancelled, EXCLUSIVE, -1);
 	loop_ask(&loop, &failed, EXCLUSIVE, -1);
-	evfilelock_cancel(cancelled.request);
+	ask_cancel(&cancelled);
 	loop_drain(&loop);
 	ck_assert_uint_eq(LAST(TIMED_OUT)->request, 1);
 	ck_assert_uint_eq(LAST(CANCELLED)->request, 2);
@@ -410,7 +418,7 @@ static void check_pairs(void)
 
 static struct evfilelock_trace *trace_to(struct loop *loop, const char *name)
 {
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path(name));
+	struct evfilelock_trace *trace = open_trace(test_path(name));
 
 	ck_assert_ptr_nonnull(trace);
 	*loop = loop_new();
@@ -498,7 +506,7 @@ static void trace_path(struct evfilelock_trace *trace, const char *path)
 START_TEST(test_paths_whose_hashes_are_equal_are_threads_of_their_own)
 {
 	static const char *const paths[] = { "/VVqpE9VAMpB", "/Yx4j2nmefEA" };
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
 	long tid[2];
 
 	for (unsigned i = 0; i < 4; i++)
@@ -539,7 +547,7 @@ START_TEST(test_each_sort_of_event_has_its_record)
 	};
 
 	for (unsigned i = 0; i < sizeof(sorts) / sizeof(*sorts); i++) {
-		struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+		struct evfilelock_trace *trace = open_trace(test_path("trace"));
 		struct evfilelock_trace_event event = { .size = sizeof(event),
 			                                .what = sorts[i].what,
 			                                .path = "/l",
@@ -568,7 +576,7 @@ START_TEST(test_mode_of_a_request_is_in_its_record)
 	char text[4096];
 
 	for (unsigned i = 0; i < 2; i++) {
-		struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+		struct evfilelock_trace *trace = open_trace(test_path("trace"));
 
 		event.mode = i ? FILELOCK_SHARED : EXCLUSIVE;
 		evfilelock_trace_write(&event, trace);
@@ -589,7 +597,7 @@ START_TEST(test_any_byte_of_a_path_can_be_read_back)
 		"\xed\xa0\x80 surrogate", "\xe0\x80\x80 overlong \xf0\x80\x80\x80",
 		"\xf4\x90\x80\x80 beyond \xf5\x80\x80\x80", "\xc3(", "\xf4\x8f\xbf\xbf",
 	};
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
 	char every[256];
 	unsigned n = 0;
 
@@ -630,7 +638,7 @@ START_TEST(test_bytes_that_are_no_utf8_are_escaped_and_others_are_not)
 		{ "\xe6\x97", "\\udce6\\udc97" },             /* cut */
 		{ "\xc3(", "\\udcc3(" },
 	};
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
 	char text[16384], quoted[64];
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++)
@@ -646,7 +654,7 @@ END_TEST
 
 START_TEST(test_file_larger_than_the_buffer_is_whole)
 {
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
 	char path[300];
 
 	for (unsigned i = 0; i < 1000; i++) {
@@ -667,7 +675,7 @@ static int write_and_close(void *arg)
 
 START_TEST(test_forked_child_writes_nothing_into_the_file)
 {
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
 
 	trace_path(trace, "a");
 	ck_assert_int_eq(test_in_child(write_and_close, trace), 0);

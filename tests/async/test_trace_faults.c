@@ -53,10 +53,18 @@ static void trace_path(struct evfilelock_trace *trace, const char *path)
 	evfilelock_trace_write(&event, trace);
 }
 
+static struct evfilelock_trace *open_trace(const char *path)
+{
+	struct evfilelock_trace *trace;
+
+	ck_assert_int_eq(evfilelock_trace_open(path, &trace), 0);
+	return trace;
+}
+
 /* More than the buffer holds, to be read into text, of at least a megabyte. */
 static int write_events(char *text, size_t size)
 {
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
 	int r;
 
 	ck_assert_ptr_nonnull(trace);
@@ -99,7 +107,7 @@ END_TEST
 
 START_TEST(test_failed_write_is_told_at_the_close)
 {
-	struct evfilelock_trace *trace = evfilelock_trace_open("/dev/full");
+	struct evfilelock_trace *trace = open_trace("/dev/full");
 
 	ck_assert_ptr_nonnull(trace);
 	for (unsigned i = 0; i < EVENTS; i++)
@@ -110,12 +118,12 @@ END_TEST
 
 START_TEST(test_failed_close_is_told_unless_something_failed_before)
 {
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
 
 	trace_path(trace, "a");
 	fault.close_error = EDQUOT;
 	ck_assert_int_eq(evfilelock_trace_close(trace), -EDQUOT);
-	trace = evfilelock_trace_open("/dev/full");
+	trace = open_trace("/dev/full");
 	fault.close_error = EDQUOT;
 	ck_assert_int_eq(evfilelock_trace_close(trace), -ENOSPC);
 }
@@ -123,9 +131,11 @@ END_TEST
 
 START_TEST(test_path_that_cannot_be_opened_is_told)
 {
-	errno = 0;
-	ck_assert_ptr_null(evfilelock_trace_open(test_path("missing/trace")));
-	ck_assert_int_eq(errno, ENOENT);
+	struct evfilelock_trace *trace;
+
+	ck_assert_int_eq(evfilelock_trace_open(test_path("missing/trace"), &trace), -ENOENT);
+	ck_assert_int_eq(evfilelock_trace_open(NULL, &trace), -EINVAL);
+	ck_assert_int_eq(evfilelock_trace_open(test_path("trace"), NULL), -EINVAL);
 	ck_assert_int_eq(evfilelock_trace_close(NULL), 0);
 }
 END_TEST
@@ -134,13 +144,14 @@ END_TEST
 START_TEST(test_trace_without_memory_is_refused)
 {
 	const char *path = test_path("trace");
+	struct evfilelock_trace *trace;
+	int r;
 
 	failing.count = 0;
 	failing.nth = 1;
-	errno = 0;
-	ck_assert_ptr_null(evfilelock_trace_open(path));
+	r = evfilelock_trace_open(path, &trace);
 	heal();
-	ck_assert_int_eq(errno, ENOMEM);
+	ck_assert_int_eq(r, -ENOMEM);
 	ck_assert_int_ne(access(path, F_OK), 0);
 }
 END_TEST
@@ -148,7 +159,7 @@ END_TEST
 /* The table of paths, or the path in it. */
 START_TEST(test_event_without_memory_is_left_out_and_told_at_the_close)
 {
-	struct evfilelock_trace *trace = evfilelock_trace_open(test_path("trace"));
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
 
 	failing.count = 0;
 	failing.nth = (unsigned)_i + 1;

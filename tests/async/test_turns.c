@@ -72,7 +72,7 @@ static void check_census(bool one_path, bool cancel)
 
 	ask_many(&loop, one_path, cancel ? NULL : release_own);
 	for (unsigned i = 0; cancel && i < MANY; i++)
-		evfilelock_cancel(many[i].request);
+		ask_cancel(&many[i]);
 	census_begin(&census, loop.base);
 	loop_until(&loop, &loop_answers, MANY);
 	loop_until(&loop, &census.turns, census.turns + 2);
@@ -120,7 +120,7 @@ START_TEST(test_one_turn_completes_a_bounded_number_of_nested_requests)
 	ask_many(&loop, false, NULL);
 	loop_until(&loop, &loop_answers, MANY / 2);
 	evfilelock_free(loop.ev);
-	loop.ev = evfilelock_new(loop.base);
+	loop.ev = evfilelock_new(loop.base, NULL);
 	loop_answers = 0;
 	for (unsigned i = 0; i < MANY / 4; i++)
 		loop_ask(&loop, &many[i], EXCLUSIVE, -1);
@@ -246,7 +246,7 @@ START_TEST(test_timers_and_sockets_are_served_while_requests_complete_without_en
 	event_free(timer);
 	loop_drain(&loop);
 	for (unsigned i = 0; i < 100; i++) {
-		ck_assert_ptr_null(asked[i].request);
+		ck_assert(!asked[i].pending);
 		filelock_close(asked[i].lock);
 	}
 	loop_free(&loop);

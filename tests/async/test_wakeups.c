@@ -256,7 +256,7 @@ START_TEST(test_one_hard_links_answer_leaves_the_others_watch)
 	loop_ask(&loop, &first, EXCLUSIVE, -1);
 	loop_ask(&loop, &second, EXCLUSIVE, -1);
 	loop_for(&loop, 5);
-	evfilelock_cancel(first.request);
+	ask_cancel(&first);
 	ck_assert_int_eq(loop_answer(&loop, &first), -ECANCELED);
 	loop_for(&loop, 5);
 	ck_assert_uint_eq(test_watches(), 1);
@@ -299,7 +299,7 @@ static void race_on(struct asked *asked)
 	round->released_at = test_now();
 	if (filelock_release(asked->lock) < 0)
 		_exit(3);
-	if (--racer->left > 0 && !loop_try_ask(&racer->loop, asked, EXCLUSIVE, -1))
+	if (--racer->left > 0 && loop_try_ask(&racer->loop, asked, EXCLUSIVE, -1) < 0)
 		_exit(4);
 }
 

@@ -9,15 +9,6 @@
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 
-static struct loop loop_with_workers(unsigned n)
-{
-	struct loop loop = loop_new();
-
-	if (!getenv("FILELOCK_TEST_WORKERS"))
-		ck_assert_int_eq(evfilelock_set_workers(loop.ev, n), 0);
-	return loop;
-}
-
 static void release_here(struct loop *loop, struct asked *asked)
 {
 	asked->calls = 0;
@@ -117,7 +108,7 @@ START_TEST(test_failed_set_is_given_back_without_a_call_in_the_loop)
 	struct asked_set asked = set_open("abc");
 
 	wait_with_most_of_a_set(&loop, &asked);
-	evfilelock_cancel_many(asked.many);
+	set_cancel(&asked);
 	ck_assert_int_eq(set_answer(&loop, &asked), -ECANCELED);
 	ck_assert_uint_eq(calls_in_loop, 0);
 	sys = real;
@@ -224,7 +215,7 @@ START_TEST(test_stuck_path_costs_one_worker_however_often_it_is_asked_for)
 	loop = loop_with_workers(2);
 	ask_stuck(fuse, &loop, &stuck, -1);
 	for (unsigned i = 0; i < 5; i++) {
-		evfilelock_cancel(stuck.request);
+		ask_cancel(&stuck);
 		loop_until(&loop, &stuck.calls, i + 1);
 		ck_assert_int_eq(stuck.result, -ECANCELED);
 		loop_ask(&loop, &stuck, EXCLUSIVE, -1);
@@ -256,7 +247,7 @@ START_TEST(test_cancel_does_not_wait_for_a_worker)
 		return;
 	loop = loop_with_workers(1);
 	ask_stuck(fuse, &loop, &stuck, -1);
-	evfilelock_cancel(stuck.request);
+	ask_cancel(&stuck);
 	loop_drain(&loop); /* and nothing keeps the loop */
 	ck_assert_uint_eq(stuck.calls, 1);
 	ck_assert_int_eq(stuck.result, -ECANCELED);
@@ -470,28 +461,6 @@ START_TEST(test_without_workers_a_release_is_answered_by_the_loop)
 }
 END_TEST
 
-START_TEST(test_workers_are_set_once_before_the_first_request)
-{
-	struct asked asked = { .lock = open_patient("a") };
-	struct loop loop;
-
-	if (getenv("FILELOCK_TEST_WORKERS"))
-		return;
-	loop = loop_on(event_base_new());
-	ck_assert_int_eq(evfilelock_set_workers(NULL, 1), -EINVAL);
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 1000), -EINVAL);
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 0), 0);
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 3), 0);
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 3), -EBUSY);
-	loop_free(&loop);
-	loop = loop_new();
-	loop_ask(&loop, &asked, EXCLUSIVE, -1);
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 1), -EBUSY);
-	loop_free(&loop);
-	filelock_close(asked.lock);
-}
-END_TEST
-
 START_TEST(test_error_of_an_attempt_comes_through)
 {
 	struct asked asked = { 0 };
@@ -525,6 +494,5 @@ int main(void)
 	        test_context_may_be_freed_while_it_releases,
 	        test_context_with_workers_may_be_freed_in_a_child,
 	        test_without_workers_a_release_is_answered_by_the_loop,
-	        test_workers_are_set_once_before_the_first_request,
 	        test_error_of_an_attempt_comes_through));
 }

@@ -9,13 +9,12 @@ static void try_all(struct asked *asked)
 	const struct loop *loop = asked->arg;
 	struct filelock *held = hold("held", EXCLUSIVE);
 
-	ck_assert_int_eq(evfilelock_set_workers(loop->ev, 1), -EBUSY);
 	ck_assert_int_eq(evfilelock_release(loop->ev, held, loop_note, asked), -ECANCELED);
 	ck_assert(filelock_is_held(held));
 	filelock_close(held);
 }
 
-START_TEST(test_inside_free_releases_and_workers_are_refused)
+START_TEST(test_inside_free_releases_are_refused)
 {
 	struct loop loop = loop_new();
 	struct asked asked = { .lock = hold("a", EXCLUSIVE), .then = try_all, .arg = &loop };
@@ -38,18 +37,17 @@ static int try_all_in_child(void *arg)
 	struct asked asked = { .lock = hold("own", EXCLUSIVE) };
 	struct loop own;
 
-	ck_assert_int_eq(evfilelock_set_workers(legacy->loop.ev, 1), -ECHILD);
 	ck_assert_int_eq(evfilelock_release(legacy->loop.ev, asked.lock, loop_note, &asked),
-	                 -ECHILD);
+	                 FILELOCK_EFORKED);
 	ck_assert(filelock_is_held(asked.lock));
 	own = loop_with_workers(2);
 	asked.lock = legacy->held;
-	ck_assert_int_eq(evfilelock_release(own.ev, asked.lock, loop_note, &asked), -ECHILD);
+	ck_assert_int_eq(evfilelock_release(own.ev, asked.lock, loop_note, &asked), FILELOCK_EFORKED);
 	loop_drain(&own);
 	return (int)asked.calls;
 }
 
-START_TEST(test_in_a_child_releases_and_workers_of_the_parents_are_refused)
+START_TEST(test_in_a_child_releases_of_the_parents_are_refused)
 {
 	struct legacy legacy = { .loop = loop_new(), .held = hold("a", EXCLUSIVE) };
 
@@ -193,8 +191,8 @@ END_TEST
 
 int main(void)
 {
-	return support_main(SUITE("workers_ends", test_inside_free_releases_and_workers_are_refused,
-	                          test_in_a_child_releases_and_workers_of_the_parents_are_refused,
+	return support_main(SUITE("workers_ends", test_inside_free_releases_are_refused,
+	                          test_in_a_child_releases_of_the_parents_are_refused,
 	                          test_loop_that_is_turned_inside_free_comes_to_rest,
 	                          test_release_that_comes_back_while_the_loop_is_turned_inside_free_is_nobodys,
 	                          test_child_frees_a_context_whose_workers_were_at_it,

@@ -18,37 +18,55 @@
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 #define SHARED FILELOCK_SHARED
 
-/* The context takes workers after all, and they work. */
-static void check_workers_can_be_had(struct loop *loop)
+/* No context with so many can be had; errno says why. */
+static void check_refused(struct event_base *base, unsigned workers, int error)
 {
-	struct filelock *lock = open_patient("a");
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+	struct evfilelock *ev;
 
-	ck_assert_int_eq(evfilelock_set_workers(loop->ev, 2), 0);
-	ck_assert_int_eq(evfilelock_set_workers(loop->ev, 2), -EBUSY);
-	ck_assert_int_eq(loop_acquire(loop, lock, EXCLUSIVE, -1), 0);
+	options.workers = workers;
+	errno = 0;
+	ev = evfilelock_new(base, &options);
+	if (ev || errno != error)
+		ck_abort_msg("not refused, or for another reason: %d", errno);
+}
+
+/* The next context has workers, and they work. */
+static void check_workers_can_be_had(struct event_base *base)
+{
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+	struct filelock *lock = open_patient("a");
+	struct loop loop;
+
+	options.workers = 2;
+	loop = loop_with(base, &options);
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
 	filelock_close(lock);
-	loop_free(loop);
+	loop_free(&loop);
 }
 
 START_TEST(test_workers_without_a_descriptor_for_their_bell_are_refused)
 {
-	struct loop loop = loop_new();
+	struct event_base *base = event_base_new();
 
 	fault_set(FAULT_eventfd, 1, FAULT_ONCE, EMFILE);
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 2), -EMFILE);
-	check_workers_can_be_had(&loop);
+	check_refused(base, 2, EMFILE);
+	check_workers_can_be_had(base);
 }
 END_TEST
 
 #ifndef SANITIZED
 START_TEST(test_workers_without_memory_are_refused)
 {
-	struct loop loop = loop_new();
+	struct event_base *base = event_base_new();
 
-	failing.nth = 1;
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 2), -ENOMEM);
-	heal();
-	check_workers_can_be_had(&loop);
+	for (unsigned nth = 1; nth <= 5; nth++) { /* context, watcher, mailbox, timer, pool */
+		failing.count = 0;
+		failing.nth = nth;
+		check_refused(base, 2, ENOMEM);
+		heal();
+	}
+	check_workers_can_be_had(base);
 }
 END_TEST
 #endif
@@ -78,7 +96,7 @@ static rlim_t address_space(void)
 START_TEST(test_fewer_threads_than_asked_for_are_none)
 {
 	const size_t stack = (size_t)1 << 30;
-	struct loop loop = loop_new();
+	struct event_base *base = event_base_new();
 	unsigned before = count_threads();
 	pthread_attr_t attributes, usual;
 	struct rlimit limit;
@@ -92,12 +110,12 @@ START_TEST(test_fewer_threads_than_asked_for_are_none)
 	ck_assert_int_eq(pthread_setattr_default_np(&attributes), 0);
 	limit.rlim_cur = address_space() + stack + stack / 2;
 	ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
-	ck_assert_int_eq(evfilelock_set_workers(loop.ev, 3), -EAGAIN);
+	check_refused(base, 3, EAGAIN);
 	limit.rlim_cur = soft;
 	ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
 	ck_assert_int_eq(pthread_setattr_default_np(&usual), 0);
 	await(count_threads() == before);
-	check_workers_can_be_had(&loop);
+	check_workers_can_be_had(base);
 }
 END_TEST
 #endif

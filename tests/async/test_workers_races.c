@@ -14,7 +14,7 @@ START_TEST(test_orphan_that_wins_frees_the_lock_though_nobody_waits)
 
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	run_to_the_gate(&loop);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
 	loop_drain(&loop);
 	ck_assert_int_eq(asked.result, -ECANCELED);
 	ck_assert(!is_free("a"));
@@ -35,7 +35,7 @@ START_TEST(test_hold_that_was_won_and_not_heard_of_goes_with_its_request)
 	open_gate();
 	await_rings(1);
 	ck_assert_uint_eq(asked.calls, 0);
-	evfilelock_cancel(asked.request);
+	ask_cancel(&asked);
 	loop_drain(&loop);
 	ck_assert_int_eq(asked.result, -ECANCELED);
 	await(is_free("a"));
@@ -57,7 +57,7 @@ START_TEST(test_of_two_that_have_won_unheard_one_is_cancelled_and_the_other_gran
 	for (unsigned i = 0; i < 2; i++)
 		open_gate();
 	await_rings(2);
-	evfilelock_cancel(asked[0].request);
+	ask_cancel(&asked[0]);
 	loop_until(&loop, &asked[0].calls, 1);
 	loop_until(&loop, &asked[1].calls, 1);
 	ck_assert_int_eq(asked[0].result, -ECANCELED);
@@ -121,7 +121,7 @@ START_TEST(test_event_for_a_request_that_was_cancelled_under_an_attempt_wakes_no
 	gate_at = 4; /* the last one that an event is worth at once */
 	ck_assert(!is_free("a")); /* and its close is an event */
 	run_to_the_gate(&loop);
-	evfilelock_cancel(gone.request);
+	ask_cancel(&gone);
 	loop_until(&loop, &gone.calls, 1);
 	wakes = wakes_by_event(&loop);
 	filelock_close(holders[0]);
@@ -149,7 +149,7 @@ START_TEST(test_attempt_that_comes_back_when_nobody_asks_for_its_path_is_forgott
 	gate_at = 1;
 	loop_ask(&loop, &other, EXCLUSIVE, -1);
 	run_to_the_gate(&loop);
-	evfilelock_cancel(gone.request);
+	ask_cancel(&gone);
 	loop_until(&loop, &gone.calls, 1);
 	for (unsigned i = 0; i < 2; i++)
 		open_gate();
@@ -250,7 +250,7 @@ START_TEST(test_release_is_answered_though_the_next_request_is_cancelled)
 	loop_until(&loop, &asked[0].calls, 1);
 	loop_for(&loop, 1);
 	ck_assert_int_eq(evfilelock_release(loop.ev, asked[0].lock, loop_note, &asked[0]), 0);
-	evfilelock_cancel(asked[1].request);
+	ask_cancel(&asked[1]);
 	loop_drain(&loop);
 	ck_assert_uint_eq(asked[0].calls, 2);
 	ck_assert_int_eq(asked[0].result, 0);
@@ -266,9 +266,13 @@ START_TEST(test_shared_hold_is_passed_to_a_request_whose_attempt_is_under_way)
 {
 	struct asked readers[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
 	struct asked writer = { .lock = open_patient("a") };
-	struct loop loop = gated_loop(2);
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+	struct loop loop;
 
-	ck_assert_int_eq(evfilelock_set_handover(loop.ev, 1000, 60000000), 0);
+	options.workers = 2;
+	options.handover_max = 1000;
+	options.handover_us = 60000000;
+	loop = gated(loop_with(event_base_new(), &options), 2);
 	for (unsigned i = 0; i < 2; i++)
 		loop_ask(&loop, &readers[i], SHARED, -1);
 	run_to_the_gate(&loop);
@@ -353,9 +357,7 @@ START_TEST(test_attempt_is_made_at_a_deadline_that_came_during_another)
 
 	clock_fake(now);
 	loop = gated_loop(2);
-	asked.request = evfilelock_acquire(loop.ev, asked.lock, EXCLUSIVE, &soon, loop_note,
-	                                   &asked);
-	ck_assert_ptr_nonnull(asked.request);
+	ck_assert_int_eq(loop_ask_for(&loop, &asked, EXCLUSIVE, &soon), 0);
 	run_to_the_gate(&loop);
 	clock_fake(now + SECONDS / 5000);
 	nudge(&loop);

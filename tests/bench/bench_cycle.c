@@ -63,8 +63,7 @@ static void granted(struct filelock *granted_lock, int result, void *arg)
 
 static void request(void)
 {
-	(void)must_have(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL), "evfilelock_acquire");
 }
 
 static void loop_cycles(unsigned n)
@@ -181,7 +180,7 @@ int main(int argc, char **argv)
 	path = bench_path("cycle.lock");
 	(void)must_lock(filelock_open(path, FILELOCK_NATIVE, NULL, &lock), "filelock_open");
 	base = must_have(event_base_new(), "event_base_new");
-	ev = must_have(evfilelock_new(base), "evfilelock_new");
+	ev = must_have(evfilelock_new(base, NULL), "evfilelock_new");
 
 	for (unsigned i = 0; i < CONTENDERS; i++)
 		contenders[i].cycles(100);

@@ -111,16 +111,15 @@ static void granted(struct filelock *lock, int result, void *arg)
 static void request(struct requester *requester)
 {
 	requester->asked = bench_now();
-	(void)must_have(evfilelock_acquire(requester->ev, requester->lock, FILELOCK_EXCLUSIVE,
-	                                   NULL, granted, requester),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(requester->ev, requester->lock, FILELOCK_EXCLUSIVE,
+	                                   NULL, granted, requester), "evfilelock_acquire");
 }
 
 static void loop_by_request(struct waits *waits)
 {
 	struct event_base *base = must_have(event_base_new(), "event_base_new");
 	struct requester requester = {
-		.ev = must_have(evfilelock_new(base), "evfilelock_new"),
+		.ev = must_have(evfilelock_new(base, NULL), "evfilelock_new"),
 		.lock = open_lock(),
 		.waits = waits,
 	};

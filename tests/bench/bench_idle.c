@@ -32,14 +32,13 @@ static int wait_for(const char *path)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct event_base *base = must_have(event_base_new(), "event_base_new");
-	struct evfilelock *ev = must_have(evfilelock_new(base), "evfilelock_new");
+	struct evfilelock *ev = must_have(evfilelock_new(base, NULL), "evfilelock_new");
 	struct filelock *lock;
 
 	options.poll_interval_ms = POLL_INTERVAL_MS;
 	(void)must_lock(filelock_open(path, FILELOCK_NATIVE, &options, &lock),
 	                "filelock_open");
-	(void)must_have(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL), "evfilelock_acquire");
 	(void)must(event_base_dispatch(base), "event_base_dispatch");
 	filelock_close(lock);
 	evfilelock_free(ev);

@@ -1,5 +1,5 @@
 /*
- * How far a hold is handed over, which evfilelock_set_handover bounds: what a grant costs against
+ * How far a hold is handed over, which handover_max and handover_us bound: what a grant costs against
  * the number of requests that one hold serves, and how long another process waits against
  * the time for which it is passed on, where each of eight requests holds it for 1 ms and asks again.
  */
@@ -31,9 +31,12 @@ static struct filelock *open_lock(void)
 
 static void make_context(unsigned most, unsigned most_us)
 {
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+
+	options.handover_max = most;
+	options.handover_us = most_us;
 	base = must_have(event_base_new(), "event_base_new");
-	ev = must_have(evfilelock_new(base), "evfilelock_new");
-	(void)must_lock(evfilelock_set_handover(ev, most, most_us), "evfilelock_set_handover");
+	ev = must_have(evfilelock_new(base, &options), "evfilelock_new");
 }
 
 static void free_context(void)
@@ -44,8 +47,7 @@ static void free_context(void)
 
 static void ask(struct filelock *lock, evfilelock_cb callback, void *arg)
 {
-	(void)must_have(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, callback, arg),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, callback, arg), "evfilelock_acquire");
 }
 
 static void give_back(struct filelock *lock, int result, void *arg)

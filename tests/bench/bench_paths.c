@@ -99,7 +99,7 @@ static struct filelock **open_locks(unsigned n)
 		                "filelock_open");
 	}
 	base = must_have(event_base_new(), "event_base_new");
-	ev = must_have(evfilelock_new(base), "evfilelock_new");
+	ev = must_have(evfilelock_new(base, NULL), "evfilelock_new");
 	return locks;
 }
 
@@ -115,9 +115,8 @@ static void close_locks(struct filelock **locks, unsigned n)
 static void ask_for_all(struct filelock **locks, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		(void)must_have(evfilelock_acquire(ev, locks[i], FILELOCK_EXCLUSIVE, NULL, granted,
-		                                   NULL),
-		                "evfilelock_acquire");
+		(void)must_lock(evfilelock_acquire(ev, locks[i], FILELOCK_EXCLUSIVE, NULL, granted,
+		                                   NULL), "evfilelock_acquire");
 }
 
 static void run_for(double seconds)

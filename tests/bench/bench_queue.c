@@ -36,8 +36,7 @@ static void granted(struct filelock *lock, int result, void *arg);
 
 static void ask(struct filelock *lock)
 {
-	(void)must_have(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL), "evfilelock_acquire");
 }
 
 static void granted(struct filelock *lock, int result, void *arg)
@@ -53,14 +52,17 @@ static void granted(struct filelock *lock, int result, void *arg)
 		ask(lock);
 }
 
-static void open_locks(unsigned n)
+static void open_locks(unsigned n, unsigned handover_max)
 {
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+
+	options.handover_max = handover_max;
 	locks = must_have(calloc(n, sizeof(struct filelock *)), "calloc");
 	for (opened = 0; opened < n; opened++)
 		(void)must_lock(filelock_open(path, FILELOCK_NATIVE, NULL, &locks[opened]),
 		                "filelock_open");
 	base = must_have(event_base_new(), "event_base_new");
-	ev = must_have(evfilelock_new(base), "evfilelock_new");
+	ev = must_have(evfilelock_new(base, &options), "evfilelock_new");
 }
 
 static void close_locks(void)
@@ -87,9 +89,7 @@ static double drain(unsigned n, bool hand_over)
 	int64_t begun;
 	double us;
 
-	open_locks(n);
-	if (!hand_over)
-		(void)must_lock(evfilelock_set_handover(ev, 1, 0), "evfilelock_set_handover");
+	open_locks(n, hand_over ? 0 : 1);
 	again = false;
 	for (unsigned i = 0; i < n; i++)
 		ask(locks[i]);
@@ -106,7 +106,7 @@ static double keep_busy(unsigned n, uint64_t count)
 	int64_t begun;
 	double us;
 
-	open_locks(n);
+	open_locks(n, 0);
 	again = true;
 	for (unsigned i = 0; i < n; i++)
 		ask(locks[i]);
@@ -123,14 +123,13 @@ static double keep_busy(unsigned n, uint64_t count)
 static double add(unsigned n)
 {
 	enum { BATCH = 100 };
-	struct evfilelock_request *requests[BATCH];
 	struct series us = { 0 };
 	struct filelock *holder;
 	double median;
 
 	(void)must_lock(filelock_open(path, FILELOCK_NATIVE, NULL, &holder), "filelock_open");
 	(void)must_lock(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), "filelock_acquire");
-	open_locks(n + BATCH);
+	open_locks(n + BATCH, 0);
 	again = false;
 	for (unsigned i = 0; i < n; i++)
 		ask(locks[i]);
@@ -138,13 +137,10 @@ static double add(unsigned n)
 		int64_t begun = bench_now();
 
 		for (unsigned i = 0; i < BATCH; i++)
-			requests[i] = must_have(evfilelock_acquire(ev, locks[n + i],
-			                                           FILELOCK_EXCLUSIVE, NULL,
-			                                           granted, NULL),
-			                        "evfilelock_acquire");
+			ask(locks[n + i]);
 		series_add(&us, (double)(bench_now() - begun) / 1e3 / BATCH);
 		for (unsigned i = 0; i < BATCH; i++)
-			evfilelock_cancel(requests[i]);
+			(void)must_lock(evfilelock_cancel(ev, locks[n + i]), "evfilelock_cancel");
 		(void)must(event_base_loop(base, EVLOOP_NONBLOCK) < 0 ? -1 : 0, "event_base_loop");
 	}
 	close_locks();
@@ -208,7 +204,7 @@ static void measure_gaps(unsigned n, uint64_t count, double *ret_tick, double *r
 	struct event *timer, *socket;
 	int pair[2];
 
-	open_locks(n);
+	open_locks(n, 0);
 	(void)must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), "socketpair");
 	timer = must_have(event_new(base, -1, EV_PERSIST, on_tick, NULL), "event_new");
 	socket = must_have(event_new(base, pair[0], EV_READ | EV_PERSIST, on_socket, &pair[1]),
@@ -239,7 +235,7 @@ static void measure_memory(unsigned n)
 {
 	size_t before = allocated(), handles;
 
-	open_locks(n);
+	open_locks(n, 0);
 	handles = allocated();
 	again = false;
 	for (unsigned i = 0; i < n; i++)
@@ -258,7 +254,7 @@ static double total_ms(unsigned n)
 	for (unsigned round = 0; round < bench_rounds(21, 3); round++) {
 		int64_t begun;
 
-		open_locks(n);
+		open_locks(n, 0);
 		again = false;
 		begun = bench_now();
 		for (unsigned i = 0; i < n; i++)

@@ -147,8 +147,7 @@ static void granted(struct filelock *granted_lock, int result, void *arg)
 
 static void request(void)
 {
-	(void)must_have(evfilelock_acquire(ev, lock, modes[request_mode], NULL, granted, NULL),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(ev, lock, modes[request_mode], NULL, granted, NULL), "evfilelock_acquire");
 }
 
 static void loop_cycles(int mode, unsigned n)
@@ -423,7 +422,7 @@ static void open_all(void)
 	bare_path = bench_path("bare.db");
 	(void)must_lock(filelock_open(path, FILELOCK_READWRITE, NULL, &lock), "filelock_open");
 	base = must_have(event_base_new(), "event_base_new");
-	ev = must_have(evfilelock_new(base), "evfilelock_new");
+	ev = must_have(evfilelock_new(base, NULL), "evfilelock_new");
 }
 
 static void close_all(void)

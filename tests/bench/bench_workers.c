@@ -61,8 +61,7 @@ static void granted(struct filelock *lock, int result, void *arg)
 
 static void ask(struct filelock *lock)
 {
-	(void)must_have(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL), "evfilelock_acquire");
 }
 
 /* What the machine does to a loop that has nothing else to do, in as long a time. */
@@ -87,13 +86,14 @@ static double measure_idle(int64_t ns)
 static double measure(const char *mount)
 {
 	static const struct timeval tick = { 0, TICK_US };
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
 	struct filelock *locks[LOCKS];
 	struct event *timer;
 	char path[4096];
 
 	base = must_have(event_base_new(), "event_base_new");
-	ev = must_have(evfilelock_new(base), "evfilelock_new");
-	(void)must_lock(evfilelock_set_workers(ev, WORKERS), "evfilelock_set_workers");
+	options.workers = WORKERS;
+	ev = must_have(evfilelock_new(base, &options), "evfilelock_new");
 	timer = must_have(event_new(base, -1, EV_PERSIST, on_tick, NULL), "event_new");
 	(void)must(event_add(timer, &tick), "event_add");
 	rounds_left = bench_rounds(30, 2);

@@ -96,13 +96,12 @@ static void granted(struct filelock *lock, int result, void *arg)
 void waiter_by_request(struct waiter_side *side)
 {
 	struct event_base *base = must_have(event_base_new(), "event_base_new");
-	struct evfilelock *ev = must_have(evfilelock_new(base), "evfilelock_new");
+	struct evfilelock *ev = must_have(evfilelock_new(base, NULL), "evfilelock_new");
 	struct filelock *lock = open_lock(side);
 
 	while (next_round(side)) {
-		(void)must_have(evfilelock_acquire(ev, lock, side->setup->mode, NULL, granted,
-		                                   side),
-		                "evfilelock_acquire");
+		(void)must_lock(evfilelock_acquire(ev, lock, side->setup->mode, NULL, granted,
+		                                   side), "evfilelock_acquire");
 		begins(side);
 		(void)must(event_base_dispatch(base), "event_base_dispatch");
 		has_released(side);

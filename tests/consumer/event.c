@@ -30,12 +30,13 @@ static void acquired(struct filelock *lock, int result, void *arg)
 static int run(struct program *program, struct event_base *base, struct evfilelock *ev)
 {
 	const struct timeval soon = { 0, 20000 };
+	int r;
 
 	if (event_base_once(base, -1, EV_TIMEOUT, release, program, &soon) != 0)
 		return -1;
-	if (!evfilelock_acquire(ev, program->waiter, FILELOCK_EXCLUSIVE, NULL, acquired,
-	                        program))
-		return -1;
+	r = evfilelock_acquire(ev, program->waiter, FILELOCK_EXCLUSIVE, NULL, acquired, program);
+	if (r < 0)
+		return r;
 	return event_base_dispatch(base) < 0 ? -1 : program->result;
 }
 
@@ -44,7 +45,7 @@ int main(int argc, char **argv)
 	struct program program = { NULL, NULL, 1 };
 	const char *path = argc > 1 ? argv[1] : "consumer.lock";
 	struct event_base *base = event_base_new();
-	struct evfilelock *ev = evfilelock_new(base);
+	struct evfilelock *ev = evfilelock_new(base, NULL);
 	int r = filelock_open(path, FILELOCK_NATIVE, NULL, &program.holder);
 
 	if (r == 0)

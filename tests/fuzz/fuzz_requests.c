@@ -95,6 +95,17 @@ static void set_fault(void)
 	fault_set(call, nth, span, error);
 }
 
+/* A handle that has no request, or none in this context. */
+static void cancel_nothing(unsigned context, unsigned index)
+{
+	const struct slot *slot = &w.slots[index];
+
+	if (!w.contexts[context] || !slot->lock)
+		return;
+	if (!slot->request || slot->request->context != context)
+		CHECK(evfilelock_cancel(w.contexts[context], slot->lock) == -ENOENT);
+}
+
 /* In a child all that is the parent's is dead, and the parent's locks exclude the child. */
 static void live_as_child(void)
 {
@@ -111,7 +122,8 @@ static void live_as_child(void)
 		      FILELOCK_EFORKED);
 		CHECK(filelock_release(slot->lock) == FILELOCK_EFORKED);
 		if (slot->request)
-			evfilelock_cancel(slot->request->handle);
+			CHECK(evfilelock_cancel(w.contexts[slot->request->context],
+			                        slot->lock) < 0);
 		filelock_close(slot->lock);
 	}
 	for (int i = 0; i < CONTEXTS; i++)
@@ -221,10 +233,8 @@ static void play_on_world(unsigned what)
 	case 9:
 		if (w.looping && w.depth > 0) {
 			w.broken = event_base_loopbreak(w.base) == 0;
-		} else if (w.contexts[pick(which, CONTEXTS)]) {
-			w.prioritised = true;
-			(void)evfilelock_set_priority(w.contexts[pick(which, CONTEXTS)],
-			                              which & 0x80 ? 1 : 0);
+		} else {
+			cancel_nothing(pick(which, CONTEXTS), pick(which >> 4, SLOTS));
 		}
 		break;
 	default:

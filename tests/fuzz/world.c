@@ -135,11 +135,10 @@ static void on_answer(struct filelock *lock, int result, void *arg)
 	CHECK(!w.inside);
 	if (!w.freeing[request->context]) {
 		CHECK(w.looping && !w.broken);
-		CHECK(request->turn != w.turn || request->turn == 0 || w.prioritised);
+		CHECK(request->turn != w.turn || request->turn == 0);
 	}
 	check_answer(request, result);
 	request->answered = true;
-	request->handle = NULL;
 	w.answered[request->context]++;
 	if (slot)
 		slot->request = NULL;
@@ -166,6 +165,7 @@ void ask(struct slot *slot, unsigned context, enum filelock_mode mode)
 	struct timeval tv = { timeout / 1000, timeout % 1000 * 1000 };
 	struct request *request = &w.requests[w.asked];
 	bool refused = slot->request || (slot->depth > 0 && slot->mode != mode);
+	int r;
 
 	if (w.asked == MOST_REQUESTS || !w.contexts[context])
 		return;
@@ -175,12 +175,12 @@ void ask(struct slot *slot, unsigned context, enum filelock_mode mode)
 	if (timeout >= 0)
 		request->deadline = played_now() + timeout * MILLISECONDS;
 	w.inside = true;
-	request->handle = evfilelock_acquire(w.contexts[context], slot->lock, mode,
-	                                     timeout < 0 ? NULL : &tv, on_answer, request);
+	r = evfilelock_acquire(w.contexts[context], slot->lock, mode, timeout < 0 ? NULL : &tv,
+	                       on_answer, request);
 	w.inside = false;
-	if (!request->handle) {
+	if (r < 0) {
 		CHECK(refused || w.freeing[context] || is_troubled());
-		CHECK(!slot->request || errno == EALREADY || w.freeing[context] || is_troubled());
+		CHECK(!slot->request || r == -EALREADY || w.freeing[context] || is_troubled());
 		return;
 	}
 	CHECK(!refused && !w.freeing[context]);
@@ -195,8 +195,8 @@ void cancel(struct request *request)
 		return;
 	request->cancelled = true;
 	w.inside = true;
-	evfilelock_cancel(request->handle);
-	evfilelock_cancel(request->handle);
+	(void)evfilelock_cancel(w.contexts[request->context], request->lock);
+	CHECK(evfilelock_cancel(w.contexts[request->context], request->lock) == -ENOENT);
 	w.inside = false;
 }
 
@@ -213,20 +213,20 @@ void turn(void)
 
 void new_context(unsigned context, unsigned limit)
 {
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+
 	if (w.contexts[context] || w.freeing[context])
 		return;
-	w.contexts[context] = evfilelock_new(w.base);
+	options.handover_max = context == HANDING_OVER ? 0 : 1;
+	options.max_fds = limit;
+	w.contexts[context] = evfilelock_new(w.base, &options);
 	w.requested[context] = w.answered[context] = 0;
 	if (!w.contexts[context]) {
 		CHECK(w.faulty);
 		return;
 	}
-	if (context != HANDING_OVER)
-		CHECK(evfilelock_set_handover(w.contexts[context], 1, 0) == 0);
-	if (limit > 0) {
+	if (limit > 0)
 		w.limited = true;
-		CHECK(evfilelock_set_descriptors(w.contexts[context], limit - 1) == 0);
-	}
 }
 
 void check_stats(unsigned context)

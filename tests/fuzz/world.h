@@ -34,7 +34,6 @@ struct slot {
 };
 
 struct request {
-	struct evfilelock_request *handle;
 	struct filelock *lock;
 	struct slot *slot; /* NULL: closed meanwhile */
 	unsigned place;
@@ -60,7 +59,7 @@ struct world {
 	unsigned turn;
 	unsigned depth; /* of callbacks */
 	bool looping, inside, broken;
-	bool faulty, messed, limited, prioritised, forked, settling, in_child;
+	bool faulty, messed, limited, forked, settling, in_child;
 };
 extern struct world w;
 

@@ -25,9 +25,7 @@ struct chain {
 	struct loop *loop;
 	struct handle handle;
 	enum chain_state state;
-	struct evfilelock_request *request;
-	struct evfilelock_many *set;
-	struct chain *partner; /* in the set */
+	struct chain *partner; /* in a set that is pending; else NULL */
 	struct event *timer;
 };
 
@@ -56,19 +54,13 @@ static void set_timer(struct chain *chain, unsigned microseconds)
 
 static void make_context(struct loop *loop)
 {
-	int r = 0;
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
 
-	loop->context = evfilelock_new(loop->base);
-	if (!loop->context) {
+	options.handover_max = loop->worker->hands_over ? 0 : 1;
+	options.workers = loop->worker->delegates ? 2 : 0;
+	loop->context = evfilelock_new(loop->base, &options);
+	if (!loop->context)
 		trouble_note(TROUBLE_RESULT, "evfilelock_new: %s", strerror(errno));
-		return;
-	}
-	if (!loop->worker->hands_over)
-		(void)evfilelock_set_handover(loop->context, 1, 0);
-	if (loop->worker->delegates)
-		r = evfilelock_set_workers(loop->context, 2);
-	if (r < 0)
-		trouble_note(TROUBLE_RESULT, "evfilelock_set_workers: %s", strerror(-r));
 }
 
 /* All that is pending ends with -ECANCELED meanwhile. */
@@ -149,7 +141,6 @@ static void on_answer(struct filelock *lock, int result, void *arg)
 	struct chain *chain = arg;
 
 	(void)lock;
-	chain->request = NULL;
 	if (is_granted(chain, result))
 		hold(chain);
 	else
@@ -166,7 +157,7 @@ static void on_set(struct filelock *const *locks, size_t n, int result, struct f
 	(void)n;
 	(void)failed;
 	(void)is_granted(partner, result); /* both are inside before either leaves */
-	chain->set = NULL;
+	chain->partner = NULL;
 	if (!granted) {
 		set_timer(partner, 0);
 		set_timer(chain, 0);
@@ -184,11 +175,10 @@ static void withdraw(struct chain *chain)
 	struct filelock *lock;
 
 	if (!dice_one_in(dice_of(chain), 4)) {
-		evfilelock_cancel(chain->request);
-		evfilelock_cancel_many(chain->set);
+		(void)evfilelock_cancel(chain->loop->context, chain->handle.lock);
 		return;
 	}
-	if (chain->set && dice_one_in(dice_of(chain), 2))
+	if (chain->partner && dice_one_in(dice_of(chain), 2))
 		closed = chain->partner;
 	lock = closed->handle.lock;
 	closed->handle.lock = NULL; /* the callback opens another one */
@@ -227,9 +217,9 @@ static const struct timeval *choose_timeout(struct chain *chain, struct timeval 
 	return chance < 2 ? room : NULL;
 }
 
-static void refused(struct chain *chain, const char *call)
+static void refused(struct chain *chain, const char *call, int error)
 {
-	trouble_note(TROUBLE_RESULT, "%s: %s", call, strerror(errno));
+	trouble_note(TROUBLE_RESULT, "%s: %s", call, filelock_strerror(error));
 	baton_unask(&chain->handle);
 	end(chain);
 }
@@ -237,19 +227,19 @@ static void refused(struct chain *chain, const char *call)
 static void ask(struct chain *chain)
 {
 	struct timeval room;
+	int r;
 
 	worker_choose_mode(chain->loop->worker, &chain->handle);
 	worker_ask(&chain->handle);
 	chain->state = ASKING;
-	chain->request = evfilelock_acquire(chain->loop->context, chain->handle.lock,
-	                                    chain->handle.mode, choose_timeout(chain, &room),
-	                                    on_answer, chain);
-	if (!chain->request) {
-		refused(chain, "evfilelock_acquire");
+	r = evfilelock_acquire(chain->loop->context, chain->handle.lock, chain->handle.mode,
+	                       choose_timeout(chain, &room), on_answer, chain);
+	if (r < 0) {
+		refused(chain, "evfilelock_acquire", r);
 		return;
 	}
 	if (dice_one_in(dice_of(chain), 100))
-		evfilelock_cancel(chain->request);
+		(void)evfilelock_cancel(chain->loop->context, chain->handle.lock);
 	else if (dice_one_in(dice_of(chain), 20))
 		set_timer(chain, dice_below(dice_of(chain), 3000));
 }
@@ -279,14 +269,16 @@ static void ask_set(struct chain *chain, struct chain *partner)
 {
 	struct filelock *set[] = { chain->handle.lock, partner->handle.lock };
 	struct timeval room;
+	int r;
 
 	join_set(chain);
 	join_set(partner);
 	chain->partner = partner;
-	chain->set = evfilelock_acquire_many(chain->loop->context, set, 2, FILELOCK_EXCLUSIVE,
-	                                     choose_timeout(chain, &room), on_set, chain);
-	if (!chain->set) {
-		refused(chain, "evfilelock_acquire_many");
+	r = evfilelock_acquire_all(chain->loop->context, set, 2, FILELOCK_EXCLUSIVE,
+	                           choose_timeout(chain, &room), on_set, chain);
+	if (r < 0) {
+		chain->partner = NULL;
+		refused(chain, "evfilelock_acquire_all", r);
 		end(partner);
 		return;
 	}
