@@ -69,8 +69,7 @@ START_TEST(test_trace_has_no_standard_descriptor)
 	for (int i = 0; i <= STDERR_FILENO; i++)
 		if (_i & 1 << i)
 			ck_assert_int_eq(close(i), 0);
-	trace = evfilelock_trace_open(path);
-	ck_assert_ptr_nonnull(trace);
+	ck_assert_int_eq(evfilelock_trace_open(path, &trace), 0);
 	ck_assert(stay_closed(_i));
 	evfilelock_trace_close(trace);
 }

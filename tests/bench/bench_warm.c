@@ -72,8 +72,7 @@ static void granted(struct filelock *granted_lock, int result, void *arg)
 
 static void request(void)
 {
-	(void)must_have(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL), "evfilelock_acquire");
 }
 
 static void loop_cycles(unsigned n)
@@ -115,7 +114,7 @@ static void open_all(void)
 	kept = bench_open_lock_file(path);
 	(void)must_lock(filelock_open(path, FILELOCK_NATIVE, NULL, &lock), "filelock_open");
 	base = must_have(event_base_new(), "event_base_new");
-	ev = must_have(evfilelock_new(base), "evfilelock_new");
+	ev = must_have(evfilelock_new(base, NULL), "evfilelock_new");
 }
 
 static void close_all(void)

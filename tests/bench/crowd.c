@@ -96,9 +96,8 @@ static void granted(struct filelock *lock, int result, void *arg)
 static void request(struct requester *requester)
 {
 	requester->asked = bench_now();
-	(void)must_have(evfilelock_acquire(requester->ev, requester->lock, FILELOCK_EXCLUSIVE,
-	                                   NULL, granted, requester),
-	                "evfilelock_acquire");
+	(void)must_lock(evfilelock_acquire(requester->ev, requester->lock, FILELOCK_EXCLUSIVE,
+	                                   NULL, granted, requester), "evfilelock_acquire");
 }
 
 static void crowd_by_request(const char *path, const struct crowd *crowd,
@@ -106,7 +105,7 @@ static void crowd_by_request(const char *path, const struct crowd *crowd,
 {
 	struct event_base *base = must_have(event_base_new(), "event_base_new");
 	struct requester requester = {
-		.ev = must_have(evfilelock_new(base), "evfilelock_new"),
+		.ev = must_have(evfilelock_new(base, NULL), "evfilelock_new"),
 		.lock = open_lock(path),
 		.crowd = crowd,
 		.self = self,
