@@ -14,6 +14,13 @@ fail() {
 	exit 1
 }
 
+# Ends a test that does not apply here, with its reason.
+skip() {
+	echo "skipped: $*"
+	if [ -n "${CK_TAP_LOG_FILE_NAME-}" ]; then echo "$claim: $*" >>"$CK_TAP_LOG_FILE_NAME.skipped"; fi
+	exit 0
+}
+
 # await COMMAND...: until it succeeds.
 await() {
 	local end=$((SECONDS + patience))
@@ -72,8 +79,9 @@ run_claims() {
 	local claims=("$@") tap=${CK_TAP_LOG_FILE_NAME:-/dev/null}
 	local script number=0 failures=0 claim line log
 	if [ "${1-}" = --only ]; then
+		claim=$2
 		set -e
-		"$2"
+		"$claim"
 		exit 0
 	fi
 	[ $# -gt 0 ] || mapfile -t claims < <(compgen -A function test_)

@@ -30,6 +30,35 @@ test_async_quickstart_says_what_went_wrong() {
 	grep -q "$PWD/d" message
 }
 
+# Each lock is waited for by itself, so one that is free does not wait behind one that is held.
+test_loop_on_poll_has_each_lock_when_it_comes_free() {
+	hold flock a
+	"$bin/poll_loop" a b >output &
+	local waiter=$!
+	await grep -q "$PWD/b is ours" output
+	status_is 1 grep -q "$PWD/a is ours" output
+	let_go
+	ended_with 0 $waiter
+	grep -q "$PWD/a is ours" output
+}
+
+test_loop_on_poll_says_what_went_wrong() {
+	mkdir d
+	status_is 1 "$bin/poll_loop" d 2>message
+	grep -q "$PWD/d" message
+}
+
+test_loop_of_libuv_waits_while_its_other_work_goes_on() {
+	[ -x "$bin/uv_loop" ] || skip 'built without libuv'
+	hold flock l
+	"$bin/uv_loop" l >output &
+	local waiter=$!
+	await grep -q 'the loop goes on' output
+	let_go
+	ended_with 0 $waiter
+	[ "$(tail -n 1 output)" = "$PWD/l is ours" ]
+}
+
 # start NAME COMMAND...: starts a server; fills pid and port.
 start() {
 	mkfifo "$1.port"
