@@ -135,6 +135,16 @@ test_existing_app_refuses_a_line_without_end() {
 	converse "$port" "still here"
 }
 
+# http METHOD: the server's answer, without its head.
+http() {
+	local fd line
+	exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+	printf '%s / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$1" >&"$fd"
+	while read -r line <&"$fd" && [ "$line" != $'\r' ]; do :; done
+	cat <&"$fd"
+	exec {fd}>&-
+}
+
 reads=()
 
 # counters OPTION...: four servers on one counter, 2000 increments; fills `result`.
@@ -192,26 +202,26 @@ test_counter_servers_without_locking_lose_increments() {
 test_counter_is_read_beside_readers_and_written_alone() {
 	start counter "$bin/counter_server" counter.txt
 	hold flock -s counter.txt.lock
-	[ "$(curl -s "http://127.0.0.1:$port/")" = 0 ]
-	curl -s -X POST "http://127.0.0.1:$port/" >answer &
+	[ "$(http GET)" = 0 ]
+	http POST >answer &
 	local client=$!
 	await waits_in_loop "$pid"
 	let_go
 	ended_with 0 $client
 	[ "$(cat answer)" = 1 ]
-	[ "$(curl -s "http://127.0.0.1:$port/")" = 1 ]
+	[ "$(http GET)" = 1 ]
 }
 
 test_counter_server_outlives_a_client_that_leaves_while_it_waits() {
 	start counter "$bin/counter_server" counter.txt
 	hold flock counter.txt.lock
-	curl -s -X POST "http://127.0.0.1:$port/" &
+	http POST &
 	local client=$!
 	await waits_in_loop "$pid"
 	kill $client
 	ended_with 143 $client
 	let_go
-	[ "$(curl -s -X POST "http://127.0.0.1:$port/")" -ge 1 ]
+	[ "$(http POST)" -ge 1 ]
 	kill "$pid"
 	ended_with 0 "$pid"
 }
@@ -219,7 +229,7 @@ test_counter_server_outlives_a_client_that_leaves_while_it_waits() {
 test_counter_server_ends_cleanly_while_a_client_waits() {
 	start counter "$bin/counter_server" counter.txt
 	hold flock counter.txt.lock
-	curl -s -X POST "http://127.0.0.1:$port/" &
+	http POST &
 	await waits_in_loop "$pid"
 	kill "$pid"
 	ended_with 0 "$pid"
