@@ -1,29 +1,42 @@
-# Headers, libraries, pkg-config files, and the package for find_package(filelock).
+# Headers, libraries, pkg-config files, and the package for find_package(filelock). The installed tree
+# may be moved as a whole.
 include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/filelock)
 
-# filelock_install(NAME EXPORT_NAME): its flavours, NAME.pc and NAME-targets.cmake
+# filelock_install(NAME): its flavours, its headers, NAME.pc and NAME-targets.cmake
 function(filelock_install name)
 	set(targets)
 	foreach(target IN ITEMS ${name}_shared ${name}_static)
 		if(TARGET ${target})
 			list(APPEND targets ${target})
+			get_target_property(headers ${target} FILELOCK_HEADERS)
 		endif()
 	endforeach()
-	install(TARGETS ${targets} EXPORT ${name}-targets FILE_SET HEADERS)
+	install(TARGETS ${targets} EXPORT ${name}-targets
+		INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 	install(EXPORT ${name}-targets NAMESPACE filelock:: DESTINATION ${package_dir})
+	list(TRANSFORM headers PREPEND ${PROJECT_SOURCE_DIR}/include/)
+	install(FILES ${headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/filelock)
 	filelock_pkgconfig(${name})
 endfunction()
 
-# The prefix is filled in at the installation, which may name another (cmake --install --prefix).
+# The way from NAME.pc to a folder: so the prefix may be named later (cmake --install --prefix), and
+# again. An absolute folder is what it is.
+function(filelock_from_pc folder ret_way)
+	if(IS_ABSOLUTE ${folder})
+		set(${ret_way} ${folder} PARENT_SCOPE)
+		return()
+	endif()
+	file(RELATIVE_PATH way /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix/${folder})
+	string(REGEX REPLACE "/$" "" way "\${pcfiledir}/${way}")
+	set(${ret_way} ${way} PARENT_SCOPE)
+endfunction()
+
 function(filelock_pkgconfig name)
-	foreach(dir IN ITEMS LIBDIR INCLUDEDIR)
-		set(pc_${dir} ${CMAKE_INSTALL_${dir}})
-		if(NOT IS_ABSOLUTE ${pc_${dir}})
-			string(PREPEND pc_${dir} "\${prefix}/")
-		endif()
-	endforeach()
+	filelock_from_pc(${CMAKE_INSTALL_LIBDIR} libdir)
+	filelock_from_pc(${CMAKE_INSTALL_INCLUDEDIR} includedir)
 	# not Requires.private, for which pkg-config would want SQLite's headers everywhere
 	list(JOIN FILELOCK_SQLITE3_STATIC_LDFLAGS " " pc_private)
 	string(STRIP "-pthread ${pc_private}" pc_private)
@@ -31,10 +44,7 @@ function(filelock_pkgconfig name)
 	if(NOT FILELOCK_BUILD_SHARED) # then everybody links statically, with --static or without
 		set(pc_also " ${pc_private}")
 	endif()
-	set(prefix @CMAKE_INSTALL_PREFIX@)
-	set(half ${PROJECT_BINARY_DIR}/${name}.pc.in)
-	configure_file(cmake/${name}.pc.in ${half} @ONLY)
-	install(CODE "configure_file(${half} ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)")
+	configure_file(cmake/${name}.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
 	install(FILES ${PROJECT_BINARY_DIR}/${name}.pc
 		DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()

@@ -56,10 +56,12 @@ function(filelock_library name)
 			add_library(filelock::${arg_EXPORT_NAME} ALIAS ${name}_static)
 		endif()
 	endif()
-	filelock_flavour(${name} internal STATIC $<TARGET_OBJECTS:${name}_objects>)
-	set_target_properties(${name}_internal PROPERTIES
-		OUTPUT_NAME ${name}_internal
-		EXCLUDE_FROM_ALL ON)
+	if(FILELOCK_TESTS OR FILELOCK_BENCH)
+		filelock_flavour(${name} internal STATIC $<TARGET_OBJECTS:${name}_objects>)
+		set_target_properties(${name}_internal PROPERTIES
+			OUTPUT_NAME ${name}_internal
+			EXCLUDE_FROM_ALL ON)
+	endif()
 endfunction()
 
 # All objects as one, in which what is hidden is local: so no internal name can meet a name of
@@ -67,8 +69,12 @@ endfunction()
 function(filelock_single_object name ret_object)
 	# Intermediate code of a link-time optimiser has no symbols that objcopy could make local.
 	target_compile_options(${name}_objects PRIVATE -fno-lto)
-	set(joined ${PROJECT_BINARY_DIR}/${name}_joined.o)
-	set(object ${PROJECT_BINARY_DIR}/${name}.o)
+	set(dir ${PROJECT_BINARY_DIR})
+	if(CMAKE_CONFIGURATION_TYPES)
+		string(APPEND dir /$<CONFIG>)
+	endif()
+	set(joined ${dir}/${name}_joined.o)
+	set(object ${dir}/${name}.o)
 	add_custom_command(OUTPUT ${object}
 		COMMAND ${CMAKE_LINKER} -r -o ${joined} $<TARGET_OBJECTS:${name}_objects>
 		COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${joined} ${object}
@@ -82,12 +88,9 @@ function(filelock_flavour name flavour type)
 	set(target ${name}_${flavour})
 	add_library(${target} ${type} ${ARGN})
 	set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name} LINKER_LANGUAGE C)
-	target_sources(${target} PUBLIC FILE_SET HEADERS
-		BASE_DIRS ${PROJECT_SOURCE_DIR}/include)
-	foreach(header IN LISTS arg_HEADERS)
-		target_sources(${target} PUBLIC FILE_SET HEADERS
-			FILES ${PROJECT_SOURCE_DIR}/include/${header})
-	endforeach()
+	set_target_properties(${target} PROPERTIES FILELOCK_HEADERS "${arg_HEADERS}")
+	target_include_directories(${target} INTERFACE
+		$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
 	if(FILELOCK_SANITIZE)
 		target_link_options(${target} PUBLIC
 			$<BUILD_INTERFACE:-fsanitize=${FILELOCK_SANITIZE}>)
@@ -102,8 +105,8 @@ function(filelock_flavour name flavour type)
 endfunction()
 
 function(filelock_version_script target template)
-	cmake_path(GET template STEM LAST_ONLY stem)
-	set(script ${PROJECT_BINARY_DIR}/${stem})
+	get_filename_component(script ${template} NAME_WLE)
+	set(script ${PROJECT_BINARY_DIR}/${script})
 	configure_file(${PROJECT_SOURCE_DIR}/${template} ${script} @ONLY)
 	target_link_options(${target} PRIVATE "LINKER:--version-script=${script}")
 	if(NOT FILELOCK_SANITIZE) # their run-time library comes with the program

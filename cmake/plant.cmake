@@ -14,7 +14,10 @@ if(FILELOCK_PLANT)
 			COMMAND ${PATCH} --strip=1 --fuzz=0 --batch --no-backup-if-mismatch
 				--directory=${fresh}
 				--input=${PROJECT_SOURCE_DIR}/tests/planted/${FILELOCK_PLANT}.patch
-			COMMAND_ERROR_IS_FATAL ANY)
+			RESULT_VARIABLE status)
+		if(status)
+			message(FATAL_ERROR "tests/planted/${FILELOCK_PLANT}.patch does not apply")
+		endif()
 	endif()
 	# what has not changed is not compiled again
 	file(GLOB_RECURSE sources RELATIVE ${fresh} ${fresh}/*)

@@ -1,0 +1,26 @@
+# What the libraries need. The targets are seen from the whole project that this one may be a part of:
+# its programs link what the static libraries use.
+if(NOT TARGET Threads::Threads)
+	find_package(Threads REQUIRED)
+	set_target_properties(Threads::Threads PROPERTIES IMPORTED_GLOBAL TRUE)
+endif()
+
+if(FILELOCK_EVENT OR FILELOCK_SQLITE OR FILELOCK_TESTS)
+	find_package(PkgConfig REQUIRED)
+endif()
+if(FILELOCK_EVENT)
+	pkg_check_modules(FILELOCK_LIBEVENT IMPORTED_TARGET GLOBAL libevent_core>=2.1)
+	if(NOT FILELOCK_LIBEVENT_FOUND)
+		message(FATAL_ERROR "pkg-config finds no libevent_core >= 2.1; "
+			"-DFILELOCK_EVENT=OFF builds the library without a loop")
+	endif()
+endif()
+set(FILELOCK_SQLITE_TARGET)
+if(FILELOCK_SQLITE)
+	pkg_check_modules(FILELOCK_SQLITE3 IMPORTED_TARGET GLOBAL sqlite3>=3.31)
+	if(NOT FILELOCK_SQLITE3_FOUND)
+		message(FATAL_ERROR "pkg-config finds no sqlite3 >= 3.31; "
+			"-DFILELOCK_SQLITE=OFF leaves out the read/write locks")
+	endif()
+	set(FILELOCK_SQLITE_TARGET PkgConfig::FILELOCK_SQLITE3)
+endif()
