@@ -2,10 +2,10 @@
  * fork.c - the gate that keeps forks waiting, the generation, and descriptors that a child drops.
  *
  * In the child, before fork(2) returns there, the generation changes, and the guarded descriptors
- * are closed. A descriptor that the caller's event loop may have registered gets an idle
- * one in its place: were it closed, event_reinit(3) would fail; were it kept, the child would eat
- * the parent's events; and with another file behind the number, an epoll_ctl(2) of the child
- * can no longer reach the parent's registration in the epoll instance that they share.
+ * are closed. An idle descriptor takes the place of one that the caller's event loop may have
+ * registered. If it were closed, event_reinit(3) would fail; if it were kept, the child would read
+ * the parent's events. With another file behind the number, an epoll_ctl(2) of the child can no
+ * longer reach the parent's registration in the epoll instance that they share.
  */
 #include "fork.h"
 

@@ -1,31 +1,31 @@
 /*
- * inotify.c - wake-ups by inotify(7), and by pidfd_open(2).
+ * inotify.c - wake-ups by inotify(7) and pidfd_open(2).
  *
- * A watcher owns one inotify instance, made at its first subscription: a user has 128 of them, and
- * closing one takes milliseconds, so it is kept. A watch is the kernel's, one for each inode
- * and watcher, counted by the subscriptions on it: inotify_add_watch(2) of the same inode gives the
- * same number again, also through a hard link, and with IN_MASK_ADD widens the mask rather than
- * replacing it. Subscriptions are found by watch and name, so that a directory in which
- * thousands wait costs an event no more than one in which one waits.
+ * A watcher owns one inotify instance, made at its first subscription. It keeps the instance: a
+ * user has 128 of them, and closing one takes milliseconds. The kernel has one watch for each inode
+ * and watcher, which counts the subscriptions on it here: inotify_add_watch(2) of the same inode
+ * gives the same number again, also through a hard link, and IN_MASK_ADD widens the mask.
+ * Subscriptions are found by watch and name, so that an event in a directory where thousands
+ * wait costs no more than one where one waits.
  *
- * The last subscription to go leaves its watch idle: it is removed when the watcher is tidied,
- * after the user was told, or used again if somebody subscribes before that.
+ * The last subscription to go leaves its watch idle. Tidying the watcher removes the watch, after
+ * the callbacks of the users, unless a new subscription uses it before that.
  *
- * Events of a removed watch may still be in the buffer; the kernel gives out numbers in a
- * cycle, so they meet no watch and are dropped.
+ * Events of a removed watch may still be in the buffer. The kernel gives out numbers in a cycle, so
+ * they meet no watch and are dropped.
  *
- * A process is watched as files are, under the number -pid: one pidfd for all that wait for its
- * end, which is, like the end of an inode, the loss of the watch. At the first of them an
- * epoll(7) instance takes the place of the inotify descriptor, which it contains; most
- * watchers never need one, and their wake-ups shall not pay for it.
+ * A process is watched like a file, under the number -pid: one pidfd serves all that wait for its
+ * end, which counts as the loss of the watch, like the end of an inode. The first of them puts an
+ * epoll(7) instance in the place of the inotify descriptor, which it contains. Most watchers never
+ * need one, and their wake-ups do not pay for it.
  *
- * Threads. The loop that dispatches and the threads that step acquisitions meet at the mutex, which
- * is held across no system call that could wait for a disk: not across inotify_add_watch(2), which
- * looks a path up. Such a call may be given the number of a watch that is being removed, and is
- * then made once more.
+ * Threads. The loop that dispatches and the threads that step acquisitions share the mutex. It is
+ * held across no system call that could wait for a disk, so not across inotify_add_watch(2), which
+ * looks a path up. That call may give the number of a watch that is being removed; it is then made
+ * once more.
  *
- * While events are being told, a subscriber may unsubscribe itself or anybody, or subscribe: so
- * all that an event concerns are gathered in one list first, and leave it as they go.
+ * A subscriber may unsubscribe itself or another one, or subscribe, while events are reported. All
+ * that an event concerns are therefore first gathered in one list, and leave it as they go.
  */
 #include "inotify.h"
 

@@ -1,10 +1,10 @@
 /*
  * process.c - the handlers of fork(2), in one order for all modules.
  *
- * Before the fork each module takes its mutex, so that the child finds its data whole; after it
- * each gives it back, in the reverse order. In the child, before fork(2) returns there, the
- * descriptors of locks are closed, never unlocked: LOCK_UN would drop the parent's lock, which
- * lives in the open file description that both share (flock(2)).
+ * Each module takes its mutex before the fork, so that the child finds its data whole, and gives it
+ * back after the fork, in the reverse order. In the child the descriptors of locks are closed
+ * before fork(2) returns, and never unlocked: LOCK_UN would drop the parent's lock, which belongs
+ * to the open file description that both share (flock(2)).
  */
 #include "process.h"
 

@@ -1,8 +1,8 @@
 /*
- * registry.c - what this process has: its handles, its singletons, its held locks.
+ * registry.c - the handles of this process, its singletons, its held locks.
  *
- * One mutex guards everything here. It is held for a few instructions, never across a system
- * call that can block nor a callback of the user's, but for the fork itself: process.c.
+ * One mutex guards everything here. It is held for a few instructions, and never across a system
+ * call that can block nor a callback of the user; the fork itself is the exception (process.c).
  */
 #include "registry.h"
 

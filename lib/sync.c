@@ -1,13 +1,13 @@
 /*
- * sync.c - the synchronous driver: filelock_acquire, asleep in ppoll(2).
+ * sync.c - the synchronous driver: filelock_acquire, which sleeps in ppoll(2).
  *
- * A thread that must wait borrows a sleeper, an inotify watcher and an eventfd, from a pool
- * that only grows: a user has few inotify instances, and closing one takes milliseconds. As a
- * sleeper's eventfd is never closed, filelock_interrupt may write to one that its handle has
- * just given back: it wakes somebody for nothing, who looks and sleeps on.
+ * A thread that must wait borrows a sleeper, an inotify watcher with an eventfd. The pool of
+ * sleepers only grows: a user has few inotify instances, and closing one takes milliseconds. A
+ * sleeper's eventfd is never closed, so filelock_interrupt may write to one that its handle has
+ * just given back: the next sleeper wakes, looks, and sleeps on.
  *
- * filelock_interrupt sets the handle's flag, then reads its wake_fd; the waiter sets wake_fd,
- * then reads the flag. One of them sees the other.
+ * filelock_interrupt sets the handle's flag, then reads its wake_fd. The waiter sets wake_fd, then
+ * reads the flag. One of them sees the other.
  *
  * Without a sleeper (no descriptors, no memory) the wait polls.
  */

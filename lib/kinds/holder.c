@@ -1,15 +1,15 @@
 /*
- * holder.c - who holds a flock(2) or a record lock, and what is known of a process.
+ * holder.c - the holder of a flock(2) or a record lock, and what is known about a process.
  *
- * What /proc/locks cannot tell is "unknown", never a guess:
- *   - it leaves out the locks of processes that have no pid in the PID namespace of that /proc. So
- *     "nobody" can only be said in the first namespace, where every process has one;
- *   - locks taken on other machines, or kept by a FUSE server, are not in it. So "nobody" can
- *     only be said of file systems known to be this kernel's own;
- *   - it names the process that locked; if that one is gone while a child of its keeps the
- *     description open, the lock is held and the pid is nobody's.
- * We do not ask by trying to lock: for that moment we would hold it, and an attempt of somebody
- * else would fail.
+ * The answer is "unknown", never a guess, where /proc/locks cannot tell:
+ *   - It leaves out the locks of processes without a pid in the PID namespace of that /proc. So
+ *     only the first namespace, where every process has a pid, can say "nobody".
+ *   - It leaves out locks that other machines took, or that a FUSE server keeps. So "nobody" is
+ *     said only of file systems that belong to this kernel alone.
+ *   - It names the process that locked. A child of that process may keep the description open after
+ *     its death: the lock is held then, and nobody has the pid.
+ * The library does not ask by trying to lock: it would hold the lock for that moment, and an attempt
+ * of another process would fail.
  */
 #include "kinds/holder.h"
 

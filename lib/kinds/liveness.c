@@ -1,11 +1,11 @@
 /*
  * liveness.c - whether the owner of a marker lives.
  *
- * A record says who made the marker, in words that mean something in the maker's namespaces only: a
- * pid is another process elsewhere, or none; /proc shows start times by the clock of the
- * reader's time namespace. So the kernel is asked first whether anybody has the file open for
- * writing, which every holder has, Python's too: F_SETLEASE with F_RDLCK says EAGAIN if so
- * (fcntl(2)). The lease itself is given back at once.
+ * A record names the maker in words that have a meaning in the maker's namespaces only. A pid is
+ * another process elsewhere, or none, and /proc shows start times by the clock of the reader's time
+ * namespace. The kernel is therefore asked first whether anybody has the file open for writing, as
+ * every holder has, Python's too: F_SETLEASE with F_RDLCK then gives EAGAIN (fcntl(2)). The lease
+ * itself is given back at once.
  */
 #include "kinds/liveness.h"
 

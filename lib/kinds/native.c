@@ -1,17 +1,17 @@
 /*
  * native.c - flock(2) on the lock file.
  *
- * One descriptor serves an acquisition from its first attempt and then the hold. It is kept
- * between attempts: closing one raises an event at every other waiter, so that two that closed
+ * One descriptor serves an acquisition from its first attempt, and then the hold. It stays open
+ * between attempts: closing it raises an event at every other waiter, so two waiters that closed
  * and opened again would wake each other for ever.
  *
- * A flock(2) is on an inode, a lock is on a path. Whoever gets the flock therefore looks
- * whether the path still names that inode (device and number, not the link count: a renamed
- * file keeps its links); if not, somebody else may hold the path's new file, and the flock is
+ * A flock(2) is on an inode, a lock is on a path. A successful flock is therefore followed by a look
+ * whether the path still names that inode (by device and number: the link count does not show a
+ * renamed file). If it does not, another process may hold the path's new file, and the flock is
  * worthless.
  *
- * Release unlocks before it closes: on a plain close the event can reach a waiter before the
- * lock is dropped.
+ * A release unlocks before it closes: on a plain close the event can reach a waiter before the lock
+ * is dropped.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -4,25 +4,25 @@
  *   UNLOCKED ── SHARED                                   a reader
  *   UNLOCKED ── SHARED ── RESERVED (── PENDING) ── EXCLUSIVE   a writer
  *
- * A refused reader keeps nothing. A writer that is refused RESERVED, since another writer comes
- * first, keeps nothing either: its SHARED would keep that one out. A writer refused EXCLUSIVE
- * keeps RESERVED and, by SQLite, PENDING: no new reader gets in, here or in another process, and it
- * is let in when the last one has left. BEGIN EXCLUSIVE gives all of it up each time it fails,
- * and so can wait for ever.
+ * A refused reader keeps nothing. A writer that is refused RESERVED keeps nothing either: another
+ * writer comes first, and a SHARED lock would keep that one out. A writer that is refused
+ * EXCLUSIVE keeps RESERVED and, by SQLite, PENDING: no new reader gets in, in any process, and the
+ * writer gets in when the last reader has left. BEGIN EXCLUSIVE gives up all of it each time it
+ * fails, and so can wait for ever.
  *
- * Within one process SQLite grants SHARED, while another connection has it, without looking
- * for a PENDING of another process: readers of one busy server would keep the writers of all
- * others out. So whoever comes while others are in asks first whether a writer waits.
+ * SQLite grants SHARED within one process, while another connection has it, without looking for a
+ * PENDING of another process. Readers of one busy server would keep the writers of all others out.
+ * Whoever comes while others are in therefore first asks whether a writer waits.
  *
- * Who stirs. A release closes no descriptor, so it raises no event: waiters watch the inode
- * for IN_ATTRIB, and whoever makes way for others sets the file's times. (For IN_CLOSE_… too:
- * Python closes its connection, and so does the death of a process.)
- *   - Every exit from RESERVED or above stirs: readers and writers may wait for it.
- *   - A reader's release stirs if a writer has RESERVED. It asks after it has unlocked: a
- *     writer that came between asking and unlocking would be missed.
- *   - An attempt that was refused never stirs, whatever it had taken on its way: two waiters would
- *     wake each other for ever. Whom its short-lived SHARED kept out, a writer at RESERVED, comes
- *     again within milliseconds by itself (retry_delay).
+ * Wake-ups. A release closes no descriptor, so it raises no event. Waiters watch the inode for
+ * IN_ATTRIB, and whoever makes way for others sets the file's times. (They also watch for
+ * IN_CLOSE_…: Python closes its connection, and so does the death of a process.)
+ *   - Every exit from RESERVED or above wakes: readers and writers may wait for it.
+ *   - A reader's release wakes if a writer has RESERVED. It asks after it has unlocked: it would
+ *     miss a writer that came between asking and unlocking.
+ *   - A refused attempt never wakes, whatever it had taken on its way: two waiters would wake each
+ *     other for ever. A writer at RESERVED that was kept out by such a short SHARED comes again
+ *     within milliseconds by itself (retry_delay).
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,25 +1,25 @@
 /*
- * readwrite_database.c - connections to SQLite databases of which only the locks are used.
+ * readwrite_database.c - connections to SQLite databases, used for their locks only.
  *
- * SQLite's unix VFS locks by POSIX record locks (fcntl(2)), which belong to the process:
- * closing any descriptor of a file drops all that the process has on it. So the file is never
- * opened but through the VFS, which knows of this and keeps descriptors open as long as it
- * must. A missing file is made by mknod(2), which opens nothing.
+ * SQLite's unix VFS locks by POSIX record locks (fcntl(2)), which belong to the process: closing
+ * any descriptor of a file drops all that the process has on it. The file is therefore never
+ * opened but through the VFS, which keeps descriptors open as long as it must. A missing file
+ * is made by mknod(2), which opens nothing.
  *
- * No SQL is ever run: any statement could roll back a journal, convert the database, and
- * drop the lock.
+ * No SQL is ever run. Any statement could roll back a journal, convert the database, and drop the
+ * lock.
  *
- * Connections at rest. Opening one takes ten times as long as locking, so it is kept when the
- * lock is released; but a process may have more handles than it may have descriptors, so only
- * the last MOST_RESTING are kept, in a list from which the oldest is closed.
+ * Resting connections. Opening a connection takes ten times as long as locking, so a release keeps
+ * it. A process may have more handles than descriptors, so only the last MOST_RESTING are kept, in
+ * a list from which the oldest is closed.
  *
- * Fork. The child shares nothing of the locks, but its copy of SQLite's memory says that it has
- * them. What it inherits is set aside for good, neither used nor closed, and a database that was
- * locked at the fork is refused in the child: SQLite would hand out locks that it has not. So is
- * every database if a thread was stuck inside SQLite: the mutexes that it has stay taken there.
+ * Fork. The child shares none of the locks, but its copy of SQLite's memory says that it has them.
+ * What it inherits is set aside for good, neither used nor closed. A database that was locked at
+ * the fork is refused in the child: SQLite would hand out locks that it does not have. Every
+ * database is refused if a thread was stuck inside SQLite, whose mutexes stay taken there.
  *
- * Inside SQLite forks are kept waiting (fork.h), so that none finds a mutex of SQLite's taken,
- * nor is `table`'s, which guards the lists, taken there.
+ * Forks wait while a thread is inside SQLite (fork.h), so that a child finds neither a mutex of
+ * SQLite's taken nor `table`'s, which guards the lists.
  */
 #include "kinds/readwrite_database.h"
 

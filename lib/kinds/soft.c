@@ -1,18 +1,18 @@
 /*
- * soft.c - a marker file, of the same bytes as Python's SoftFileLock.
+ * soft.c - a marker file with the bytes of Python's SoftFileLock.
  *
- * The lock is the existence of the file. Our markers appear complete (soft_publish.c), with a flock(2)
- * on them that is kept, like the descriptor open for writing, for the whole hold. So:
+ * The lock is the existence of the file. Our markers appear complete (soft_publish.c). Their holder
+ * keeps a flock(2) on them for the whole hold, and the descriptor open for writing. So:
  *
  *   an attempt ──> nothing stands at the path ──> publish ──> held
  *              └─> a marker: judge it ─ alive ──────────────> busy
  *                                     └ dead ─> take it over ─> held
  *
- * Judging and taking over are in soft_judge.c.
+ * soft_judge.c judges and takes over.
  *
- * Release: unlink, then unlock, then close; only the file that is ours. One that was taken over may
- * be another user's, in a directory where nobody else may remove it (sticky, as /tmp): it is
- * disowned (soft_publish.h), and whoever comes next takes it over again.
+ * Release: unlink, then unlock, then close, and only our own file. A marker that was taken over may
+ * belong to another user, in a directory where nobody else may remove it (sticky, as /tmp). It is
+ * then disowned (soft_publish.h), and the next attempt takes it over again.
  */
 #include "kinds/soft.h"
 

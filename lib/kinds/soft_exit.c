@@ -1,9 +1,9 @@
 /*
  * soft_exit.c - markers to remove at exit(3).
  *
- * Other threads may be running while the handler does: releasing, acquiring, closing. A listed
- * marker is open, so its inode's number is nobody else's; a release takes it off the list
- * before it removes it. The handler waits for removals under way, so that none is cut short.
+ * Other threads may release, acquire and close while the handler runs. A listed marker is open, so
+ * no other file has its inode's number. A release takes the marker off the list before it removes
+ * it. The handler waits for removals that are under way, so that none is cut short.
  */
 #include "kinds/soft_exit.h"
 

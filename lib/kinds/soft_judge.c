@@ -1,18 +1,17 @@
 /*
- * soft_judge.c - what stands at the path of a soft lock: whether its holder lives, and if it does
- * not, taking its marker over.
+ * soft_judge.c - judging what stands at the path of a soft lock, and taking a dead marker over.
  *
- * Judging asks, in this order: the flock, whether the marker is open for writing, the record
- * (liveness.c). The judge opens it read-only, since closing what was open for writing raises the
- * event that others wait for, and keeps it open while it waits: its number cannot become
- * another file's. It asks for a shared flock and gives it back when it has judged: judges do not
- * refuse each other, and no judge holds what a taker needs for longer than a few calls. A taker
- * that is refused all the same says "raced", not "busy"; and since its own close would wake it for
- * as long as a judge is stopped, it then watches the marker no more, but comes again by the clock.
+ * Judging asks in this order: the flock, whether the marker is open for writing, the record
+ * (liveness.c). The judge opens the marker read-only, since closing a descriptor that was open for
+ * writing raises the event that others wait for. It keeps the marker open while it waits, so that
+ * no other file gets its inode's number. It takes a shared flock and gives it back after judging:
+ * judges do not refuse each other, and none keeps a taker out for longer than a few calls. A taker
+ * that is refused all the same says "raced", not "busy". Its own close would wake it for as long as
+ * a judge is stopped, so it no longer watches the marker then, but comes again by the clock.
  *
- * Taking over: a flock on that very inode, now open for writing; the bytes that were judged are
- * still there; the path names it; one pwrite(2) of our record, padded with newlines to the old
- * length; the path still names it. Nothing is renamed or removed, so whoever judges late finds a
+ * Taking over: flock that very inode, now open for writing; check that the judged bytes are still
+ * there and that the path names the inode; write our record by one pwrite(2), padded with newlines
+ * to the old length; check the path again. Nothing is renamed or removed, so a late judge finds a
  * flock that it cannot get. Where flock(2) does not work, nobody takes over.
  */
 #include "kinds/soft.h"

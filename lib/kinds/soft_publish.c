@@ -1,10 +1,10 @@
 /*
  * soft_publish.c - making markers.
  *
- * A reader must never see half a record: so the file is written and locked while it has no name, or
- * a private one, and then gets its own by a link, which fails if something stands there.
- * Where there are no links the name comes first (O_EXCL); an empty marker counts as held,
- * ours by its open descriptor too, so a stall in between costs time, not the lock.
+ * A reader must never see half a record. The file is therefore written and locked while it has no
+ * name, or a private one. A link then gives it its own name, and fails if something stands there.
+ * Where there are no links the name comes first (O_EXCL). An empty marker counts as held, ours also
+ * by its open descriptor, so a stall in between costs time and not the lock.
  */
 #include "kinds/soft_publish.h"
 
