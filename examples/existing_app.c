@@ -6,10 +6,10 @@
  *	./existing_app lines.txt            (prints its port; run several on one file)
  *	nc 127.0.0.1 PORT                   (each line is answered by "ok")
  *
- * What the lock added to it is marked LOCK: a context beside the base, a handle for each client
- * (each client is an owner of its own), and the one function that used to append at once is now
- * cut in two, asking for the lock and having it. While a client waits, it is not read from, so its
- * lines stay in order; all other clients are served.
+ * Lines that the lock added are marked LOCK: a context beside the base, and a handle for each client,
+ * since each client is an owner of its own. The function that used to append at once is cut in two:
+ * one half asks for the lock, the other appends when the lock is granted. The server does not read
+ * from a client that waits, so its lines stay in order. All other clients are served meanwhile.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -5,11 +5,11 @@
  *	./lockrun -w 5000 /run/backup.lock rsync -a /home /backup
  *	./lockrun --holder /run/backup.lock
  *
- * Exit status: the command's (128 + N if signal N killed it), 1 or that of -E if the lock was
- * not had in time, 128 + N if signal N ended the wait, and otherwise flock(1)'s: 64 usage, 66 the
+ * Exit status: that of the command (128 + N if signal N killed it); 1, or that of -E, if the lock did
+ * not come free in time; 128 + N if signal N ended the wait; otherwise as flock(1): 64 usage, 66 the
  * lock file cannot be opened, 69 the command cannot be run, 71 the system is short of something,
- * 73 the lock file cannot be made. --holder: 0 if somebody holds the lock, 1 (or -E) if nobody,
- * 69 if the system does not say.
+ * 73 the lock file cannot be made. --holder: 0 if somebody holds the lock, 1 (or -E) if nobody
+ * does, 69 if the system does not say.
  *
  * Three things here are easy to get wrong:
  *  - The command inherits the descriptor of the lock (unless -o), so that the lock is held for as
@@ -74,7 +74,7 @@ static const char usage_text[] =
         "  -k, --kind KIND                which kind of lock (default: native)\n"
         "  -w, --wait MS                  wait at most MS milliseconds\n"
         "  -n, --nonblock                 do not wait\n"
-        "  -E, --conflict-exit-code CODE  exit status if the lock was not had in time (1)\n"
+        "  -E, --conflict-exit-code CODE  exit status if the lock does not come free in time (1)\n"
         "  -o, --close                    the command does not keep the lock\n";
 
 /* sysexits.h, as flock(1) uses it. */
@@ -190,7 +190,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* What we were started to ignore stays ignored. */
+/* Signals that we were started to ignore stay ignored. */
 static void add_unless_ignored(sigset_t *set, int number)
 {
 	struct sigaction action;

@@ -1,6 +1,6 @@
 /*
- * inotify.h - inotify: one instance a watcher, one counted watch an inode, any number of
- * subscriptions on it; and the same for the end of processes.
+ * inotify.h - wake-ups: one inotify instance for each watcher, one counted watch for each inode, any
+ * number of subscriptions on it; and the same for the end of processes.
  */
 #ifndef FILELOCK_INOTIFY_H
 #define FILELOCK_INOTIFY_H
@@ -14,10 +14,10 @@
 struct watch;
 
 /*
- * One interest of one acquisition; it lives in a kind's state, zeroed when unused. Exactly
- * the events of its mask stir it and, if name is not NULL, only those of that name in the
- * watched directory. What ends the watch itself (the inode deleted, its file system
- * unmounted) stirs it too, and leaves it unsubscribed.
+ * One interest of one acquisition. It lives in a kind's state, zeroed when unused. The events of its
+ * mask wake it and, if name is not NULL, only those of that name in the watched directory. The end
+ * of the watch (the inode deleted, its file system unmounted) wakes it too, and leaves it
+ * unsubscribed.
  */
 struct subscription {
 	struct hash_node node;
@@ -29,16 +29,16 @@ struct subscription {
 	struct filelock *lock;
 };
 
-/* 0 or a negative error: no watch to be had (-ENOSPC), no instance (-EMFILE), no inotify. */
+/* Returns 0 or an error: no more watches (-ENOSPC), no more instances (-EMFILE), no inotify. */
 int inotify_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
                       struct filelock *lock, const char *path, uint32_t mask, const char *name);
-/* Stirs when the process has ended, which leaves it unsubscribed. -ESRCH: there is none. A pid can
-   have been given anew before the call, so look at the process again after it. */
+/* Wakes when the process has ended, which leaves it unsubscribed. -ESRCH: there is no process. The pid
+   may have been given away before the call, so look at the process again after it. */
 int inotify_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
                               struct filelock *lock, pid_t pid);
 /* Idempotent. */
 void inotify_unsubscribe(struct subscription *subscription);
-/* How many acquisitions wait by it, with a watch or without; and one more, or (-1) less. */
+/* Changes the number of acquisitions that wait with this watcher by 1, 0 or -1, and returns it. */
 size_t inotify_count(struct filelock_watcher *watcher, int change);
 /* In a forked child: the watcher is the parent's, and may be gone before the handle. */
 static inline void inotify_forget(struct subscription *subscription)

@@ -1,15 +1,15 @@
 /*
- * registry.h - what this process has: its handles, its singletons, its held locks.
+ * registry.h - the handles of this process, its singletons, its held locks.
  */
 #ifndef FILELOCK_REGISTRY_H
 #define FILELOCK_REGISTRY_H
 
 #include "handle.h"
 
-/* All handles. Adding can fail for want of memory. */
+/* All handles. Adding may give -ENOMEM. */
 int registry_add(struct filelock *lock);
 void registry_remove(struct filelock *lock);
-/* Makes it a handle of another kind: for all threads in one step. It keeps nothing. */
+/* Makes it a handle of another kind, in one step for all threads. The handle keeps nothing. */
 int registry_change_kind(struct filelock *lock, const struct kind *kind);
 
 /*
@@ -17,7 +17,7 @@ int registry_change_kind(struct filelock *lock, const struct kind *kind);
  * for all threads.
  */
 struct filelock *registry_open_singleton(struct filelock *candidate);
-/* Takes back one open; true if it was the last, and the handle is no longer to be found. */
+/* Takes back one open; true if it was the last, and nobody can find the handle any more. */
 bool registry_close(struct filelock *lock);
 
 /* Held locks, so that a thread does not wait for itself for ever. */

@@ -196,7 +196,7 @@ FILELOCK_API void filelock_interrupt(struct filelock *lock)
 /* A wait under way. */
 struct wait {
 	struct filelock *lock;
-	struct sleeper *sleeper; /* NULL: none to be had */
+	struct sleeper *sleeper; /* NULL: only poll */
 	int64_t began;
 	int64_t report_at; /* when on_wait is due */
 };

@@ -1,5 +1,5 @@
 /*
- * path.h - paths of lock files. That of a handle is absolute, its directory shorter than PATH_MAX.
+ * path.h - paths of lock files. The path of a handle is absolute, its directory shorter than PATH_MAX.
  */
 #ifndef FILELOCK_PATH_H
 #define FILELOCK_PATH_H
@@ -11,8 +11,8 @@
 int path_absolute(const char *path, char **ret_path);
 
 /*
- * The same with the parent resolved (realpath(3)) as far as it exists, and the last name not
- * followed: one text for one lock file, whoever names it. path is absolute.
+ * Resolves the parent (realpath(3)) as far as it exists, and does not follow the last name: one
+ * lock file has one such text, whoever names it. path is absolute. Owned by the caller.
  */
 int path_canonical(const char *path, char **ret_path);
 
@@ -22,7 +22,7 @@ int path_check(const char *path, dev_t dev, ino_t ino);
 
 /* The directory of a handle's path, as text. */
 void path_parent(const char *path, char ret_parent[PATH_MAX]);
-/* 0 if the directory of path exists, else what opening it says. */
+/* Returns 0 if the directory of path exists, else the error of opening it. */
 int path_check_parent(const char *path);
 
 /* Makes the missing parent directories of path, mode 0777 through the umask. */

@@ -1,8 +1,8 @@
 /*
- * proc.h - reading what the kernel tells in /proc: a reader of lines, and one parser a format.
+ * proc.h - reading /proc: a reader of lines, and one parser for each format.
  *
- * The parsers take any text, of any bytes, and say false to what they do not understand; what
- * they return is then untouched.
+ * The parsers take text of any bytes. They return false for text that they do not understand, and
+ * leave their outputs untouched then.
  */
 #ifndef FILELOCK_PROC_H
 #define FILELOCK_PROC_H
@@ -22,10 +22,10 @@ struct proc_lock {
 	uint64_t inode;
 };
 
-/* False also for other types of locks, and for one that is waited for ("->"). */
+/* False also for other types of locks, and for a lock that somebody waits for ("->"). */
 bool proc_parse_lock(const char *line, struct proc_lock *ret);
 
-/* The same for a record lock, fcntl(2): a line POSIX. Of bytes first to last, both included. */
+/* As proc_parse_lock, for a record lock, fcntl(2), on bytes first to last: a line POSIX. */
 struct proc_record {
 	struct proc_lock lock;
 	uint64_t first, last; /* UINT64_MAX: to the end of the file, however long it gets */

@@ -1,10 +1,10 @@
 /*
- * sys.h - the one door to the system.
+ * sys.h - the system calls of the library.
  *
- * Every call that can fail goes through this table, so that a test can replace an entry and
- * make the Nth call fail, in a plain build. An entry has the contract of the call it is named
- * after (-1 and errno); the sys_… functions below are what the library uses: they repeat EINTR
- * where repeating is right, and return a negative errno. No descriptor that they give is below 3.
+ * Every call that can fail goes through this table, so that a test can replace an entry and make the
+ * Nth call fail, in a plain build. An entry has the contract of the call it is named after (-1 and
+ * errno). The library uses the sys_… functions below: they repeat EINTR where repeating is right,
+ * return a negative errno, and give no descriptor below 3.
  */
 #ifndef FILELOCK_SYS_H
 #define FILELOCK_SYS_H
@@ -89,12 +89,12 @@ void sys_vacate_standard(void);
 /* Never repeated: on Linux the descriptor is gone whatever close(2) says. */
 int sys_close(int fd);
 int sys_flock(int fd, int operation);
-/* Of an error of flock(2): it does not work there. */
+/* Whether an error of flock(2) means that it does not work there. */
 bool sys_is_flock_missing(int error);
 int sys_fstat(int fd, struct stat *ret);
-/* Of the path itself: a symbolic link at its end is not followed. */
+/* Does not follow a symbolic link at the end of the path. */
 int sys_lstat(const char *path, struct stat *ret);
-/* Removes a name that may be gone already. */
+/* Removes a name; 0 also if it is gone already. */
 int sys_unlink(const char *path);
 int sys_link(const char *from, const char *to, int flags);
 /* Unless there is one already, or something else. */
@@ -111,7 +111,7 @@ ssize_t sys_read_file(const char *path, char *buffer, size_t size);
    gone once that has ended by pthread_exit(3). */
 #define SYS_FD_LINK 40
 void sys_fd_link(char link[SYS_FD_LINK], int fd);
-/* Whether statfs(2) names a file system of this machine's own disks or memory. */
+/* Whether the file system is on this machine's own disks or memory, by statfs(2). */
 bool sys_is_local(const struct statfs *fs);
 char *sys_strdup(const char *text);
 /* Like asprintf(3), through the table's allocator; NULL out of memory. */

@@ -199,7 +199,7 @@ static int check_path(const struct filelock *lock, off_t *ret_size)
 	               : ATTEMPT_RACED;
 }
 
-/* Of an attempt that was granted (ATTEMPT_HELD) or refused: whether that holds good. */
+/* Checks whether the result of an attempt, held or refused, is of the path's file. */
 static int confirm(struct filelock *lock, int r)
 {
 	off_t size = 0;
@@ -407,7 +407,7 @@ const struct kind kind_readwrite = {
 	.forget = readwrite_forget,
 };
 
-#else /* without SQLite the kind is known, and cannot be had */
+#else /* without SQLite the kind is known, and refused */
 
 static int refuse(struct filelock *lock)
 {

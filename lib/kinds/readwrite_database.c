@@ -457,7 +457,7 @@ int readwrite_database_lock(struct filelock *lock, struct database *db, enum dat
 		return 0;
 	if (first)
 		atomic_fetch_sub(&db->file->locked, 1);
-	/* SQLite takes this for contention: there are no locks to be had, by anybody */
+	/* SQLite takes this for contention, but the kernel is out of locks */
 	if (code == SQLITE_BUSY && error == ENOLCK)
 		return fail_with(lock, -ENOLCK, "cannot lock the database",
 		                 sqlite3_errstr(code));

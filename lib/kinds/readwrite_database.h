@@ -1,5 +1,5 @@
 /*
- * readwrite_database.h - an SQLite database of which only the locks are used: opened, examined and locked by
+ * readwrite_database.h - an SQLite database, used for its locks only: opened, examined and locked by
  * the methods of SQLite's VFS, without any SQL.
  */
 #ifndef FILELOCK_READWRITE_DATABASE_H
@@ -22,7 +22,7 @@ enum database_level {
 	DATABASE_EXCLUSIVE
 };
 
-/* One connection: one owner of locks, at rest or lent to an acquisition and its hold. */
+/* One connection is one owner of locks. It rests, or is lent to an acquisition and its hold. */
 struct database {
 	struct sqlite3 *connection;
 	struct sqlite3_file *handle;
@@ -36,9 +36,9 @@ struct database {
 };
 
 /*
- * Makes *slot a connection to the file at lock's path: the one that rests there, or a new
- * one, and *ret_fresh true. The file is made if it is missing. ATTEMPT_RACED, or an error, noted
- * in lock's failure.
+ * Makes *slot a connection to the file at lock's path: the one that rests there, or a new one with
+ * *ret_fresh true. Makes a missing file. Returns 0, ATTEMPT_RACED, or an error, noted in lock's
+ * failure.
  */
 int readwrite_database_get(struct filelock *lock, struct database **slot, bool *ret_fresh);
 /* Lays the lent and unlocked connection to rest: it may be closed, and *slot be emptied, at any
@@ -49,21 +49,21 @@ void readwrite_database_exchange(struct database **lent, struct database **resti
 /* Closes it, with whatever lock it has. NULL is fine. */
 void readwrite_database_close(struct database **slot);
 
-/* Takes the level, without blocking: 0, ATTEMPT_BUSY or an error, noted. EXCLUSIVE that is refused
-   leaves PENDING taken, if it could be had, so that no new reader gets in. */
+/* Takes the level without blocking: 0, ATTEMPT_BUSY or an error, noted. A refused EXCLUSIVE keeps
+   PENDING, where it got that, so that no new reader gets in. */
 int readwrite_database_lock(struct filelock *lock, struct database *db, enum database_level level);
-/* Gives every level back. An error: in an unknown state, so close it. */
+/* Gives every level back. After an error the state is unknown: close the connection. */
 int readwrite_database_unlock(struct database *db);
 /* Whether somebody, here or in another process, is at RESERVED or above. */
 bool readwrite_database_is_reserved(struct database *db);
-/* Of an unlocked one: whether others of this process have a level of that file, or take one. */
+/* Whether other connections of this process have a level of the file, or take one. db is unlocked. */
 bool readwrite_database_has_company(const struct database *db);
 
-/* Of a locked one, whose size lstat(2) says: whether it may serve as a lock. */
+/* Whether the database may serve as a lock. db is locked; size is from lstat(2). */
 int readwrite_database_examine(struct filelock *lock, struct database *db, off_t size);
 
-/* Once nobody enters SQLite any more. In a child that is made while a thread has not come out of it
-   no database can be used. */
+/* Called when no thread enters SQLite any more. In a child no database can be used if a thread was
+   inside SQLite at the fork. */
 void readwrite_database_before_fork(void);
 void readwrite_database_after_fork(bool in_child);
 /* In a forked child: sets the connection aside, never to be used nor closed. */

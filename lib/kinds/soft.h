@@ -1,5 +1,5 @@
 /*
- * soft.h - the inside of a soft lock: what soft.c, the kind, and soft_judge.c share.
+ * soft.h - the state of a soft lock, which soft.c, the kind, and soft_judge.c share.
  */
 #ifndef FILELOCK_SOFT_H
 #define FILELOCK_SOFT_H
@@ -33,8 +33,8 @@ struct soft {
 	bool warned;
 	bool taken; /* what is held was somebody else's marker, and perhaps is still their file */
 	unsigned refusals; /* in a row, of a dead marker's flock: somebody else judges it */
-	bool by_record; /* it was the record that told that its owner lives */
-	pid_t hinted;   /* the process of a record that on_holder was tried for; 0: none */
+	bool by_record; /* the record, and not the kernel, says that its owner lives */
+	pid_t hinted;   /* the process that on_holder was last tried for; 0: none */
 	struct identity identity; /* of the hold, or of the marker met last */
 	struct draft draft;
 	struct sighting sighting;

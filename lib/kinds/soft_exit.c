@@ -48,8 +48,8 @@ static void remove_at_exit(void)
 	unlock_list();
 }
 
-/* As early as can be: exit handlers run in the reverse order, and the program's may still work
-   under its locks. Of the first 32 none can be refused (atexit(3)). */
+/* As early as possible: exit handlers run in the reverse order, and the program's may still work
+   under its locks. atexit(3) refuses none of the first 32. */
 __attribute__((constructor)) static void install(void)
 {
 	(void)atexit(remove_at_exit);

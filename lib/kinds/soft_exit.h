@@ -13,7 +13,7 @@ struct leftover {
 	struct identity identity;
 };
 
-/* Lists a marker that is held. It must stay open as long as it is listed. */
+/* Lists a held marker, which must stay open while it is listed. */
 void soft_exit_add(struct leftover *leftover, const char *path, struct identity identity);
 
 /* Another handle holds it now. */
@@ -21,7 +21,7 @@ void soft_exit_move(struct leftover *from, struct leftover *to, const char *path
 
 /* Takes it off the list, if it is on it; idempotent. */
 void soft_exit_remove(struct leftover *leftover);
-/* Around its removal by its owner: what was not listed may be removed so, too. */
+/* Around the removal of a marker by its owner; it need not be listed. */
 void soft_exit_begin_removal(struct leftover *leftover);
 void soft_exit_end_removal(void);
 
