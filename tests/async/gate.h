@@ -49,7 +49,7 @@ static inline ssize_t noted_write(int fd, const void *data, size_t size)
 	return r;
 }
 
-/* Of a context with workers. */
+/* For a context with workers. */
 static inline struct loop gated(struct loop loop, int at)
 {
 	ck_assert_int_eq(sem_init(&entered, 0, 0), 0);

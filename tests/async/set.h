@@ -52,7 +52,7 @@ static inline struct asked_set set_open(const char *names)
 	return asked;
 }
 
-/* What is not NULL any more. */
+/* Closes the handles; NULL is allowed. */
 static inline void set_close(struct asked_set *asked)
 {
 	for (size_t i = 0; i < asked->n; i++)

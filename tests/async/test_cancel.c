@@ -146,7 +146,7 @@ START_TEST(test_overdue_exclusive_head_no_longer_blocks_shared_ones_behind_it)
 }
 END_TEST
 
-/* What a callback does to another request of the row. */
+/* A callback does this to another request of the row. */
 static void cancel_other(struct asked *asked)
 {
 	struct asked *other = asked->arg;

@@ -193,7 +193,7 @@ START_TEST(test_watch_that_the_kernel_dropped_is_made_anew)
 }
 END_TEST
 
-/* What cannot be read stays ready for ever: it must not keep the loop busy, nor lose the lock. */
+/* An unreadable descriptor stays ready for ever. It must keep no loop busy, and lose no lock. */
 /* shows: poll-stays */
 START_TEST(test_unreadable_inotify_descriptor_leaves_the_polls)
 {

@@ -195,7 +195,7 @@ START_TEST(test_one_attempt_behind_its_own_context_times_out)
 }
 END_TEST
 
-/* What becomes of a request between being passed the hold and being told. */
+/* A request between getting the hold and its callback. */
 START_TEST(test_request_that_is_cancelled_with_the_hold_passes_it_on)
 {
 	struct asked asked[3] = { 0 };

@@ -8,7 +8,7 @@
 #define OPTIONS(...)                                                                           \
 	{ .size = sizeof(struct filelock_options), .poll_interval_ms = PATIENT_MS, __VA_ARGS__ }
 
-/* What the handles of two requests for one lock are opened with, the one behind the other. */
+/* The options of the handles of two requests for one lock, one behind the other. */
 static const struct {
 	enum filelock_kind kind;
 	bool passed;

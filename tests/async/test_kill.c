@@ -1,4 +1,4 @@
-/* What holds or waits in a loop is killed, or stopped for a while, before each system call. */
+/* A holder or waiter in a loop is killed, or stopped for a while, before each system call. */
 #include "kill.h"
 #include "loop.h"
 

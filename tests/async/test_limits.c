@@ -277,7 +277,7 @@ START_TEST(test_polls_are_about_a_thousand_a_second_however_many_wait)
 }
 END_TEST
 
-/* Of a limit that is small only while the context is made. */
+/* The limit is small only while the context is made. */
 START_TEST(test_by_default_three_quarters_of_the_allowed_descriptors_are_kept)
 {
 	struct asked asked[PATHS] = { 0 };

@@ -1,4 +1,4 @@
-/* What a release through the context refuses, and what it leaves behind when it cannot be begun. */
+/* A release through the context: what it refuses, and what a release that cannot begin leaves. */
 #include "memory.h"
 #include "loop.h"
 
@@ -9,7 +9,7 @@ static int release(struct loop *loop, struct asked *asked)
 	return evfilelock_release(loop->ev, asked->lock, loop_note, asked);
 }
 
-/* It is held as before, nobody was told of anything, and the next release succeeds. */
+/* It is held as before, no callback came, and the next release succeeds. */
 static void check_unharmed(struct loop *loop, struct asked *asked)
 {
 	ck_assert_uint_eq(asked->calls, 0);

@@ -14,7 +14,7 @@ static uint64_t slow_waits(const struct loop *loop)
 	return stats.slow;
 }
 
-/* What was logged as a warning. */
+/* The logged warnings. */
 static struct {
 	unsigned count;
 	char last[512];
@@ -192,7 +192,7 @@ START_TEST(test_wait_that_is_short_is_not_told)
 }
 END_TEST
 
-/* What becomes of the sentence's end: the locks of /proc may not be had, nor a name. */
+/* The end of the sentence where the locks of /proc, or a name, cannot be read. */
 static void tell_of_peer(enum fault_call call, const char *expected)
 {
 	struct asked asked = { .lock = open_patient("a") };

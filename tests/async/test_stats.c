@@ -1,4 +1,4 @@
-/* What a context counts. */
+/* The counts of a context. */
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -138,7 +138,7 @@ static int release(struct stage *stage)
 
 /* --- what is so before --- */
 
-/* Losing every event shall cost little. */
+/* The loss of every event must cost little. */
 static void poll_often(struct stage *stage)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;

@@ -140,7 +140,7 @@ START_TEST(test_timeouts_out_of_range_are_refused)
 }
 END_TEST
 
-/* What goes on while the loop is blocked in somebody's callback. */
+/* A callback blocks the loop, while something else goes on. */
 struct block {
 	struct loop *loop;
 	struct filelock *holder; /* released meanwhile, unless NULL */

@@ -11,7 +11,7 @@
 
 enum { MOST_TOLD = 256 };
 
-/* What the hook was told, as letters, and the last event of each sort. */
+/* The calls of the hook, as letters, and the last event of each sort. */
 static struct {
 	char row[MOST_TOLD];
 	unsigned count;
@@ -592,7 +592,7 @@ START_TEST(test_any_byte_of_a_path_can_be_read_back)
 {
 	static const char *const paths[] = {
 		"\x01\x02\t\n\r\x1f\x7f", "\"quotes\" and \\back\\slashes\\",
-		"grüße \u65e5\u672c \U0001f512", /* UTF-8 is left as it is */
+		"grüße \u65e5\u672c \U0001f512", /* UTF-8 stays unchanged */
 		"\x80\xbf\xc0\x80\xc1\xbf\xff\xfe", "cut \xe6\x97", "\xf0\x9f\x94",
 		"\xed\xa0\x80 surrogate", "\xe0\x80\x80 overlong \xf0\x80\x80\x80",
 		"\xf4\x90\x80\x80 beyond \xf5\x80\x80\x80", "\xc3(", "\xf4\x8f\xbf\xbf",

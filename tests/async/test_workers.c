@@ -17,7 +17,7 @@ static void release_here(struct loop *loop, struct asked *asked)
 	loop_until(loop, &asked->calls, 1);
 }
 
-/* What the loop's thread asks of the disk. */
+/* Calls on the disk by the loop's thread. */
 static pthread_t loop_thread;
 static struct sys_table real;
 static atomic_uint calls_in_loop;

@@ -3,7 +3,7 @@
 
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 
-/* What is refused in a context that ends. */
+/* A context that ends refuses these. */
 static void try_all(struct asked *asked)
 {
 	const struct loop *loop = asked->arg;

@@ -1,5 +1,5 @@
 /*
- * What acquire and release of a free lock cost: synchronous, and by requests in a libevent
+ * The cost of acquire and release of a free lock: synchronous, and by requests in a libevent
  * loop, each begun in the callback of the one before, against the bare system calls that a
  * cycle must make. All three take turns on one lock file, batch by batch.
  */

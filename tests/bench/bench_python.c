@@ -76,7 +76,7 @@ static const char *python_says(void)
 	return python.line;
 }
 
-/* What follows the word, which python must say. */
+/* Returns the text after the word, which python must print. */
 static const char *python_must_say(const char *word)
 {
 	const char *line = python_says();

@@ -57,7 +57,7 @@ static sqlite3 *open_sql(const char *name)
 
 /* --- cycles --- */
 
-/* What a cycle of ours cannot do without, on a file of its own. */
+/* The calls that a cycle of ours needs, on a file of its own. */
 static void bare_cycles(int mode, unsigned n)
 {
 	static sqlite3_file *file;
@@ -313,7 +313,7 @@ static void hand_one_over(struct hand_over *h)
 	released = bench_now();
 	(void)must_lock(filelock_release(h->lock), "filelock_release");
 	series_add(&h->us, (double)(waiter_finish(&h->waiter) - released) / 1e3);
-	bench_sleep(1200000); /* its next wait shall owe nobody politeness */
+	bench_sleep(1200000); /* its next wait owes nobody politeness */
 }
 
 static void measure_hand_overs(void)

@@ -1,5 +1,5 @@
 /*
- * What acquire and release of a free lock cost against the bare calls of a lock whose file stays
+ * The cost of acquire and release of a free lock against the bare calls of a lock whose file stays
  * open: flock, lstat, flock, and F_OFD_GETLK, which asks whether anybody waits. Synchronous, and
  * by requests in a libevent loop; all take turns on one lock file, batch by batch.
  *

@@ -64,7 +64,7 @@ static void ask(struct filelock *lock)
 	(void)must_lock(evfilelock_acquire(ev, lock, FILELOCK_EXCLUSIVE, NULL, granted, NULL), "evfilelock_acquire");
 }
 
-/* What the machine does to a loop that has nothing else to do, in as long a time. */
+/* The delays of a loop that has nothing else to do, in the same time. */
 static double measure_idle(int64_t ns)
 {
 	static const struct timeval tick = { 0, TICK_US };

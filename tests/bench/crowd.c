@@ -131,7 +131,7 @@ static int64_t to_ns(struct timeval time)
 	return (int64_t)time.tv_sec * 1000000000 + (int64_t)time.tv_usec * 1000;
 }
 
-/* Of all its threads. */
+/* CPU time of all its threads. */
 static int64_t cpu_used(void)
 {
 	struct rusage usage;

@@ -40,7 +40,7 @@ struct crowd_kind {
 enum { CROWD_FLOCK, CROWD_ACQUIRE, CROWD_REQUEST, CROWD_KINDS };
 extern const struct crowd_kind crowd_kinds[CROWD_KINDS];
 
-/* What a crowd met with, all in all. */
+/* The sums of a crowd. */
 struct crowd_result {
 	double rate;       /* grants a second */
 	double cpu_us;     /* a grant */

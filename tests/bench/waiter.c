@@ -15,7 +15,7 @@
 
 #include "bench.h"
 
-/* What the caller says. Not the end of file: later waiters inherit the writing end. */
+/* Words of the caller. The end of file would not do: later waiters inherit the writing end. */
 #define SAY_GO "g"
 #define SAY_STOP "s"
 

@@ -1,5 +1,5 @@
 /*
- * waiter.h - a process that waits for a lock when it is told to, and is seen asleep before
+ * waiter.h - a process that waits for a lock when the test asks, and is seen asleep before
  * the lock is let go.
  *
  * One round: the caller holds the lock; waiter_go tells the other process to ask for it and

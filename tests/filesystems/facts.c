@@ -344,7 +344,7 @@ static void wait_again_and_again(struct pair *pair)
 	}
 }
 
-/* Holds the lock until it is told to release it, or killed. */
+/* Holds the lock until the test asks for its release, or kills it. */
 static void hold(struct pair *pair)
 {
 	struct filelock *lock = open_lock(pair->name, pair->kind);

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 	} while (0)
 _Noreturn void fuzz_fail(const char *file, int line, const char *condition);
 
-/* What is left of the input; after its end it reads as zeros. */
+/* The rest of the input; after its end it reads as zeros. */
 struct input {
 	const uint8_t *at;
 	size_t left;

@@ -2,7 +2,7 @@
  * fuzz_database.c - any bytes as the database of a read/write lock, with or without a journal
  * beside it.
  *
- * Either the lock is had or the exact error said; and no byte changes, no file comes or goes.
+ * The call gives the lock or the exact error. No byte changes, no file comes or goes.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -40,7 +40,7 @@ static void check_unchanged(const struct file *file)
 	free(bytes);
 }
 
-/* What a database of these bytes is good for: filelock.h, "Read/write locks". */
+/* The result for a database of these bytes: filelock.h, "Read/write locks". */
 static int expected(const struct file *database, const struct file *journal)
 {
 	const uint8_t *bytes = database->bytes;

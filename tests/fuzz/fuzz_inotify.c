@@ -109,7 +109,7 @@ static bool is_same_name(const char *a, const char *b)
 	return strcmp(a ? a : "", b ? b : "") == 0;
 }
 
-/* Whom an event concerns: the header of watch.h. */
+/* The subscriptions that an event concerns: the header of inotify.h. */
 static bool concerns(const struct slot *slot, const union event *event)
 {
 	const struct inotify_event *head = &event->head;

@@ -1,7 +1,7 @@
 /*
  * fuzz_marker.c - any bytes as a marker's content, and as a boot id.
  *
- * What was read as a record and is written again is read as the same record.
+ * A record that is read and written again is read as the same record.
  */
 #include <string.h>
 

@@ -7,7 +7,7 @@
 #include "fuzz.h"
 #include "base/proc.h"
 
-/* What was read is read again from a line of the kernel's form, whatever the command is called. */
+/* A line of the kernel's form gives the same result, whatever the command is called. */
 static void check_round_trip(const struct proc_process *process, const char *name)
 {
 	size_t size = strlen(name) + 256;

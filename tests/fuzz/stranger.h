@@ -14,7 +14,7 @@ struct stranger {
 	unsigned file; /* the caller's: which file it was */
 };
 
-/* Takes the lock, if it is to be had: s->holds; a marker only exclusively, a database only shared. */
+/* Tries the lock: s->holds if it got it; a marker only exclusively, a database only shared. */
 void stranger_take(struct stranger *s, enum filelock_kind kind, const char *path,
                    enum filelock_mode mode);
 /* Gives it back. removed: the path does not name its file any more. */

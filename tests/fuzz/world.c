@@ -96,7 +96,7 @@ void check_slots(void)
 
 /* --- requests --- */
 
-/* One attempt is made at the deadline: so it was not to be had in this turn of the loop. */
+/* The attempt at the deadline was in this turn of the loop, and found it held. */
 static void check_last_attempt(const struct slot *slot, enum filelock_mode mode)
 {
 	CHECK(is_troubled() || is_wanted_by_another(slot) || w.freed[slot->place] == w.turn ||

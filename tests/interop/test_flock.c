@@ -22,7 +22,7 @@ static bool set_up(void)
 	return false;
 }
 
-/* flock(1) holds the lock in this mode ("-x", "-s") until it is told to go. */
+/* flock(1) holds the lock in this mode ("-x", "-s") until its input ends. */
 static void start_holding(struct program *program, const char *mode)
 {
 	program_start(program, (const char *const[]){ "flock", mode, path, "-c",
@@ -210,7 +210,7 @@ static struct witness *map_witness(const char *file)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* What flock(1) runs in the storm: this program again, with a witness and a number. */
+/* The command of flock(1) in the storm: this program again, with a witness and a number. */
 static int stay_inside(const char *file, const char *who)
 {
 	struct witness *witness = map_witness(file);

@@ -10,7 +10,7 @@
 #include "python.h"
 #include "softly.h"
 
-/* What the release writes into its markers. */
+/* The lines that the release writes into its markers. */
 static enum { EMPTY, TWO_LINES, THREE_LINES } release;
 
 /* By what it wrote: a source folder's version is not known. Held by it when called. */
@@ -60,7 +60,7 @@ START_TEST(test_marker_held_by_python_keeps_us_out)
 	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
 	r = test_in_child(enter_namespace, NULL);
 	if (r == 200)
-		test_skip("no PID namespace to be had here: only without one");
+		test_skip("no PID namespace here: only without one");
 	else
 		ck_assert_int_eq(r, ETIMEDOUT);
 	ck_assert_int_eq(kill(python.pid, SIGCONT), 0);

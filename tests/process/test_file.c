@@ -1,4 +1,4 @@
-/* What stands at the path: made, found, or refused, and never changed. */
+/* The file at the path: made, found, or refused, and never changed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

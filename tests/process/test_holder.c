@@ -1,4 +1,4 @@
-/* Who holds the lock: found, or an honest "unknown". */
+/* The holder of a lock: found, or an honest "unknown". */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -29,7 +29,7 @@ static bool in_first_pid_namespace(void)
 	       strcmp(link, "pid:[4026531836]") == 0;
 }
 
-/* What is said when nobody is listed: other machines' holders are not. */
+/* The answer when nobody is listed: holders on other machines never are. */
 static int nobody(void)
 {
 	struct statfs fs;

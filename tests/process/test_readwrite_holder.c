@@ -1,4 +1,4 @@
-/* Who holds a read/write lock, as the system's table of locks tells; and at which paths. */
+/* The holder of a read/write lock by the system's table of locks, and its paths. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>

@@ -7,7 +7,7 @@
 
 #include "support.h"
 
-/* What a third party does to the file at the path. */
+/* A third party changes the file at the path. */
 static void unlink_it(void *arg)
 {
 	(void)arg;

@@ -73,7 +73,7 @@ static int read_lock = F_RDLCK, write_lock = F_WRLCK;
 
 static int operation_exclusive = LOCK_EX, operation_shared = LOCK_SH, operation_none = LOCK_UN;
 
-/* False: there is no other user to be had here. */
+/* False: there is no other user here. */
 static bool start_nobody(struct peer *peer, const char *name)
 {
 	if (!test_may_change_user())

@@ -49,7 +49,7 @@ static int enter_pid_namespace(void *arg)
 	return test_in_child(mount_proc_and_run, arg);
 }
 
-/* Runs in a PID namespace, with its /proc; CANNOT: there is none to be had. */
+/* Runs in a PID namespace, with its /proc; CANNOT: the system gives none. */
 static int in_pid_namespace(int (*run)(void *arg), void *arg)
 {
 	struct inside inside = { run, arg };
@@ -87,7 +87,7 @@ static void check_from(int (*where)(int (*run)(void *arg), void *arg))
 	peer_start_holding(&holder, path, FILELOCK_EXCLUSIVE);
 	r = where(contend, NULL);
 	if (r == CANNOT)
-		test_skip("no such namespace to be had");
+		test_skip("the system gives no such namespace");
 	else
 		ck_assert_int_eq(r, ETIMEDOUT);
 	peer_kill(&holder, SIGKILL);
@@ -280,7 +280,7 @@ static int reuse_a_pid(void *arg)
 	(void)arg;
 	if (test_reap(dead) != 128 + SIGKILL)
 		return CANNOT + 1;
-	while (test_now() < tick_ends) /* start times are told in ticks of 10 ms */
+	while (test_now() < tick_ends) /* start times have a resolution of 10 ms */
 		test_nap();
 	if (!give_pid_again(dead, &again))
 		return CANNOT;
@@ -324,7 +324,7 @@ START_TEST(test_first_process_of_a_nested_pid_namespace_has_not_its_parents_toke
 	int r = in_pid_namespace(tell_and_descend, NULL);
 
 	if (r == CANNOT)
-		test_skip("no PID namespace in another to be had");
+		test_skip("the system gives no PID namespace in another");
 	else
 		ck_assert_int_eq(r, 0);
 }
@@ -347,7 +347,7 @@ START_TEST(test_dead_holder_of_another_uts_namespace_is_held)
 	put_record(path, dead_pid(), NULL);
 	r = test_in_child(have_another_host_name, NULL);
 	if (r == CANNOT)
-		test_skip("no UTS namespace to be had");
+		test_skip("the system gives no UTS namespace");
 	else
 		ck_assert_int_eq(r, ETIMEDOUT);
 	ck_assert_int_eq(try_once(path), 0);

@@ -226,7 +226,7 @@ START_TEST(test_process_of_another_start_is_not_watched)
 }
 END_TEST
 
-/* Of a holder in another PID namespace, say: it costs an attempt, once. */
+/* The hint names no process, as with a holder in another PID namespace: it costs one attempt. */
 START_TEST(test_process_that_is_not_there_is_asked_for_once)
 {
 	struct filelock *waiter;
@@ -393,7 +393,7 @@ static const enum fault_call calls[] = { FAULT_pidfd_open, FAULT_epoll_create1, 
 	                                 FAULT_epoll_wait, FAULT_calloc };
 enum { CALLS = sizeof(calls) / sizeof(calls[0]), NTH = 4 };
 
-/* Any failure costs the hint, no more: the lock is had at the next poll, and nothing is left. */
+/* Any failure costs the hint only: the next poll gets the lock, and nothing is left. */
 /* shows: poll-stays */
 START_TEST(test_failing_hint_leaves_the_poll)
 {

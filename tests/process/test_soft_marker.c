@@ -1,4 +1,4 @@
-/* What a soft lock makes of what stands at its path. */
+/* A soft lock judges the file at its path. */
 #include <dirent.h>
 #include <signal.h>
 #include <sys/file.h>

@@ -25,7 +25,7 @@ struct plan {
 	unsigned nth;
 };
 
-/* What the peer tells besides its answer. */
+/* Results of the peer besides its answer. */
 static struct told {
 	_Atomic bool asleep; /* it waits, and nothing is left to do */
 	_Atomic bool made[FAULT_COUNT]; /* which calls the deed makes */
@@ -151,7 +151,7 @@ static unsigned files(void)
 	return count - 2; /* . and .. */
 }
 
-/* What must be so when the stopped one goes on; ours: whether we got the lock meanwhile. */
+/* Checked when the stopped one goes on; ours: whether we got the lock meanwhile. */
 static void go_on(struct peer *peer, struct plan *plan, struct filelock *lock, bool ours)
 {
 	int theirs;
@@ -179,7 +179,7 @@ static void go_on(struct peer *peer, struct plan *plan, struct filelock *lock, b
 	ck_assert(is_marked_by(ours ? getpid() : peer->pid));
 }
 
-/* It never goes on: the lock can be had, and nothing is left of what it did. */
+/* It never goes on: another process gets the lock, and nothing is left of what it did. */
 static void end_it(struct peer *peer, const struct plan *plan, struct filelock *lock)
 {
 	struct marker marker;

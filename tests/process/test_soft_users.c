@@ -101,7 +101,7 @@ START_TEST(test_exit_with_a_marker_that_cannot_be_removed_leaves_a_dead_one)
 }
 END_TEST
 
-/* Whether SOMEBODY's process lives cannot be told: the marker stands until it is removed. */
+/* Nobody knows whether SOMEBODY's process lives: the marker stands until it is removed. */
 START_TEST(test_unreadable_marker_is_held_and_its_removal_wakes)
 {
 	struct peer waiter;

@@ -245,7 +245,7 @@ START_TEST(test_failed_open_is_told_in_its_own_thread)
 }
 END_TEST
 
-/* What is in /proc/self is gone with it. */
+/* The entries of /proc/self are gone with it. */
 static bool has_first_thread_ended(void)
 {
 	char text[512];

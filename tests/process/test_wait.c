@@ -1,4 +1,4 @@
-/* Waiting, synchronously: timeouts, ways out, what is told meanwhile. */
+/* Synchronous waiting: timeouts, ways out, reports meanwhile. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>

@@ -22,7 +22,7 @@ static struct filelock_options rare(void)
 	return options;
 }
 
-/* What the processes of a storm share. */
+/* Shared by the processes of a storm. */
 static struct storm {
 	struct witness witness;
 	_Atomic int64_t longest_wait;

@@ -20,7 +20,7 @@ static struct filelock *open_lock(const struct library *lib, const struct actor 
 	return lock;
 }
 
-/* Whether it was had in time; if not, it was told so exactly, and not too early. */
+/* Whether it got the lock in time; if not, it got exactly that error, and not too early. */
 static bool acquire(const struct library *lib, struct filelock *lock, const struct actor *actor)
 {
 	int64_t began = sim_now();

@@ -223,7 +223,7 @@ void sim_start(unsigned process)
 {
 	struct process *p = &kernel.processes[process];
 
-	/* not zero, which zeros would leave as it is */
+	/* not zero, which zeros would leave unchanged */
 	*p = (struct process){ .life = SIM_ALIVE, .history = UINT64_C(0xcbf29ce484222325) };
 	for (int i = 0; i < SIM_DESCRIPTORS; i++)
 		p->descriptions[i] = -1;

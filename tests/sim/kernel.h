@@ -73,7 +73,7 @@ enum description_type {
 	ON_EPOLL
 };
 
-/* What an epoll instance listens to. */
+/* One member of an epoll instance. */
 struct member {
 	int description; /* + 1; 0: none */
 	struct epoll_event event;

@@ -9,7 +9,7 @@
 
 enum { LIBRARIES = 3 };
 
-/* What a process does: begins with nothing, and is done when it returns. */
+/* The work of a process: it begins with nothing, and ends when it returns. */
 typedef void (*process_main)(const struct library *lib, unsigned self);
 
 /* Once. */

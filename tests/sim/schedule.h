@@ -13,7 +13,7 @@ struct scenario {
 	process_main mains[SIM_PROCESSES]; /* the last may be one without a library */
 	/* Before the processes begin: files that are there. Calls are process 0's. May be NULL. */
 	void (*before)(void);
-	/* When all is over; may be NULL. What must hold of every scenario is checked besides. */
+	/* Called when all is over; may be NULL. The checks of every scenario are made besides. */
 	void (*after)(void);
 	unsigned sleeps_ms; /* so long all may sleep at once, in all; more, and a wake-up was missed */
 	unsigned crashes;  /* at most so many processes are killed, at any call */

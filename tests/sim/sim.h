@@ -10,7 +10,7 @@
  *     sim_reset();
  *     filelock_open(SIM_FOLDER "/lock", …);
  *
- * What is modelled, as Linux does it:
+ * The model behaves as Linux does:
  *   - regular files and directories, hard links, O_TMPFILE, files without a name; the number of a
  *     file that is gone is given to the next one made;
  *   - open file descriptions, shared by dup3; flock(2) on them; leases; record locks of processes,
@@ -85,7 +85,7 @@ bool sim_die(unsigned process);
 #define SIM_BEGIN INT64_C(1000000000000) /* CLOCK_MONOTONIC after a reset */
 int64_t sim_now(void);
 void sim_advance(int64_t to);
-/* Of a process that sleeps in a call: when it is to wake at the latest; INT64_MAX: never. */
+/* When a process that sleeps in a call wakes at the latest; INT64_MAX: never. */
 int64_t sim_wakes_at(unsigned process);
 /* Whether it can go on: it is not asleep, or what it waits for is there. */
 bool sim_can_run(unsigned process);

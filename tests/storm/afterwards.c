@@ -1,6 +1,6 @@
 /*
- * afterwards.c - when all processes are gone: nothing half-made lies in the folder, every lock is
- * to be had, and enough has happened to prove something.
+ * afterwards.c - checks when all processes are gone: nothing incomplete lies in the folder, every
+ * lock is free, and enough has happened to prove something.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -80,7 +80,7 @@ static void take(const struct place *place)
 	if (r == 0)
 		r = filelock_release(lock);
 	if (r < 0)
-		trouble_note(TROUBLE_RESULT, "%s is not to be had afterwards: %s", place->path,
+		trouble_note(TROUBLE_RESULT, "nobody gets %s afterwards: %s", place->path,
 		             filelock_last_error(lock));
 	else if (place->kind == FILELOCK_SOFT && access(place->path, F_OK) == 0)
 		trouble_note(TROUBLE_LEFT_BEHIND, "%s is still there after a release",

@@ -1,16 +1,15 @@
 /*
- * baton.c - how a lost wake-up is told from a late one. With the safety poll at 60 s, a waiter
- * that nobody wakes sleeps on; but any other process that asks meanwhile would get the lock and,
- * by its own release, wake the sleeper after all. So after a release with somebody waiting,
- * who does not wait already must not ask until somebody has been granted the lock:
+ * baton.c - tells a lost wake-up from a late one. With the safety poll at 60 s, a waiter that nobody
+ * wakes sleeps on. Any other process that asks meanwhile would get the lock and, by its own
+ * release, wake the sleeper after all. After a release with somebody waiting, a process that does
+ * not wait already therefore must not ask until somebody has been granted the lock:
  *
  *	released == 0     held, or free with nobody waiting
  *	released == time  one of those who waited at that time must be granted it, soon
  *
- * The holder sets it inside, before it releases; whoever is granted the lock clears it. If all
- * who waited have gone (timed out, cancelled, killed), whoever wants to ask clears it. It is no
- * lock: an asker that passes beside a release may take the lock before the waiters, who are
- * then not counted.
+ * The holder sets it inside, before it releases. The next holder clears it. If all waiters have gone
+ * (timed out, cancelled, killed), the next process that wants to ask clears it. It is no lock: an
+ * asker that comes beside a release may take the lock before the waiters; they are not counted.
  */
 #include "storm.h"
 

@@ -52,7 +52,7 @@ static void take_part(struct worker *worker, const struct handle *parents)
 	filelock_close(handle.lock);
 }
 
-/* What workers had in hand at the fork stays allocated, and LeakSanitizer would tell. */
+/* The memory of workers stays allocated after a fork, which LeakSanitizer would report. */
 static _Noreturn void leave_by_exit(const struct worker *worker)
 {
 #ifdef __SANITIZE_ADDRESS__

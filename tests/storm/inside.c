@@ -1,7 +1,7 @@
 /*
  * inside.c - the witness. A writer exchanges itself for who was inside, then looks for
  * readers; a reader takes its seat, then looks for a writer. In an overlap one of them sees the
- * other. Whoever was killed leaves its mark, which is legal for a marked victim only.
+ * other. A killed process leaves its mark, which is legal for a marked victim only.
  */
 #include "storm.h"
 

@@ -39,7 +39,7 @@ enum {
 	MOST_TROUBLES = 32
 };
 
-/* What is to happen in a round; the counts grow with --long and shrink with the test scale. */
+/* The plan of a round; the counts grow with --long and shrink with the test scale. */
 struct scenario {
 	const char *name;
 	unsigned places[KINDS]; /* locks of each kind */
@@ -124,7 +124,7 @@ struct arena {
 	unsigned place_count, slot_count;
 	struct place places[MOST_PLACES];
 	struct slot slots[MOST_SLOTS];
-	_Atomic unsigned trouble_count; /* may be more than are told */
+	_Atomic unsigned trouble_count; /* may be more than are kept */
 	struct trouble troubles[MOST_TROUBLES];
 	_Atomic int64_t worst_stall; /* of the supervisor: what the machine may do to anybody */
 	unsigned life_count, life_capacity;
@@ -226,12 +226,12 @@ void worker_open(struct worker *worker, struct handle *handle);
 void worker_choose_mode(struct worker *worker, struct handle *handle);
 /* Whether it may ask is the caller's question. */
 void worker_ask(struct handle *handle);
-/* What came of it; true: it holds. */
+/* Takes the result; true: it holds. */
 bool worker_answered(struct worker *worker, struct handle *handle, int result);
 void worker_hold(struct worker *worker, struct handle *handle);
-/* All that is done with a hold at its end; what comes next is its release. */
+/* Ends a hold, up to its release, which comes next. */
 void worker_leave(struct worker *worker, struct handle *handle);
-/* What came of that. */
+/* Takes the result of the release. */
 void worker_released(const struct handle *handle, int result);
 
 /* Perhaps forks a child that does something or other; handle: one of its, held or not. */
@@ -241,7 +241,7 @@ void child_maybe_fork(struct worker *worker, const struct handle *handle);
 
 /* One round, from the start of the workers to their end, which must come within limit. */
 void supervisor_run(int64_t limit);
-/* All processes are gone: what lies in the folder, and whether every lock is to be had. */
+/* Checks the folder and every lock when all processes are gone. */
 void afterwards_check(void);
 
 /* --- the report --- */

@@ -214,7 +214,7 @@ static void kill_the_rest(void)
 	}
 }
 
-/* Who sleeps, since it was not woken, would not be told until the poll. */
+/* A process that sleeps, since nobody woke it, would not stop before its poll. */
 static int64_t patience(void)
 {
 	return atomic_load(&arena->trouble_count) ? PATIENCE_IN_TROUBLE : PATIENCE;
@@ -232,7 +232,7 @@ static void reap_all(void)
 		if (waited || now() < begin + patience())
 			continue;
 		if (atomic_load(&arena->trouble_count) == 0)
-			trouble_note(TROUBLE_DEATH, "a process did not end when it was told to");
+			trouble_note(TROUBLE_DEATH, "a process did not end in time");
 		kill_the_rest();
 		waited = true;
 	}

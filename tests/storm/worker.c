@@ -53,7 +53,7 @@ void worker_ask(struct handle *handle)
 	baton_ask(handle);
 }
 
-/* What its request may end with, besides success. */
+/* Results of a request that are no trouble, besides success. */
 static bool is_expected(int result)
 {
 	return result == -ETIMEDOUT || result == -ECANCELED;
@@ -98,8 +98,8 @@ static void replace(const struct worker *worker, const struct handle *handle)
 	(void)rename(path, handle->place->path);
 }
 
-/* What a holder may do to its lock file, once its work is done: whoever comes next may be inside
-   before we have released. */
+/* A holder may do this to its lock file after its work: the next one may be inside before our
+   release. */
 static void maybe_remove(struct worker *worker, const struct handle *handle)
 {
 	if (handle->mode == FILELOCK_SHARED || !dice_one_in(&worker->dice, 100))

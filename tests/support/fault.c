@@ -18,7 +18,7 @@ static struct sys_table real;
 static fault_witness *witness;
 static bool paused;
 
-/* What a call is about. */
+/* The object of a call. */
 struct target {
 	const char *path; /* NULL: none */
 	int fd;           /* -1: none */

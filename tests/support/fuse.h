@@ -38,7 +38,7 @@ struct fuse {
 };
 
 /*
- * Mounts one for this test, with an empty folder behind it; NULL: not to be had here, and the test
+ * Mounts one for this test, with an empty folder behind it; NULL: impossible here, and the test
  * is skipped. Only this process and those it forks later see it, so nothing is left when they are
  * gone. To be called before the test starts threads and processes.
  */

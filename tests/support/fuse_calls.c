@@ -1,5 +1,5 @@
 /*
- * What the server does for each request: the same call on the folder behind. A descriptor of the
+ * The server makes the same call on the folder behind for each request. A descriptor of the
  * caller's is one here (its number is the file handle), so that flock(2) forwarded to it belongs
  * to the caller's open file description.
  */
@@ -69,7 +69,7 @@ static int find_entry(struct job *job, const char *name)
 	return add_entry(openat(own_fd(job), name, O_PATH | O_NOFOLLOW | O_CLOEXEC), job);
 }
 
-/* What is new belongs to the caller. Without root behind it can only be one user. */
+/* A new file belongs to the caller. Without root there is only one user. */
 static int adopt(struct job *job, const char *name)
 {
 	(void)!fchownat(own_fd(job), name, job->request.in.uid, job->request.in.gid,

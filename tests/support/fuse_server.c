@@ -119,7 +119,7 @@ static void interrupt(const struct job *job)
 	pthread_mutex_unlock(&mutex);
 }
 
-/* What the kernel says by itself, and waits for no answer to. */
+/* Messages of the kernel that need no answer. */
 static bool is_told(uint32_t opcode)
 {
 	return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET || opcode == FUSE_INTERRUPT;

@@ -39,7 +39,7 @@ _Static_assert(offsetof(struct job, data) ==
 /* The server: never returns while the mount is there. */
 void fuse_serve(struct fuse *fuse);
 
-/* What the request asks: 0, or a negative errno. */
+/* Answers the request: 0, or a negative errno. */
 int fuse_do(struct job *job);
 
 /*

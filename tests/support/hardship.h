@@ -101,7 +101,7 @@ static inline void hardship_run(int (*run)(void *arg), void *arg)
 	(void)test_folder();
 	status = test_in_child(run, arg);
 	if (status == HARDSHIP_MISSING)
-		test_skip("no such namespace to be had here");
+		test_skip("the system gives no such namespace");
 	else
 		ck_assert_int_eq(status, 0);
 }

@@ -10,7 +10,7 @@
 
 #include "support.h"
 
-/* What a peer is to do lies in memory that it shares; the pipes carry only "go" and answers. */
+/* The orders of a peer lie in shared memory; the pipes carry only "go" and answers. */
 struct order {
 	int (*run)(void *arg);
 	void *arg;

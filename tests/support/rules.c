@@ -79,13 +79,13 @@ const struct rule rules[] = {
 	REPEATED(FAULT_nanosleep),
 	{ RULE, EVERY_KIND, EVERY_OPERATION, FAULT_close, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 
-	/* Soft. What is made while another one holds is made for the grant, and then once more. */
+	/* Soft. A draft made while another process holds serves the grant, and is then made anew. */
 #define AHEAD(call, what) \
 	{ RULE, SOFT, ON(WAITING) | ON(TAKING), call, what, { 0 }, ANY_TIME, EITHER, 0 }
 	AHEAD(FAULT_open, ITS_FOLDER), AHEAD(FAULT_open, A_DRAFT), AHEAD(FAULT_flock, A_DRAFT),
 	AHEAD(FAULT_fstat, A_DRAFT), AHEAD(FAULT_pwrite, A_DRAFT),
 	AHEAD(FAULT_gethostname, ANYTHING),
-	/* Of a living holder's marker only a hint is read. */
+	/* Only a hint is read from a living holder's marker. */
 	AHEAD(FAULT_pread, THE_LOCK),
 
 	/* Half of a record is followed by the rest; nothing written means a full disk. */
@@ -108,7 +108,7 @@ const struct rule rules[] = {
 	/* When it is opened, what there is of the path is resolved. */
 	{ RULE, EVERY_KIND, ON(OPENING), FAULT_realpath, ITS_FOLDER, { ENOENT }, 1, FINE, 0 },
 
-	/* Who holds it: what /proc does not tell is unknown; the rest of the answer is for show. */
+	/* The holder: unknown where /proc does not tell; the rest of the answer is for show. */
 	{ RULE, NATIVE | READWRITE, ON(ASKING), FAULT_open, THE_SYSTEM, { EMFILE, ENFILE,
 	  ENOMEM }, 0, FAILS, 0 },
 	{ RULE, NATIVE | READWRITE, ON(ASKING), FAULT_statfs, THE_SYSTEM, { ENOMEM }, 0,
@@ -158,7 +158,7 @@ const struct rule rules[] = {
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { EWOULDBLOCK }, ANY_TIME, HELD, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_flock, THE_LOCK, { EWOULDBLOCK, EACCES }, ANY_TIME,
 	  HELD, 0 },
-	/* What was not removed is unlocked; what was, is released whatever the unlocking says. */
+	/* A file that stays is unlocked; a removed one is released whatever unlocking gives. */
 	{ RULE, NATIVE, ON(REMOVING), FAULT_lstat, THE_LOCK, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(REMOVING), FAULT_flock, ELSE, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(REMOVING), FAULT_flock, THE_LOCK, { 0 }, 1, FINE, 0 },
@@ -175,7 +175,7 @@ const struct rule rules[] = {
 	{ RULE, SOFT, LOCKING, FAULT_flock, THE_LOCK, { EWOULDBLOCK, EACCES, ENOSYS, EOPNOTSUPP },
 	  ANY_TIME, HELD, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_flock, THE_LOCK, { ENOLCK }, ANY_TIME, EITHER, 0 },
-	/* Of the three, the second gives the judge's back: that may fail. */
+	/* The second of the three gives the judge's lock back: that may fail. */
 	{ RULE, SOFT, ON(TAKING), FAULT_flock, THE_LOCK, { 0 }, ANY_TIME, EITHER, 0 },
 	{ RULE, SOFT, ON(RELEASING), FAULT_flock, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	/* Markers that may not be opened are held; those that are gone, or changed, a race. */
@@ -192,7 +192,7 @@ const struct rule rules[] = {
 	  ANY_TIME, FINE, 0 },
 	{ RULE, FILES, LOCKING, FAULT_linkat, ANYTHING, { EEXIST, ENOENT }, ANY_TIME, HELD, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_futimens, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
-	/* Whoever cannot be proved dead lives. */
+	/* A holder that is not proved dead lives. */
 	{ RULE, SOFT, LOCKING, FAULT_kill, ANYTHING, { 0 }, ANY_TIME, HELD, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_fcntl_setsig, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_fcntl_setlease, ANYTHING, { EAGAIN }, ANY_TIME, HELD, 0 },

@@ -21,7 +21,7 @@ enum outcome {
 	LEAVES /* FINE, but a private name stays behind, which could not be removed */
 };
 
-/* What the call that failed was about. */
+/* The object of the failed call. */
 enum about {
 	ANYTHING,
 	THE_LOCK,     /* the lock file */

@@ -76,7 +76,7 @@ static inline int try_once(const char *path)
 	return r;
 }
 
-/* What stands at the path, parsed; false: nothing. */
+/* Parses the marker at the path; false: there is none. */
 static inline bool read_marker(const char *path, struct marker *ret)
 {
 	char bytes[2 * MARKER_SIZE];

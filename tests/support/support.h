@@ -115,7 +115,7 @@ struct peer {
 };
 
 void peer_start(struct peer *peer);
-/* Runs run(arg) in the peer. What arg points to must be older than the peer, or shared. */
+/* Runs run(arg) in the peer. arg must point to memory older than the peer, or shared. */
 int peer_call(struct peer *peer, int (*run)(void *arg), void *arg);
 /* The same in two halves: peer_answer waits for the answer. */
 void peer_order(struct peer *peer, int (*run)(void *arg), void *arg);

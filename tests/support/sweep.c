@@ -21,7 +21,7 @@
 #define MOST_COMPLAINTS 20
 #define RECOVERY_MS 5000 /* half a record is malformed, for 2 s */
 
-/* What fails in a point. */
+/* The fault of a point. */
 struct point {
 	enum { BY_CALL, BY_MEMORY } door;
 	unsigned call;
@@ -30,7 +30,7 @@ struct point {
 	enum fault_span span;
 };
 
-/* What is there when nothing is under way. */
+/* The resources that exist while nothing is under way. */
 struct state {
 	unsigned descriptors, watches;
 	long blocks;
@@ -468,7 +468,7 @@ static void warm_up(void)
 	filelock_close(lock);
 }
 
-/* What is made once and kept is no leak; what is lost is lost again the next time. */
+/* A thing that is made once and kept is no leak; a leak happens again the next time. */
 static void check_memory(enum filelock_mode mode)
 {
 	long first = memory_live();
@@ -549,7 +549,7 @@ static void sweep_one(enum filelock_mode mode)
 	}
 }
 
-/* What no system says again and again. */
+/* Errors that no system gives again and again. */
 static bool passes(int error)
 {
 	return error == EINTR || error == EAGAIN || error == FAULT_SHORT;
@@ -591,7 +591,7 @@ static void sweep_memory(enum filelock_mode mode)
 	}
 }
 
-/* How it goes without a fault; a cold scenario leaves this process as it is. */
+/* The run without a fault; a cold scenario leaves this process unchanged. */
 static void learn(enum filelock_mode mode)
 {
 	struct { struct state idle; int expected; } *learnt = test_shared(sizeof(*learnt));

@@ -12,10 +12,10 @@
 
 #include "support.h"
 
-/* Who makes the calls: filelock_acquire and the like, or a loop. */
+/* The caller: filelock_acquire and the like, or a loop. */
 enum driver { SYNCHRONOUS, LOOP };
 
-/* What is being called while something fails. */
+/* The calls that are made while something fails. */
 enum operation {
 	OPENING,
 	ACQUIRING,

@@ -7,7 +7,7 @@ static void note_overlap(struct witness *witness)
 	atomic_fetch_add(&witness->overlaps, 1);
 }
 
-/* What stands there may only be what a process that was killed on purpose has left. */
+/* Only a process that was killed on purpose may have left a mark. */
 static bool is_left_over(struct witness *witness, unsigned who)
 {
 	return who == 0 || atomic_load(&witness->victims[who]);

@@ -1,4 +1,4 @@
-/* Who holds a lock, and what is known of a process, by a /proc that the test writes. */
+/* The holder of a lock, and facts about a process, by a /proc that the test writes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>

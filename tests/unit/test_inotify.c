@@ -269,7 +269,7 @@ START_TEST(test_waiters_of_two_kinds_on_one_file_are_each_stirred)
 }
 END_TEST
 
-/* What raises no event, as flock -u on a descriptor that is kept, is found by the poll. */
+/* The poll finds a release without an event, as flock -u on a descriptor that stays open. */
 /* shows: poll-stays */
 START_TEST(test_watched_lock_is_polled_all_the_same)
 {

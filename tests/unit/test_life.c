@@ -129,7 +129,7 @@ START_TEST(test_another_token_proves_death_only_if_proc_can_be_read)
 }
 END_TEST
 
-/* What /proc says is read from files of the test's own. */
+/* The test writes the files of /proc itself. */
 static char faked[64]; /* the path */
 
 static int open_faked(const char *path, int flags, mode_t mode)

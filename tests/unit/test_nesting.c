@@ -209,7 +209,7 @@ static void *acquire_one(void *arg)
 	return NULL;
 }
 
-/* What another thread holds will be released by it: an honest wait. */
+/* Another thread will release its lock: an honest wait. */
 START_TEST(test_endless_wait_for_another_thread_waits)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;

@@ -392,7 +392,7 @@ START_TEST(test_without_memory_there_is_no_clone)
 }
 END_TEST
 
-/* What it knows of those who wait is of the lock of one kind. */
+/* Its knowledge of other waiters is about the lock of one kind. */
 START_TEST(test_only_one_of_its_kind_that_has_not_begun_is_followed)
 {
 	struct filelock *follower = fall_back();

@@ -19,7 +19,7 @@ static const int no_tmpfile[] = { EOPNOTSUPP, EISDIR, EINVAL, ENOSYS };
 
 static struct filelock *lock;
 
-/* What a draft is before its first use, in this way. */
+/* A draft before its first use, in this way. */
 static struct draft draft_of(enum publish_way way)
 {
 	if (!lock)

@@ -1,4 +1,4 @@
-/* What this process has: handles and holds that are alike but for one thing. */
+/* Handles and holds of this process that are alike but for one thing. */
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>

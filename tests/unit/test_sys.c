@@ -1,4 +1,4 @@
-/* The door to the system: what is repeated, what is cut short, what is told. */
+/* The system calls: which are repeated, cut short, reported. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>

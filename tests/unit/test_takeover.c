@@ -22,7 +22,7 @@ static int try(void)
 	return filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
 }
 
-/* What stands at the path is that text, and nobody has taken it. */
+/* The marker at the path has that text, and nobody has taken it. */
 static void expect_text(const char *text)
 {
 	char content[4 * MARKER_SIZE];
@@ -45,7 +45,7 @@ START_TEST(test_marker_that_nobody_may_write_is_an_error_though_it_cannot_be_rea
 }
 END_TEST
 
-/* What is wrong with what lstat(2) says, from some moment on. */
+/* The fault in the answers of lstat(2), from some moment on. */
 static enum change {
 	NOTHING,
 	SIZE,
