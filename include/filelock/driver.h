@@ -82,9 +82,9 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
                                 void *arg);
 
 /*
- * Makes at most one attempt, which does not block. Returns FILELOCK_STEP_HELD; or another step, with
- * the time of the next one in *ret_until (not after `now`: at once), unless an event comes before;
- * or the error. The acquisition is over after FILELOCK_STEP_HELD and after an error.
+ * Makes at most one attempt, which does not block. Returns FILELOCK_STEP_HELD; or another step,
+ * with the time of the next one in *ret_until (not after `now`: at once), unless an event comes
+ * before; or the error. The acquisition is over after FILELOCK_STEP_HELD and after an error.
  */
 FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_until);
 
@@ -97,17 +97,18 @@ FILELOCK_API int filelock_give_up(struct filelock *lock, int error);
 FILELOCK_API void filelock_ref(struct filelock *lock);
 FILELOCK_API void filelock_unref(struct filelock *lock);
 
-/* A watcher has no descriptor until its first watch. The caller owns it. No acquisition may use it when
-   it is freed; filelock_watcher_free(NULL) is allowed. Returns 0, -ENOMEM or FILELOCK_EFORKED. */
+/* A watcher has no descriptor until its first watch. The caller owns it. No acquisition may use
+   it when it is freed; filelock_watcher_free(NULL) is allowed. Returns 0, -ENOMEM or
+   FILELOCK_EFORKED. */
 FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher);
 FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher);
 
-/* The descriptor to wait on for reading, owned by the watcher; -1: there is none yet. Ask after each
-   step: another one may replace it, while the old one stays open. */
+/* The descriptor to wait on for reading, owned by the watcher; -1: there is none yet. Ask after
+   each step: another one may replace it, while the old one stays open. */
 FILELOCK_API int filelock_watcher_fd(struct filelock_watcher *watcher);
 
-/* Gives watches back to the system that no acquisition needs any more. That takes longer than the lock
-   itself, so call it after the callbacks of the users. */
+/* Gives watches back to the system that no acquisition needs any more. That takes longer than
+   the lock itself, so call it after the callbacks of the users. */
 FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher);
 
 /* Reads the events and wakes the acquisitions concerned. Never blocks. */

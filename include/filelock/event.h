@@ -216,8 +216,8 @@ FILELOCK_API int evfilelock_acquire_all(struct evfilelock *ev, struct filelock *
                                         const struct timeval *timeout, evfilelock_all_cb cb,
                                         void *arg);
 
-/* Completes what is pending (rule 3), and frees the context. NULL is allowed. Handles keep the locks
-   that they were granted. */
+/* Completes what is pending (rule 3), and frees the context. NULL is allowed. Handles keep the
+   locks that they were granted. */
 FILELOCK_API void evfilelock_free(struct evfilelock *ev);
 
 #define EVFILELOCK_WAIT_BUCKETS 32
@@ -322,8 +322,8 @@ FILELOCK_API int evfilelock_trace_open(const char *path, struct evfilelock_trace
 /* An evfilelock_trace_cb. */
 FILELOCK_API void evfilelock_trace_write(const struct evfilelock_trace_event *event, void *trace);
 
-/* Completes the file and frees the trace, which no context may use any more. NULL is allowed. Returns
-   0, or the first error since the trace was opened. A forked child writes nothing. */
+/* Completes the file and frees the trace, which no context may use any more. NULL is allowed.
+   Returns 0, or the first error since the trace was opened. A forked child writes nothing. */
 FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace);
 
 /*
