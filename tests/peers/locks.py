@@ -1,0 +1,167 @@
+"""A peer for probe.c: Python's locks on one path. locks.py WAY PATH"""
+
+import sys
+
+way, path = sys.argv[1], sys.argv[2]
+
+
+class Fcntl:
+    """fcntl.flock or fcntl.lockf."""
+
+    def __init__(self):
+        import fcntl
+
+        self.call = getattr(fcntl, way)
+        self.nonblocking = fcntl.LOCK_EX | fcntl.LOCK_NB
+        self.unlocking = fcntl.LOCK_UN
+
+    def take(self):
+        self.file = open(path, "a+b")
+        self.call(self.file, self.nonblocking)
+
+    def unlock(self):
+        self.call(self.file, self.unlocking)
+
+    def close(self):
+        self.file.close()
+
+
+class Portalocker:
+    def take(self):
+        import portalocker
+
+        self.lock = portalocker.Lock(path, timeout=0, fail_when_locked=True)
+        self.lock.acquire()
+
+    def close(self):
+        self.lock.release()
+
+
+class Fasteners:
+    def take(self):
+        import fasteners
+
+        self.lock = fasteners.InterProcessLock(path)
+        if not self.lock.acquire(blocking=False):
+            raise BlockingIOError("acquire() returns False")
+
+    def close(self):
+        self.lock.release()
+
+
+class ZcLockfile:
+    def take(self):
+        import zc.lockfile
+
+        self.lock = zc.lockfile.LockFile(path)
+
+    def close(self):
+        self.lock.close()
+
+
+class Filelock:
+    """FileLock and SoftFileLock of filelock."""
+
+    def take(self):
+        import filelock
+
+        self.lock = getattr(filelock, way)(path)
+        self.lock.acquire(timeout=0)
+
+    def close(self):
+        self.lock.release()
+
+
+class ReadWrite:
+    def __init__(self):
+        import filelock
+
+        self.lock = filelock.ReadWriteLock(path)
+
+    def take(self):
+        self.lock.acquire_write(0)
+
+    def close(self):
+        self.lock.release()
+
+
+class Sqlite:
+    """A transaction: rolled back on a connection that stays, or closed with it."""
+
+    def take(self):
+        import sqlite3
+
+        self.db = sqlite3.connect(path, timeout=0, isolation_level=None)
+        self.db.execute("begin exclusive")
+
+    def unlock(self):
+        self.db.execute("rollback")
+
+    def close(self):
+        self.db.close()
+
+
+class Leveldb:
+    """Its LOCK file in a folder of its own."""
+
+    def take(self):
+        import os
+
+        import plyvel
+
+        self.db = plyvel.DB(os.path.dirname(path), create_if_missing=True)
+
+    def close(self):
+        self.db.close()
+
+
+class Lmdb:
+    """lock.mdb, for one writer at a time; a transaction that waits would wait for ever."""
+
+    def take(self):
+        import os
+
+        import lmdb
+
+        self.db = lmdb.open(os.path.dirname(path))
+
+    def close(self):
+        self.db.close()
+
+
+WAYS = {
+    "flock": Fcntl,
+    "lockf": Fcntl,
+    "portalocker": Portalocker,
+    "fasteners": Fasteners,
+    "zc.lockfile": ZcLockfile,
+    "FileLock": Filelock,
+    "SoftFileLock": Filelock,
+    "ReadWriteLock": ReadWrite,
+    "sqlite3": Sqlite,
+    "leveldb": Leveldb,
+    "lmdb": Lmdb,
+}
+
+
+def obey(peer, order):
+    if order == "take":
+        try:
+            peer.take()
+        except Exception as error:
+            words = str(error).split("\n", maxsplit=1)[0].replace(path, "PATH")
+            return "busy %s: %s" % (type(error).__name__, words)
+        return "held"
+    if not hasattr(peer, order):
+        return "cannot"
+    getattr(peer, order)()
+    return "done"
+
+
+def main():
+    peer = WAYS[way]()
+    for line in sys.stdin:
+        print(obey(peer, line.strip()), flush=True)
+
+
+main()
