@@ -161,15 +161,19 @@ enum filelock_error {
 /* Who holds a lock. What is not known is 0, or the empty string. */
 struct filelock_owner {
 	size_t size;             /* sizeof(struct filelock_owner), by FILELOCK_OWNER_INIT */
-	pid_t pid;               /* in the caller's PID namespace */
+	pid_t pid;               /* in the caller's PID namespace; soft: in that of `host` */
 	enum filelock_mode mode; /* the mode it is held in */
 	int64_t start_time;      /* when the process began, seconds since the epoch */
-	char host[256];          /* host name of the holder's machine */
+	char host[256];          /* host name of the holder's machine; soft: as recorded, with
+	                            "?pidns-" and a number in a PID namespace */
 	bool ours;               /* this process holds it: pid, host and start token agree */
 	char start_token[64];    /* soft: Python's start token, a decimal number */
+	char contract[32];       /* soft: the mode of a marker of Python's protocol 2, as "lease" */
+	double duration;         /* soft: of a lease, seconds */
 };
 #define FILELOCK_OWNER_INIT                                                                    \
-	{ sizeof(struct filelock_owner), 0, FILELOCK_EXCLUSIVE, 0, { 0 }, false, { 0 } }
+	{ sizeof(struct filelock_owner), 0, FILELOCK_EXCLUSIVE, 0, { 0 }, false, { 0 }, { 0 }, \
+	  0 }
 
 /* What on_wait is told; valid during the call. */
 struct filelock_waiting {

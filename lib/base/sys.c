@@ -19,6 +19,12 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Not in linux/magic.h, or not in every one. */
+#define EXFAT_MAGIC 0x2011bab0UL
+#define NTFS3_MAGIC 0x7366746eUL
+#define BCACHEFS_MAGIC 0xca451a4eUL
+#define ZFS_MAGIC 0x2fc12fc1UL
+
 static int timerfd_create_(int clock, int flags)
 {
 	return timerfd_create(clock, flags);
@@ -93,6 +99,7 @@ struct sys_table sys = {
 	.pread = pread,
 	.pwrite = pwrite,
 	.ftruncate = ftruncate,
+	.fsync = fsync,
 	.futimens = futimens,
 	.flock = flock,
 	.fstat = fstat,
@@ -327,6 +334,14 @@ int sys_truncate(int fd, off_t size)
 	return r < 0 ? -errno : 0;
 }
 
+int sys_sync(int fd)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.fsync(fd));
+	return r < 0 && errno != EINVAL && errno != EROFS && errno != ENOSYS ? -errno : 0;
+}
+
 ssize_t sys_read_start(int fd, char *buffer, size_t size)
 {
 	size_t length = 0;
@@ -391,6 +406,11 @@ bool sys_is_local(const struct statfs *fs)
 	case TMPFS_MAGIC:
 	case RAMFS_MAGIC:
 	case OVERLAYFS_SUPER_MAGIC:
+	case MSDOS_SUPER_MAGIC:
+	case EXFAT_MAGIC:
+	case NTFS3_MAGIC:
+	case BCACHEFS_MAGIC:
+	case ZFS_MAGIC:
 		return true;
 	default:
 		return false;

@@ -29,6 +29,7 @@ struct sys_table {
 	ssize_t (*pread)(int fd, void *buffer, size_t size, off_t at);
 	ssize_t (*pwrite)(int fd, const void *buffer, size_t size, off_t at);
 	int (*ftruncate)(int fd, off_t size);
+	int (*fsync)(int fd);
 	int (*futimens)(int fd, const struct timespec times[2]);
 	int (*flock)(int fd, int operation);
 	int (*fstat)(int fd, struct stat *ret);
@@ -101,6 +102,8 @@ int sys_link(const char *from, const char *to, int flags);
 int sys_mkdir(const char *path, mode_t mode);
 int sys_make_file(const char *path, mode_t mode);
 int sys_truncate(int fd, off_t size);
+/* 0 also where there is nothing to wait for. */
+int sys_sync(int fd);
 /* From the start, up to size bytes; returns how many there are. */
 ssize_t sys_read_start(int fd, char *buffer, size_t size);
 /* All of it, at the start, or an error: -ENOSPC if nothing more can be written. */

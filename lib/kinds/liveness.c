@@ -20,7 +20,15 @@
 #include "kinds/holder.h"
 #include "base/proc.h"
 #include "fork.h"
+#include "base/sha256.h"
 #include "base/sys.h"
+
+enum {
+	HOST_NAME_SIZE = 256,
+	SUFFIX_SIZE = 32,
+	ESCAPED_SIZE = 3 * HOST_NAME_SIZE + SUFFIX_SIZE
+};
+#define INITIAL_PID_NAMESPACE 0xeffffffcUL /* of every kernel: PROC_PID_INIT_INO of linux/proc_ns.h */
 
 /* Whether a lease is the kernel's own here: a network client refuses one for other reasons. */
 static bool has_plain_leases(const char *path)
@@ -74,63 +82,189 @@ static bool make_token(const struct proc_process *process, char ret[TOKEN_SIZE])
 	return true;
 }
 
-/* The token of this process: it takes three reads of /proc, so it is remembered. */
-static const char *own_token(void)
+/* Of the process that has this pid now. */
+static bool read_token(pid_t pid, char ret[TOKEN_SIZE])
 {
-	static _Thread_local struct {
-		pid_t pid;
-		unsigned generation;
-		char token[TOKEN_SIZE];
-	} own;
 	struct proc_process process;
 
-	if (own.pid == getpid() && own.generation == filelock_generation())
-		return own.token;
-	if (!holder_knows_pids() || !holder_read_process(getpid(), &process) ||
-	    !make_token(&process, own.token))
-		return NULL;
-	own.pid = getpid();
-	own.generation = filelock_generation();
-	return own.token;
+	return holder_knows_pids() && holder_read_process(pid, &process) &&
+	       make_token(&process, ret);
 }
 
-static int own_host(char ret[256])
+/* "pid:[4026531836]": the PID namespace, by the number of its file. */
+static void read_pid_namespace(char ret_suffix[SUFFIX_SIZE])
 {
-	if (sys.gethostname(ret, 256) < 0)
+	char link[48];
+	ssize_t n = sys.readlink("/proc/thread-self/ns/pid", link, sizeof(link) - 1);
+	unsigned long number = 0;
+
+	link[n > 0 ? n : 0] = '\0';
+	ret_suffix[0] = '\0';
+	if (sscanf(link, "pid:[%lu]", &number) == 1 && number != INITIAL_PID_NAMESPACE)
+		(void)snprintf(ret_suffix, SUFFIX_SIZE, "?pidns-%lx", number);
+}
+
+/* What this process is called: it takes several reads of /proc, so it is remembered. */
+struct own {
+	pid_t pid;
+	unsigned generation;
+	bool has_token;
+	char token[TOKEN_SIZE];
+	char suffix[SUFFIX_SIZE]; /* of the host, by the PID namespace; perhaps empty */
+};
+
+static const struct own *read_own(void)
+{
+	static _Thread_local struct own own;
+
+	if (own.pid == getpid() && own.generation == filelock_generation() && own.has_token)
+		return &own;
+	own.has_token = read_token(getpid(), own.token);
+	read_pid_namespace(own.suffix);
+	own.pid = getpid();
+	own.generation = filelock_generation();
+	return &own;
+}
+
+static const char *own_token(void)
+{
+	const struct own *own = read_own();
+
+	return own->has_token ? own->token : NULL;
+}
+
+static int read_host_name(char ret[HOST_NAME_SIZE])
+{
+	if (sys.gethostname(ret, HOST_NAME_SIZE) < 0)
 		return -errno;
-	ret[255] = '\0'; /* gethostname(2) may leave it out */
+	ret[HOST_NAME_SIZE - 1] = '\0'; /* gethostname(2) may leave it out */
 	return 0;
+}
+
+/* What is not printable, and '?', as '?' and two hexadecimal digits. */
+static void escape(const char *name, char ret[ESCAPED_SIZE])
+{
+	for (; *name; name++) {
+		unsigned char c = (unsigned char)*name;
+
+		if (c > ' ' && c < 0x7f && c != '?')
+			*ret++ = *name;
+		else
+			ret += sprintf(ret, "?%02x", c);
+	}
+	*ret = '\0';
+}
+
+/* A host longer than a record may have ends in a digest of what is cut off. */
+static void shorten(char *host)
+{
+	const size_t keep = HOST_SIZE - 9;
+	uint8_t digest[32];
+	size_t length = strlen(host);
+
+	if (length <= HOST_SIZE)
+		return;
+	sha256(host + keep, length - keep, digest);
+	(void)sprintf(host + keep, "-%02x%02x%02x%02x", digest[0], digest[1], digest[2], digest[3]);
+}
+
+/* The host of our records: that of Python's filelock 4.1. */
+static int own_host(char ret[ESCAPED_SIZE])
+{
+	char name[HOST_NAME_SIZE];
+	int r = read_host_name(name);
+
+	if (r < 0)
+		return r;
+	escape(name, ret);
+	strcat(ret, read_own()->suffix);
+	shorten(ret);
+	if (!*ret)
+		strcpy(ret, "?");
+	return 0;
+}
+
+static bool is_own_host(const char *host)
+{
+	char own[ESCAPED_SIZE];
+
+	return own_host(own) == 0 && strcmp(host, own) == 0;
+}
+
+/* As releases before 4.1 called this host: raw, or escaped, and then cut in one way or another. A
+   PID namespace is in none of them. */
+static bool is_older_host(const char *host)
+{
+	char name[HOST_NAME_SIZE], escaped[ESCAPED_SIZE];
+
+	if (read_host_name(name) < 0)
+		return false;
+	escape(name, escaped);
+	if (strcmp(host, name) == 0 || strcmp(host, escaped) == 0)
+		return true;
+	if (strlen(escaped) <= HOST_SIZE)
+		return false;
+	if (strlen(host) == HOST_SIZE && strncmp(host, escaped, HOST_SIZE) == 0)
+		return true;
+	shorten(escaped);
+	return strcmp(host, escaped) == 0;
 }
 
 bool liveness_is_here(const struct marker *record)
 {
-	char host[256];
-
-	return own_host(host) == 0 && strcmp(record->host, host) == 0;
+	return is_own_host(record->host) || is_older_host(record->host);
 }
 
-/* Whether the process that has this pid now is dead, or not the one that is recorded. */
-static bool has_gone(const struct marker *record)
+/* A token carries the boot id of its kernel in all but its lowest 64 bits. */
+static bool is_of_this_boot(const char *token)
+{
+	unsigned char boot_id[16];
+
+	return *token && read_boot_id(boot_id) && soft_record_is_token_of(token, boot_id);
+}
+
+/* A process whose main thread has ended is a zombie too, and alive. */
+static bool has_ended(const struct proc_process *process)
+{
+	return (process->state == 'Z' || process->state == 'X') && process->threads <= 1;
+}
+
+bool liveness_is_gone(pid_t pid)
 {
 	struct proc_process process;
+
+	if (sys.kill(pid, 0) < 0)
+		return errno == ESRCH;
+	return holder_knows_pids() && holder_read_process(pid, &process) && has_ended(&process);
+}
+
+/* Whether the process that has this pid now is not the one that is recorded. */
+static bool is_another(const struct marker *record)
+{
 	char token[TOKEN_SIZE];
 
-	if (!holder_knows_pids() || !holder_read_process(record->pid, &process))
-		return false;
-	/* a process whose main thread has ended is a zombie too, and alive */
-	if ((process.state == 'Z' || process.state == 'X') && process.threads <= 1)
-		return true;
-	return record->token[0] && make_token(&process, token) &&
+	return record->token[0] && read_token(record->pid, token) &&
 	       strcmp(record->token, token) != 0;
 }
 
-bool liveness_is_over(const struct marker *record)
+/* A record of our own pid that we did not write, since we would have it open: a container's first
+   process has always the same pid. */
+static bool is_of_our_pid(const struct marker *record, enum proof proof)
 {
-	if (!liveness_is_here(record))
-		return false;
-	if (sys.kill(record->pid, 0) < 0)
-		return errno == ESRCH;
-	return has_gone(record);
+	return proof == PROOF_CLOSED && record->pid == getpid() && !record->token[0];
+}
+
+bool liveness_is_over(const struct marker *record, enum proof proof)
+{
+	bool here = is_own_host(record->host) ||
+	            (proof > PROOF_NONE && is_older_host(record->host));
+
+	if (here)
+		return liveness_is_gone(record->pid) || is_another(record) ||
+		       is_of_our_pid(record, proof);
+	/* hosts are renamed, and containers made anew: it was of this kernel, and whoever holds has
+	   the marker open */
+	return proof == PROOF_CLOSED && is_of_this_boot(record->token);
 }
 
 bool liveness_is_ours(const struct marker *record)
@@ -143,7 +277,6 @@ bool liveness_is_ours(const struct marker *record)
 
 void liveness_describe(const struct marker *record, struct filelock_owner *ret_owner)
 {
-	struct proc_process process;
 	char token[TOKEN_SIZE];
 
 	ret_owner->pid = record->pid;
@@ -151,16 +284,17 @@ void liveness_describe(const struct marker *record, struct filelock_owner *ret_o
 	(void)snprintf(ret_owner->host, sizeof(ret_owner->host), "%.255s", record->host);
 	if (strlen(record->token) < sizeof(ret_owner->start_token))
 		strcpy(ret_owner->start_token, record->token);
+	(void)snprintf(ret_owner->contract, sizeof(ret_owner->contract), "%s", record->mode);
+	ret_owner->duration = record->duration;
 	/* of that process, and not of one that has its pid by now */
-	if (liveness_is_here(record) && holder_knows_pids() &&
-	    holder_read_process(record->pid, &process) && make_token(&process, token) &&
+	if (liveness_is_here(record) && read_token(record->pid, token) &&
 	    strcmp(record->token, token) == 0)
 		ret_owner->start_time = holder_start_time(record->pid);
 }
 
 static int format_record(char ret[MARKER_SIZE], pid_t pid, const char *token)
 {
-	char host[256]; /* with the token it fits */
+	char host[ESCAPED_SIZE]; /* shortened it fits, with the token */
 	int r = own_host(host);
 
 	return r < 0 ? r : (int)soft_record_format(ret, pid, host, token);

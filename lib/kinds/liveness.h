@@ -15,10 +15,24 @@
  */
 int liveness_is_written(int fd, const char *path);
 
-/* Whether the record proves its owner dead: false also when it proves nothing. */
-bool liveness_is_over(const struct marker *record);
+/* What the kernel has said of a marker, before its record is asked. */
+enum proof {
+	PROOF_NONE,     /* nothing: its locks mean nothing here, or it does not tell */
+	PROOF_UNLOCKED, /* nobody has a flock(2) on it */
+	PROOF_CLOSED    /* and nobody on this kernel has it open for writing */
+};
 
-/* Whether the record is of this host, where its pid may mean something. */
+/*
+ * Whether the record proves its owner dead: false also when it proves nothing. Without proof by the
+ * kernel only what was written in this PID namespace, and says so, is believed.
+ */
+bool liveness_is_over(const struct marker *record, enum proof proof);
+
+/* Whether no process has this pid, or one that has ended. */
+bool liveness_is_gone(pid_t pid);
+
+/* Whether the record is of this host, by any name that a release has given to it: its pid may mean
+   something here. */
 bool liveness_is_here(const struct marker *record);
 
 /* The owner by the record, completed by what is known about the process if it is on this host. */

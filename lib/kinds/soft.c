@@ -22,17 +22,20 @@
 #include <sys/file.h>
 
 #include "kinds/liveness.h"
+#include "kinds/soft_proof.h"
 #include "base/path.h"
 #include "fork.h"
 #include "base/sys.h"
 
 #define MILLISECOND INT64_C(1000000)
+#define MANY_ABSENCES 100 /* in a row: nothing can be made there */
 
 static int soft_open(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 
-	s->fd = s->marker = s->draft.fd = -1;
+	s->fd = s->marker = s->turn = s->draft.fd = -1;
+	s->local.answer = -1;
 	return 0;
 }
 
@@ -54,7 +57,7 @@ static void soft_abandon(struct filelock *lock)
 	/* a handle that goes while it holds, since it could not be unlocked */
 	soft_exit_remove(&s->leftover);
 	if (s->fd >= 0)
-		(void)soft_publish_disown(s->fd);
+		(void)soft_proof_disown(s->fd);
 	soft_judge_close(&s->fd);
 }
 
@@ -69,16 +72,20 @@ static void keep_hold(struct filelock *lock)
 	soft_publish_drop(&s->draft);
 }
 
-/* 0: held; SOMETHING_THERE, RACED or an error. */
+/* 0: held; ATTEMPT_BUSY: something stands there; ATTEMPT_RACED or an error. */
 static int publish_marker(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 	int r = soft_publish(lock, &s->draft);
 
-	if (r == -ENOENT && path_check_parent(lock->path) == 0)
-		return RACED; /* as FUSE and NFS show */
+	/* FUSE and NFS may show a folder that is gone; and /proc has folders where nothing is made */
+	if (r == -ENOENT && s->absences < MANY_ABSENCES && path_check_parent(lock->path) == 0) {
+		s->absences++;
+		return ATTEMPT_RACED;
+	}
+	s->absences = 0;
 	if (r == -EEXIST)
-		return SOMETHING_THERE;
+		return ATTEMPT_BUSY;
 	if (r < 0)
 		return r;
 	fork_hold_off(); /* a fork beside us finds it in one place */
@@ -90,25 +97,33 @@ static int publish_marker(struct filelock *lock)
 	return 0;
 }
 
+/* What stands there after all was not judged yet. */
+static int publish_unjudged(struct filelock *lock)
+{
+	int r = publish_marker(lock);
+
+	return r == ATTEMPT_BUSY ? ATTEMPT_RACED : r;
+}
+
 static int soft_try(struct filelock *lock, enum filelock_mode mode)
 {
 	struct soft *s = soft_state(lock);
 	bool tried = s->draft.fd >= 0;
-	int r = SOMETHING_THERE;
+	int r = ATTEMPT_BUSY;
 
 	if (mode == FILELOCK_SHARED)
 		return handle_fail(lock, -ENOTSUP, "cannot share the marker");
 	if (tried)
 		r = publish_marker(lock);
-	if (r == SOMETHING_THERE)
+	if (r == ATTEMPT_BUSY)
 		r = soft_judge_try(lock);
-	if (r == NOTHING_THERE && !tried)
-		r = publish_marker(lock);
+	if (r == ATTEMPT_ABSENT && !tried)
+		r = publish_unjudged(lock);
 	if (r < 0)
 		return handle_fail(lock, r, "cannot acquire");
 	if (r == 0)
 		keep_hold(lock);
-	if (r != ALIVE)
+	if (r != ATTEMPT_BUSY)
 		return r == 0 ? ATTEMPT_HELD : ATTEMPT_RACED;
 	/* be ready: then a release is followed by one link(2). Without, it takes longer, no more */
 	if (lock->acquisition.contended)
@@ -175,7 +190,7 @@ static int watch_holder(struct filelock *lock, struct filelock_watcher *watcher)
 		return r;
 	s->hinted = marker.pid;
 	/* asked now that it is watched: the pid may have become another's before */
-	if (liveness_is_over(&marker))
+	if (liveness_is_over(&marker, PROOF_UNLOCKED))
 		inotify_unsubscribe(&s->on_holder);
 	return 1;
 }
@@ -214,8 +229,10 @@ static int remove_marker(struct filelock *lock)
 	r = soft_judge_check_names(lock);
 	if (r == PATH_NAMES_OURS)
 		r = sys_unlink(lock->path);
+	else if (r == PATH_NAMES_ANOTHER) /* or so it seems from here */
+		soft_proof_withdraw(lock->path, s->fd);
 	if (s->taken && (r == -EPERM || r == -EACCES))
-		r = soft_publish_disown(s->fd);
+		r = soft_proof_disown(s->fd);
 	soft_exit_end_removal();
 	if (r < 0 && listed)
 		soft_exit_add(&s->leftover, lock->path, s->identity);
@@ -263,7 +280,7 @@ static int read_marker(const struct filelock *lock, struct marker *ret)
 	int fd, r = soft_judge_look(lock, &st);
 
 	if (r != 0)
-		return r < 0 ? r : FILELOCK_ENOHOLDER;
+		return r == -EISDIR ? FILELOCK_EUNKNOWNHOLDER : r < 0 ? r : FILELOCK_ENOHOLDER;
 	fd = sys_open(lock->path, O_RDONLY | SAFE_FLAGS, 0);
 	if (fd == -ENOENT)
 		return FILELOCK_ENOHOLDER;
@@ -287,7 +304,7 @@ static int soft_holder(const struct filelock *lock, struct filelock_owner *ret_o
 
 	if (r < 0)
 		return r;
-	if (marker.type != MARKER_RECORD)
+	if (!marker.host[0] || marker.pid == 0)
 		return FILELOCK_EUNKNOWNHOLDER;
 	liveness_describe(&marker, ret_owner);
 	return 0;
@@ -296,6 +313,19 @@ static int soft_holder(const struct filelock *lock, struct filelock_owner *ret_o
 static int soft_fd(const struct filelock *lock)
 {
 	return soft_state(lock)->fd;
+}
+
+/* What another handle has found out about the file system. */
+static void soft_learn(struct filelock *lock, const struct filelock *other)
+{
+	struct draft *draft = &soft_state(lock)->draft;
+	const struct draft *known = &soft_state(other)->draft;
+
+	if (draft->fd >= 0) /* made in a way of its own */
+		return;
+	draft->way = known->way;
+	draft->shown = known->shown;
+	draft->shown_on = known->shown_on;
 }
 
 static struct identity soft_identity(const struct filelock *lock)
@@ -308,7 +338,7 @@ static int soft_break(struct filelock *lock)
 	struct stat st;
 	int r = soft_judge_look(lock, &st);
 
-	if (r == NOTHING_THERE)
+	if (r == ATTEMPT_ABSENT)
 		r = FILELOCK_ENOHOLDER;
 	if (r == 0)
 		r = sys_unlink(lock->path);
@@ -318,7 +348,7 @@ static int soft_break(struct filelock *lock)
 static void soft_forget(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
-	int *fds[] = { &s->fd, &s->marker, &s->draft.fd };
+	int *fds[] = { &s->fd, &s->marker, &s->turn, &s->draft.fd };
 
 	inotify_forget(&s->in_directory);
 	inotify_forget(&s->on_marker);
@@ -347,6 +377,7 @@ const struct kind kind_soft = {
 	.verify = soft_verify,
 	.holder = soft_holder,
 	.fd = soft_fd,
+	.learn = soft_learn,
 	.identity = soft_identity,
 	.break_lock = soft_break,
 	.forget = soft_forget,

@@ -11,15 +11,7 @@
 #include "kinds/soft_publish.h"
 #include "inotify.h"
 
-/* What the steps of an attempt say, besides 0 (go on; in the end: held) and errors. */
-enum {
-	ALIVE = 1,    /* or not to be proved dead: busy */
-	RACED,        /* the file changed under us */
-	NOTHING_THERE,
-	SOMETHING_THERE
-};
-
-/* A marker that is no record, and since when it has been the same. */
+/* A marker that is half a record, and since when it has been the same. */
 struct sighting {
 	struct identity identity;
 	off_t size;
@@ -30,11 +22,17 @@ struct sighting {
 struct soft {
 	int fd;     /* of the hold; -1: none */
 	int marker; /* somebody's marker, open for reading; -1: none */
+	int turn;   /* to take over where flock(2) may not tell; -1: none */
 	bool warned;
 	bool taken; /* what is held was somebody else's marker, and perhaps is still their file */
+	unsigned absences; /* in a row, of a folder that is there all the same */
 	unsigned refusals; /* in a row, of a dead marker's flock: somebody else judges it */
 	bool by_record; /* the record, and not the kernel, says that its owner lives */
-	pid_t hinted;   /* the process that on_holder was last tried for; 0: none */
+	struct {
+		dev_t device;
+		signed char answer; /* below zero: not asked yet */
+	} local; /* whether the marker met last is on a file system of this kernel alone */
+	pid_t hinted; /* the process that on_holder was last tried for; 0: none */
 	struct identity identity; /* of the hold, or of the marker met last */
 	struct draft draft;
 	struct sighting sighting;
@@ -56,9 +54,9 @@ static inline struct soft *soft_state(const struct filelock *lock)
 /* soft_judge.c */
 
 /* Deals with what stands at the path. 0: its holder was dead, and we hold the lock, by s->fd and
-   s->identity; ALIVE, RACED, NOTHING_THERE or an error. */
+   s->identity; ATTEMPT_BUSY, ATTEMPT_RACED, ATTEMPT_ABSENT or an error. */
 int soft_judge_try(struct filelock *lock);
-/* The marker at the path: 0 and *ret, NOTHING_THERE, or an error. */
+/* The marker at the path: 0 and *ret, ATTEMPT_ABSENT, or an error. */
 int soft_judge_look(const struct filelock *lock, struct stat *ret);
 /* Only regular files are opened: to open a device may do something. */
 int soft_judge_check_type(const struct stat *st);

@@ -12,7 +12,8 @@
  * Taking over: flock that very inode, now open for writing; check that the judged bytes are still
  * there and that the path names the inode; write our record by one pwrite(2), padded with newlines
  * to the old length; check the path again. Nothing is renamed or removed, so a late judge finds a
- * flock that it cannot get. Where flock(2) does not work, nobody takes over.
+ * flock that it cannot get. Where that flock may not be everybody's, takers also take
+ * turns. Where flock(2) is missing on a local file system, nobody takes over.
  */
 #include "kinds/soft.h"
 
@@ -29,9 +30,9 @@
 
 #define MILLISECOND INT64_C(1000000)
 #define SECOND (1000 * MILLISECOND)
-#define MALFORMED_AGE (2000 * MILLISECOND)
+#define TORN_AGE (2000 * MILLISECOND)
 #define MANY_REFUSALS 10 /* more, and it is no race any more: a judge is stopped */
-#define REFUSED (SOMETHING_THERE + 1) /* besides: the flock of a dead marker */
+#define REFUSED (ATTEMPT_UNSUPPORTED + 1) /* besides: the flock of a dead marker, or the turn */
 
 static struct identity identity_of(const struct stat *st)
 {
@@ -75,14 +76,8 @@ int soft_judge_look(const struct filelock *lock, struct stat *ret)
 	int r = sys_lstat(lock->path, ret);
 
 	if (r == -ENOENT)
-		return NOTHING_THERE;
+		return ATTEMPT_ABSENT;
 	return r < 0 ? r : soft_judge_check_type(ret);
-}
-
-static int is_unwritable(const struct stat *st)
-{
-	/* as Python has it: whoever made it so wants no lock there */
-	return !(st->st_mode & S_IWUSR);
 }
 
 /* Into a member of the state, also for a fork beside us. */
@@ -99,21 +94,22 @@ static int open_into(int *ret_fd, const char *path, int flags)
 }
 
 /* Opens what soft_judge_look() has seen, for reading. */
-static int open_marker(struct soft *s, const char *path, const struct stat *seen)
+static int open_marker(struct soft *s, const char *path)
 {
 	struct stat st;
 	int fd = open_into(&s->marker, path, O_RDONLY);
 	int r;
 
 	if (fd == -ENOENT || fd == -ELOOP || fd == -ENXIO)
-		return RACED;
-	if (fd == -EACCES || fd == -EPERM) /* not ours to judge */
-		return is_unwritable(seen) ? fd : ALIVE;
+		return ATTEMPT_RACED;
+	/* not ours to judge */
+	if (fd == -EACCES || fd == -EPERM || fd == -EWOULDBLOCK)
+		return ATTEMPT_BUSY;
 	if (fd < 0)
-		return fd == -EWOULDBLOCK ? ALIVE : fd;
+		return fd;
 	r = sys_fstat(fd, &st);
 	if (r == 0 && !identity_equal(identity_of(&st), s->identity))
-		r = RACED;
+		r = ATTEMPT_RACED;
 	if (r != 0)
 		soft_judge_close(&s->marker);
 	return r;
@@ -137,25 +133,42 @@ static bool is_old_news(struct soft *s, const struct stat *st)
 	    now.modified.tv_nsec == then->modified.tv_nsec &&
 	    now.changed.tv_sec == then->changed.tv_sec &&
 	    now.changed.tv_nsec == then->changed.tv_nsec)
-		return now.since - then->since >= MALFORMED_AGE;
+		return now.since - then->since >= TORN_AGE;
 	s->sighting = now;
 	return false;
 }
 
-static bool is_dead(struct soft *s, const struct stat *st, const struct content *content)
+static bool is_dead(struct soft *s, const struct stat *st, const struct content *content,
+                    enum proof proof)
 {
 	struct marker marker;
 
 	soft_record_parse(content->bytes, (size_t)content->size, &marker);
 	switch (marker.type) {
 	case MARKER_RECORD:
-		return liveness_is_over(&marker);
-	case MARKER_MALFORMED:
-		/* a hard link may be somebody's precious file, which we would overwrite */
-		return st->st_nlink == 1 && is_old_news(s, st);
-	default: /* empty: made, and not written yet */
+	case MARKER_EXCLUSIVE:
+		return liveness_is_over(&marker, proof);
+	case MARKER_TORN:
+		/* a hard link may be somebody's precious file, which we would overwrite; and
+		   other programs write no more than their pid */
+		return proof > PROOF_NONE && st->st_nlink == 1 && liveness_is_gone(marker.pid) &&
+		       is_old_news(s, st);
+	default: /* empty: made, and not written yet; or another's lock */
 		return false;
 	}
+}
+
+/* Whether the locks of the file system are this kernel's own, and all of them. */
+static bool is_local(struct filelock *lock)
+{
+	struct soft *s = soft_state(lock);
+	struct statfs fs;
+
+	if (s->local.answer < 0 || s->local.device != s->identity.dev) {
+		s->local.device = s->identity.dev;
+		s->local.answer = sys.statfs(lock->path, &fs) == 0 && sys_is_local(&fs);
+	}
+	return s->local.answer > 0;
 }
 
 int soft_judge_check_names(const struct filelock *lock)
@@ -165,12 +178,12 @@ int soft_judge_check_names(const struct filelock *lock)
 	return path_check(lock->path, s->identity.dev, s->identity.ino);
 }
 
-/* 0, RACED or an error. */
+/* 0, ATTEMPT_RACED or an error. */
 static int check_still_named(const struct filelock *lock)
 {
 	int names = soft_judge_check_names(lock);
 
-	return names == PATH_NAMES_ANOTHER ? RACED : names;
+	return names == PATH_NAMES_ANOTHER ? ATTEMPT_RACED : names;
 }
 
 /* Seconds and nanoseconds each by themselves: anybody may have set them, to anything. */
@@ -196,18 +209,18 @@ static int expire(struct filelock *lock, const struct stat *st)
 	int r;
 
 	if (!has_expired(lock, st))
-		return ALIVE;
+		return ATTEMPT_BUSY;
 	r = soft_judge_read(s->marker, &content);
 	if (r < 0)
 		return r;
 	soft_record_parse(content.bytes, (size_t)content.size, &marker);
 	if (marker.type == MARKER_STRICT || marker.type == MARKER_NEWER)
-		return ALIVE;
+		return ATTEMPT_BUSY;
 	/* taken over meanwhile, it is the same file, of another time */
 	r = soft_judge_look(lock, &now);
 	if (r == 0 && identity_equal(identity_of(&now), s->identity) && has_expired(lock, &now))
 		r = sys_unlink(lock->path);
-	return r < 0 ? r : RACED;
+	return r < 0 ? r : ATTEMPT_RACED;
 }
 
 /* The bytes that were judged are still there. */
@@ -222,8 +235,7 @@ static bool is_unchanged(int fd, const struct content *judged)
 /* Half a record is worse than the old one, and so is ours where we do not hold. */
 static void put_back(int fd, const struct content *judged)
 {
-	if (sys_write_start(fd, judged->bytes, (size_t)judged->size) == 0 &&
-	    judged->size <= MARKER_SIZE)
+	if (sys_write_start(fd, judged->bytes, (size_t)judged->size) == 0)
 		(void)sys_truncate(fd, judged->size);
 }
 
@@ -232,16 +244,36 @@ static int overwrite(const struct filelock *lock, int fd, const struct content *
 {
 	char record[MARKER_SIZE];
 	int length = liveness_write_record(record, lock->options.two_line_marker);
-	int r;
 
 	if (length < 0)
 		return length;
 	for (; length < judged->size && length < MARKER_SIZE; length++)
 		record[length] = '\n';
-	r = sys_write_start(fd, record, (size_t)length);
-	if (r == 0 && judged->size > MARKER_SIZE)
-		r = sys_truncate(fd, length);
-	return r;
+	return sys_write_start(fd, record, (size_t)length);
+}
+
+/*
+ * Where the flock may not tell, as through two mounts of one folder, takers take turns. Without
+ * proof only markers of one PID namespace are judged dead, so the flock on that namespace's own
+ * file is theirs alone, and the kernel gives it back when they die.
+ */
+static int take_turn(struct soft *s)
+{
+	int r;
+
+	fork_hold_off();
+	s->turn = sys_open("/proc/thread-self/ns/pid", O_RDONLY | O_CLOEXEC, 0);
+	fork_allow();
+	if (s->turn < 0) {
+		s->turn = -1;
+		return ATTEMPT_BUSY;
+	}
+	r = sys_flock(s->turn, LOCK_EX | LOCK_NB);
+	if (r < 0)
+		soft_judge_close(&s->turn);
+	if (r == -EWOULDBLOCK)
+		return REFUSED;
+	return r < 0 ? ATTEMPT_BUSY : 0;
 }
 
 /* The dead marker's inode, open for writing, with our flock on it. */
@@ -255,18 +287,20 @@ static int seize(struct filelock *lock, const struct content *judged)
 	if (r < 0)
 		return r;
 	if (!identity_equal(identity_of(&st), s->identity))
-		return RACED;
+		return ATTEMPT_RACED;
 	r = soft_publish_flock(lock->path, s->fd, &flocked);
 	if (r < 0)
 		return r == -EWOULDBLOCK ? REFUSED : r;
-	if (!flocked)
-		return ALIVE;
+	if (!flocked && s->turn < 0)
+		return ATTEMPT_BUSY;
 	if (!is_unchanged(s->fd, judged))
-		return RACED;
+		return ATTEMPT_RACED;
 	r = check_still_named(lock);
 	if (r != 0)
 		return r;
 	r = overwrite(lock, s->fd, judged);
+	if (r == 0 && s->turn >= 0)
+		r = sys_sync(s->fd); /* for the next one to read, through another mount */
 	if (r == 0)
 		r = check_still_named(lock);
 	if (r != 0)
@@ -274,7 +308,7 @@ static int seize(struct filelock *lock, const struct content *judged)
 	return r;
 }
 
-static int take_over(struct filelock *lock, const struct content *judged)
+static int take_over_at_once(struct filelock *lock, const struct content *judged)
 {
 	struct soft *s = soft_state(lock);
 	int fd, r;
@@ -282,9 +316,9 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	fd = open_into(&s->fd, lock->path, O_RDWR);
 	/* EWOULDBLOCK: somebody judges it just now, with a lease (open(2)) */
 	if (fd == -ENOENT || fd == -ELOOP || fd == -EWOULDBLOCK)
-		return RACED;
+		return ATTEMPT_RACED;
 	if (fd == -EACCES || fd == -EPERM || fd == -EROFS)
-		return ALIVE;
+		return ATTEMPT_BUSY;
 	if (fd < 0)
 		return fd;
 	r = seize(lock, judged);
@@ -297,23 +331,42 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	return r;
 }
 
-/* 0: dead, and *ret is what was judged. */
-static int judge(struct filelock *lock, const struct stat *st, struct content *ret)
+static int take_over(struct filelock *lock, const struct content *judged)
 {
 	struct soft *s = soft_state(lock);
 	int r;
 
-	if (liveness_is_written(s->marker, lock->path) == 1)
-		return ALIVE;
-	if (is_unwritable(st))
-		return -EACCES;
+	if (is_local(lock))
+		return take_over_at_once(lock, judged);
+	r = take_turn(s);
+	if (r == 0)
+		r = take_over_at_once(lock, judged);
+	soft_judge_close(&s->turn);
+	return r;
+}
+
+static enum proof weigh(struct filelock *lock, bool flocked, int written)
+{
+	if (!flocked || !is_local(lock))
+		return PROOF_NONE;
+	return written == 0 ? PROOF_CLOSED : PROOF_UNLOCKED;
+}
+
+/* 0: dead, and *ret is what was judged. */
+static int judge(struct filelock *lock, const struct stat *st, bool flocked, struct content *ret)
+{
+	struct soft *s = soft_state(lock);
+	int r, written = liveness_is_written(s->marker, lock->path);
+
+	if (written == 1)
+		return ATTEMPT_BUSY;
 	r = soft_judge_read(s->marker, ret);
 	if (r < 0)
 		return r;
-	if (is_dead(s, st, ret))
+	if (is_dead(s, st, ret, weigh(lock, flocked, written)))
 		return 0;
 	s->by_record = true;
-	return ALIVE;
+	return ATTEMPT_BUSY;
 }
 
 /* 0: its holder was dead, and we hold the lock. */
@@ -328,21 +381,21 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	s->by_record = false;
 	s->refusals = 0;
 	if (r == -EWOULDBLOCK || r == -EACCES)
-		return ALIVE;
+		return ATTEMPT_BUSY;
 	if (r < 0 && !sys_is_flock_missing(r) && r != -ENOLCK)
 		return r;
-	r = judge(lock, st, &judged);
+	r = judge(lock, st, flocked, &judged);
 	if (flocked)
 		(void)sys_flock(s->marker, LOCK_UN);
 	if (r != 0)
 		return r;
 	/* without it not even opened: its close would wake all waiters, and so ourselves */
-	r = flocked ? take_over(lock, &judged) : ALIVE;
+	r = flocked || !is_local(lock) ? take_over(lock, &judged) : ATTEMPT_BUSY;
 	if (r == REFUSED) {
 		s->refusals = refusals;
-		return refusals > MANY_REFUSALS ? ALIVE : RACED;
+		return refusals > MANY_REFUSALS ? ATTEMPT_BUSY : ATTEMPT_RACED;
 	}
-	if (r == ALIVE && !s->warned) {
+	if (r == ATTEMPT_BUSY && !s->warned) {
 		s->warned = true;
 		log_write(FILELOCK_LOG_WARNING,
 		          "the holder of %s is dead, but its marker cannot be taken over",
@@ -357,16 +410,20 @@ int soft_judge_try(struct filelock *lock)
 	struct stat st;
 	int r = soft_judge_look(lock, &st);
 
+	if (r == -EISDIR) { /* others lock by making a folder: held, until it goes */
+		drop_marker(s);
+		return ATTEMPT_BUSY;
+	}
 	if (r != 0)
 		return r;
 	if (s->marker >= 0 && !identity_equal(s->identity, identity_of(&st)))
 		drop_marker(s);
 	s->identity = identity_of(&st);
 	if (s->marker < 0) {
-		r = open_marker(s, lock->path, &st);
+		r = open_marker(s, lock->path);
 		if (r != 0)
 			return r;
 	}
 	r = judge_and_take(lock, &st);
-	return r == ALIVE ? expire(lock, &st) : r;
+	return r == ATTEMPT_BUSY ? expire(lock, &st) : r;
 }

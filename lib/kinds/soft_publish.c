@@ -17,11 +17,13 @@
 #include <sys/file.h>
 
 #include "kinds/liveness.h"
+#include "kinds/soft_proof.h"
 #include "base/path.h"
 #include "fork.h"
 #include "base/sys.h"
 
 #define NEXT_WAY 1
+#define SAME_WAY 2
 #define FRESH INT64_C(10000000) /* ns that a draft's time of writing may be off */
 
 static mode_t permissions(const struct filelock *lock)
@@ -84,10 +86,9 @@ static int make_file(const struct filelock *lock, struct draft *draft, const cha
 static int fill_draft(const struct filelock *lock, struct draft *draft)
 {
 	struct stat st;
-	bool flocked;
-	int r = soft_publish_flock(lock->path, draft->fd, &flocked);
+	int r = soft_publish_flock(lock->path, draft->fd, &draft->flocked);
 
-	/* somebody judges one that is in place already: its open descriptor must do */
+	/* somebody judges one that is in place already: for a moment its open descriptor must do */
 	if (r == -EWOULDBLOCK)
 		r = 0;
 	if (r == 0)
@@ -135,14 +136,50 @@ static bool is_without_links(int error)
 	       error == -EMLINK || error == -EXDEV;
 }
 
+/* Short of something just now: the next way is for this time only. */
+static bool is_passing(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT || error == -EIO || error == -ENOMEM ||
+	       error == -ESTALE;
+}
+
+/* By a profile of what the program may do, as well as by the folder's permissions. */
+static bool is_refused(int error)
+{
+	return error == -EACCES || error == -EPERM;
+}
+
+/* Why a link was refused may be any system's affair: what counts is what it has left. 0: our
+   file, so the answer of an earlier try was lost (link(2), under NFS); -EEXIST: another one;
+   NEXT_WAY: nothing; or the error. */
+static int look_after_refusal(const struct filelock *lock, const struct draft *draft, int error)
+{
+	struct stat st;
+	int r = sys_lstat(lock->path, &st);
+
+	if (r == -ENOENT)
+		return error == -ENOENT && path_check_parent(lock->path) < 0 ? error : NEXT_WAY;
+	if (r < 0)
+		return error;
+	return st.st_dev == draft->identity.dev && st.st_ino == draft->identity.ino ? 0 : -EEXIST;
+}
+
+/* Which way comes first from now on, after a link was refused. */
+static void learn_refusal(struct draft *draft, int error)
+{
+	if (is_without_links(error))
+		draft->way = PUBLISH_IN_PLACE;
+	else if (!is_passing(error))
+		draft->way++;
+}
+
 static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 {
 	bool prepared = draft->fd >= 0;
 	char link[SYS_FD_LINK];
-	struct stat st;
-	int r = soft_publish_prepare(lock, draft);
+	int error, r = soft_publish_prepare(lock, draft);
 
-	if (is_without_tmpfile(r)) {
+	if (is_without_tmpfile(r) || is_refused(r)) {
 		draft->way = PUBLISH_NAME;
 		return NEXT_WAY;
 	}
@@ -152,19 +189,18 @@ static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 	if (sys.now() - draft->written_at > FRESH)
 		(void)sys.futimens(draft->fd, NULL);
 	sys_fd_link(link, draft->fd);
-	r = sys_link(link, lock->path, AT_SYMLINK_FOLLOW);
-	if (r == 0 || r == -EEXIST)
-		return r;
+	error = sys_link(link, lock->path, AT_SYMLINK_FOLLOW);
+	if (error == 0 || error == -EEXIST)
+		return error;
+	r = look_after_refusal(lock, draft, error);
+	if (r == 0)
+		return 0;
 	soft_publish_drop(draft);
-	if (r == -ENOENT && sys_lstat("/proc/thread-self/fd", &st) < 0)
-		draft->way = PUBLISH_NAME;
-	else if (r == -EXDEV && prepared)
-		return NEXT_WAY; /* the directory is another one by now: the same way again */
-	else if (is_without_links(r))
-		draft->way = PUBLISH_IN_PLACE;
-	else
-		return r;
-	return NEXT_WAY;
+	if (error == -EXDEV && prepared)
+		return SAME_WAY; /* the directory is another one by now */
+	if (r == NEXT_WAY)
+		learn_refusal(draft, error);
+	return r;
 }
 
 /* "DIRECTORY/.filelock-<32 hex>.tmp", owned by the caller; NULL and *ret_error. */
@@ -187,15 +223,16 @@ static char *private_name(const char *path, int *ret_error)
 	return name;
 }
 
-/* A network's server may have made the link that it refuses: the first answer got lost, and the
-   call was sent again. link(2), under NFS. */
-static int link_name(const struct filelock *lock, const struct draft *draft, const char *name)
+static int link_name(const struct filelock *lock, struct draft *draft, const char *name)
 {
-	int r = sys_link(name, lock->path, 0);
+	int error = sys_link(name, lock->path, 0);
+	int r;
 
-	if (r == -EEXIST && path_check(lock->path, draft->identity.dev, draft->identity.ino) ==
-	                            PATH_NAMES_OURS)
+	if (error == 0)
 		return 0;
+	r = look_after_refusal(lock, draft, error);
+	if (r == NEXT_WAY)
+		learn_refusal(draft, error);
 	return r;
 }
 
@@ -215,36 +252,20 @@ static int fill_and_link(const struct filelock *lock, struct draft *draft, const
 
 static int publish_named(const struct filelock *lock, struct draft *draft)
 {
-	int r, made;
+	int r;
 	char *name = private_name(lock->path, &r);
 
 	if (!name)
 		return r;
-	made = make_file(lock, draft, name, O_CREAT | O_EXCL | SAFE_FLAGS);
-	r = made < 0 ? made : fill_and_link(lock, draft, name);
+	r = make_file(lock, draft, name, O_CREAT | O_EXCL | SAFE_FLAGS);
+	if (is_refused(r) || r == -ENAMETOOLONG)
+		r = NEXT_WAY;
+	else if (r == 0)
+		r = fill_and_link(lock, draft, name);
 	free(name);
-	if (r == 0)
-		return 0;
-	soft_publish_drop(draft);
-	if (made < 0 || !is_without_links(r))
-		return r;
-	draft->way = PUBLISH_IN_PLACE;
-	return NEXT_WAY;
-}
-
-int soft_publish_disown(int fd)
-{
-	char record[MARKER_SIZE];
-	int length = liveness_write_nobody(record);
-	struct stat st;
-	off_t size = sys_fstat(fd, &st) < 0 ? MARKER_SIZE : st.st_size;
-
-	if (length < 0)
-		return length;
-	/* in one write, with nothing of the old one behind it */
-	for (; length < size && length < MARKER_SIZE; length++)
-		record[length] = '\n';
-	return sys_write_start(fd, record, (size_t)length);
+	if (r != 0)
+		soft_publish_drop(draft);
+	return r;
 }
 
 static int publish_in_place(const struct filelock *lock, struct draft *draft)
@@ -260,27 +281,39 @@ static int publish_in_place(const struct filelock *lock, struct draft *draft)
 	if (sys_fstat(draft->fd, &st) < 0 ||
 	    path_check(lock->path, st.st_dev, st.st_ino) != PATH_NAMES_OURS ||
 	    sys_unlink(lock->path) < 0)
-		(void)soft_publish_disown(draft->fd);
+		(void)soft_proof_disown(draft->fd);
 	soft_publish_drop(draft);
 	return r;
 }
 
+static int publish_by(enum publish_way way, const struct filelock *lock, struct draft *draft)
+{
+	switch (way) {
+	case PUBLISH_TMPFILE:
+		return publish_unnamed(lock, draft);
+	case PUBLISH_NAME:
+		return publish_named(lock, draft);
+	default:
+		return publish_in_place(lock, draft);
+	}
+}
+
 static int publish_somehow(const struct filelock *lock, struct draft *draft)
 {
-	int r;
+	enum publish_way way = (enum publish_way)draft->way;
+	int r = publish_by(way, lock, draft);
 
-	do {
-		if (draft->way == PUBLISH_IN_PLACE)
-			r = publish_in_place(lock, draft);
-		else if (draft->way == PUBLISH_NAME)
-			r = publish_named(lock, draft);
-		else
-			r = publish_unnamed(lock, draft);
-	} while (r == NEXT_WAY);
+	while (r == NEXT_WAY || r == SAME_WAY) {
+		if (r == NEXT_WAY)
+			way++;
+		if (way < draft->way)
+			way = (enum publish_way)draft->way;
+		r = publish_by(way, lock, draft);
+	}
 	return r;
 }
 
-int soft_publish(const struct filelock *lock, struct draft *draft)
+static int publish_with_parents(const struct filelock *lock, struct draft *draft)
 {
 	int r = publish_somehow(lock, draft);
 
@@ -288,6 +321,50 @@ int soft_publish(const struct filelock *lock, struct draft *draft)
 		return r;
 	r = path_make_parents(lock->path);
 	return r < 0 ? r : publish_somehow(lock, draft);
+}
+
+/* Whether others meet our flock there, found out once for a file system: an enum soft_proof or an
+   error. */
+static int look_once(const struct filelock *lock, struct draft *draft)
+{
+	int r;
+
+	if (draft->shown && draft->shown_on == draft->identity.dev)
+		return PROOF_SHOWN;
+	if (!draft->flocked) /* it was judged just then */
+		(void)soft_publish_flock(lock->path, draft->fd, &draft->flocked);
+	r = soft_proof_look(lock->path, draft->fd, draft->flocked);
+	draft->shown = r == PROOF_SHOWN;
+	draft->shown_on = draft->identity.dev;
+	return r;
+}
+
+static void warn_hidden(const struct filelock *lock, struct draft *draft)
+{
+	if (!draft->warned)
+		log_write(FILELOCK_LOG_WARNING,
+		          "locks do not show at %s: only the record in it tells who holds it",
+		          lock->path);
+	draft->warned = true;
+}
+
+int soft_publish(const struct filelock *lock, struct draft *draft)
+{
+	int r = publish_with_parents(lock, draft);
+
+	if (r < 0)
+		return r;
+	r = look_once(lock, draft);
+	if (r == PROOF_HIDDEN && draft->way == PUBLISH_IN_PLACE)
+		warn_hidden(lock, draft);
+	if (r == PROOF_SHOWN || (r == PROOF_HIDDEN && draft->way == PUBLISH_IN_PLACE))
+		return 0;
+	soft_proof_withdraw(lock->path, draft->fd);
+	soft_publish_drop(draft);
+	if (r != PROOF_HIDDEN)
+		return r < 0 ? r : -EEXIST;
+	draft->way = PUBLISH_IN_PLACE;
+	return soft_publish(lock, draft);
 }
 
 /* An empty file in the directory, and its name if it has one (owned by the caller). */

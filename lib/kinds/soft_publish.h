@@ -16,7 +16,11 @@ enum publish_way {
 /* A marker that is written and locked, but not yet visible. */
 struct draft {
 	int fd; /* -1: none */
-	unsigned char way;
+	unsigned char way;   /* enum publish_way, which comes first */
+	bool shown;          /* its flock was met at its name, */
+	bool warned;         /* or that it was not was said */
+	dev_t shown_on;      /* on this device */
+	bool flocked;
 	int64_t written_at;
 	struct identity identity;
 };
@@ -32,10 +36,6 @@ int soft_publish_prepare(const struct filelock *lock, struct draft *draft);
  * the marker; -EEXIST: something stands there, and the draft is kept; or another error.
  */
 int soft_publish(const struct filelock *lock, struct draft *draft);
-
-/* Gives a marker of ours that cannot be removed the record of an impossible process, so that the
-   next attempt takes it over. */
-int soft_publish_disown(int fd);
 
 void soft_publish_drop(struct draft *draft);
 

@@ -14,22 +14,27 @@
 #include <sys/types.h>
 
 enum {
-	MARKER_SIZE = 1024, /* a longer one is malformed */
-	TOKEN_SIZE = 59     /* 58 digits hold 192 bits */
+	MARKER_SIZE = 1024, /* a longer one is foreign */
+	TOKEN_SIZE = 59,    /* 58 digits hold 192 bits */
+	HOST_SIZE = 253     /* at most, in what Python's releases and we write */
 };
 
 enum marker_type {
 	MARKER_RECORD,
-	MARKER_EMPTY,    /* of a release that writes nothing, or not yet written */
-	MARKER_NEWER,    /* "filelock/2" and the like */
-	MARKER_STRICT,   /* the strict sentinel */
-	MARKER_MALFORMED
+	MARKER_EXCLUSIVE, /* protocol 2, of Python's MarkerSoftFileLock: never aged */
+	MARKER_LEASE,     /* protocol 2, of SoftFileLease */
+	MARKER_NEWER,     /* a protocol, or a mode of protocol 2, that we do not know */
+	MARKER_STRICT,    /* the strict sentinel */
+	MARKER_EMPTY,     /* of a release that writes nothing, or not yet written */
+	MARKER_TORN,      /* the beginning of a record: its writing was cut short */
+	MARKER_FOREIGN    /* not of this family: somebody's lock all the same */
 };
 
 struct marker {
 	enum marker_type type;
-	/* of a record */
-	pid_t pid;
+	pid_t pid;       /* of whatever names one; of a torn record, its first line */
+	double duration; /* of a lease, seconds */
+	char mode[32];   /* of protocol 2, as it stands there */
 	char host[MARKER_SIZE];
 	char token[MARKER_SIZE]; /* without leading zeros; empty: none */
 };
@@ -42,6 +47,9 @@ size_t soft_record_format(char ret[MARKER_SIZE], pid_t pid, const char *host, co
 
 /* The token's digits. boot_id is big-endian. */
 void soft_record_token(const unsigned char boot_id[16], uint64_t start, char ret[TOKEN_SIZE]);
+
+/* Whether the token is of a process of that boot. */
+bool soft_record_is_token_of(const char *token, const unsigned char boot_id[16]);
 
 /* /proc/sys/kernel/random/boot_id: 32 hexadecimal digits, with hyphens between them. */
 bool soft_record_parse_boot_id(const char *text, unsigned char ret[16]);

@@ -16,6 +16,28 @@ static void check_record(const struct marker *marker)
 	CHECK(marker->token[0] != '0' || marker->token[1] == '\0');
 }
 
+static void check_type(const struct marker *marker)
+{
+	switch (marker->type) {
+	case MARKER_RECORD:
+	case MARKER_EXCLUSIVE:
+		check_record(marker);
+		break;
+	case MARKER_LEASE:
+		check_record(marker);
+		CHECK(marker->duration > 0);
+		break;
+	case MARKER_NEWER: /* of protocol 2 with its owner, of another without */
+		CHECK((marker->pid > 0) == (marker->mode[0] != '\0'));
+		break;
+	case MARKER_TORN:
+		CHECK(marker->pid >= 1 && marker->host[0] == '\0');
+		break;
+	default:
+		CHECK(marker->pid == 0 && marker->host[0] == '\0');
+	}
+}
+
 /* A name that no line has: read as another host's, or ending in what belongs to the line's end. */
 static bool can_be_written(const struct marker *marker)
 {
@@ -69,14 +91,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	soft_record_parse((const char *)data, size, &marker);
 	CHECK((marker.type == MARKER_EMPTY) == (size == 0));
 	if (size > MARKER_SIZE)
-		CHECK(marker.type == MARKER_MALFORMED);
-	if (marker.type == MARKER_RECORD) {
-		check_record(&marker);
-		if (can_be_written(&marker))
-			check_round_trip(&marker);
-	} else {
-		CHECK(marker.pid == 0 || marker.type == MARKER_MALFORMED);
-	}
+		CHECK(marker.type == MARKER_FOREIGN);
+	check_type(&marker);
+	if (marker.type == MARKER_RECORD && can_be_written(&marker))
+		check_round_trip(&marker);
 	check_boot_id(data, size);
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* A soft lock judges the file at its path. */
 #include <dirent.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -243,7 +244,7 @@ START_TEST(test_record_of_a_living_process_is_held)
 {
 	char text[2048];
 
-	(void)snprintf(text, sizeof(text), "%ld\n%s\n", (long)getpid(), own_host());
+	(void)snprintf(text, sizeof(text), "%ld\n%s\n", (long)getppid(), own_host());
 	check_text_held_for_ever(text);
 	(void)snprintf(text, sizeof(text), "%ld\n%s\n%s\n", (long)getpid(), own_host(), own_token());
 	check_text_held_for_ever(text);
@@ -356,18 +357,92 @@ START_TEST(test_record_of_a_reused_pid_is_taken_over)
 }
 END_TEST
 
+/* The first process of a container always has the pid that the one before had. */
+START_TEST(test_record_of_our_pid_that_we_did_not_write_is_dead_unless_it_is_open)
+{
+	const char *path = test_path("lock");
+	int fd;
+
+	put_record(path, getpid(), NULL);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
+	close(fd);
+	check_taken_at_once(path);
+}
+END_TEST
+
+/* Renamed, or a container that was made anew: the token tells that it was this kernel's. */
+START_TEST(test_record_of_this_boot_and_another_host_is_dead_unless_it_is_open)
+{
+	const char *path = test_path("lock");
+	char text[MARKER_SIZE], token[TOKEN_SIZE];
+	int fd;
+
+	strcpy(token, own_token());
+	(void)snprintf(text, sizeof(text), "%ld\nearlier-%s\n%s\n", (long)dead_pid(), own_host(),
+	               token);
+	put_bytes(path, text, strlen(text));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
+	close(fd);
+	fault_set(FAULT_fcntl_setsig, 1, FAULT_ONCE, EINVAL); /* it cannot be asked */
+	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
+	fault_clear();
+	check_taken_at_once(path);
+}
+END_TEST
+
+START_TEST(test_exclusive_marker_of_protocol_2_is_recovered_once_its_owner_is_dead)
+{
+	static const char format[] = "filelock/2\npid=%ld\nhost=%s\nmode=%s\nstart=12345\n";
+	const char *path = test_path("lock");
+	char text[MARKER_SIZE];
+
+	(void)snprintf(text, sizeof(text), format, (long)dead_pid(), own_host(), "shared");
+	check_text_held_for_ever(text);
+	(void)snprintf(text, sizeof(text), format, (long)dead_pid(), own_host(), "exclusive");
+	put_bytes(path, text, strlen(text));
+	check_taken_at_once(path);
+}
+END_TEST
+
+/* git's index.lock, a binary file; dotlockfile and lockfile-create; procmail's lockfile. */
+START_TEST(test_markers_of_other_programs_are_held)
+{
+	static const char index[] = "DIRC\0\0\0\2\0\0\0\0";
+	char text[64];
+
+	check_held_for_ever(index, sizeof(index) - 1);
+	check_text_held_for_ever("0\n");
+	check_text_held_for_ever("0");
+	check_text_held_for_ever("garbage");
+	check_text_held_for_ever("12\nprogram\nhost\nid\nboot\n");
+	(void)snprintf(text, sizeof(text), "%ld\n", (long)getppid());
+	check_text_held_for_ever(text);
+	(void)snprintf(text, sizeof(text), "%ld", (long)getppid());
+	check_text_held_for_ever(text);
+}
+END_TEST
+
 /* shows: malformed-marker */
-START_TEST(test_malformed_marker_is_held_until_it_was_seen_for_two_seconds)
+START_TEST(test_torn_marker_is_held_until_it_was_seen_for_two_seconds)
 {
 	const char *path = test_path("lock");
 	struct filelock *lock = test_open(path, NULL);
+	char torn[64], again[64];
+	size_t size;
 
-	put_bytes(path, "garbage", 7);
+	(void)snprintf(torn, sizeof(torn), "%ld\nho", (long)dead_pid());
+	(void)snprintf(again, sizeof(again), "%ld\nhO", (long)dead_pid());
+	size = strlen(torn);
+	put_bytes(path, torn, size);
 	clock_fake(1000 * SECONDS);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
 	clock_advance(1999 * MILLISECONDS);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
-	put_bytes(path, "garbagE", 7); /* seen anew */
+	put_bytes(path, again, strlen(again)); /* seen anew */
 	clock_advance(1 * MILLISECONDS);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
 	clock_advance(1999 * MILLISECONDS);
@@ -380,12 +455,14 @@ END_TEST
 
 /* However old the file says it is. */
 /* shows: malformed-marker */
-START_TEST(test_age_by_the_date_makes_no_marker_malformed_for_longer)
+START_TEST(test_age_by_the_date_makes_no_marker_torn_for_longer)
 {
 	const char *path = test_path("lock");
 	const struct timespec epoch[2] = { { 0 } };
+	char torn[64];
 
-	put_bytes(path, "garbage", 7);
+	(void)snprintf(torn, sizeof(torn), "%ld", (long)dead_pid());
+	put_bytes(path, torn, strlen(torn));
 	ck_assert_int_eq(utimensat(AT_FDCWD, path, epoch, 0), 0);
 	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
 	date_shift(86400 * SECONDS);
@@ -394,26 +471,22 @@ START_TEST(test_age_by_the_date_makes_no_marker_malformed_for_longer)
 END_TEST
 
 /* shows: huge-file */
-START_TEST(test_huge_file_is_read_to_a_bound_and_taken_as_malformed)
+START_TEST(test_huge_file_is_read_to_a_bound_and_held)
 {
 	const char *path = test_path("lock");
 	struct filelock *lock = test_open(path, NULL);
-	struct marker marker;
 	struct stat st;
 
-	put_record(path, getpid(), NULL);
+	put_record(path, dead_pid(), NULL);
 	ck_assert_int_eq(truncate(path, (off_t)1 << 40), 0);
 	clock_fake(1000 * SECONDS);
 	fault_watch();
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
 	ck_assert_uint_le(fault_calls(FAULT_pread), 2);
 	clock_advance(2 * SECONDS);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
-	ck_assert(read_marker(path, &marker));
-	ck_assert_int_eq(marker.pid, getpid());
-	ck_assert_str_eq(marker.token, own_token());
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
 	ck_assert_int_eq(stat(path, &st), 0);
-	ck_assert_int_le(st.st_size, MARKER_SIZE);
+	ck_assert_int_eq(st.st_size, (off_t)1 << 40);
 	filelock_close(lock);
 }
 END_TEST
@@ -425,10 +498,8 @@ static void check_refused(int error)
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
 
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), error);
-	if (error != -EACCES) {
-		ck_assert_int_eq(filelock_holder(lock, &owner), error);
-		ck_assert_int_eq(filelock_break(lock), error);
-	}
+	ck_assert_int_eq(filelock_holder(lock, &owner), error);
+	ck_assert_int_eq(filelock_break(lock), error);
 	filelock_close(lock);
 	ck_assert(exists(test_path("lock")));
 }
@@ -450,11 +521,32 @@ START_TEST(test_symlinks_are_not_followed)
 }
 END_TEST
 
-/* shows: strange-file */
-START_TEST(test_directory_is_eisdir)
+static void *remove_folder(void *arg)
 {
+	await(fault_calls(FAULT_ppoll) > 0);
+	return rmdir(test_path("lock")) == 0 ? NULL : arg;
+}
+
+/* Other programs lock by making one. */
+/* shows: strange-file */
+START_TEST(test_folder_is_held_until_it_goes_which_wakes)
+{
+	struct filelock_options options = rarely();
+	struct filelock *lock = test_open(test_path("lock"), &options);
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	pthread_t remover;
+	void *failed;
+
 	ck_assert_int_eq(mkdir(test_path("lock"), 0755), 0);
-	check_refused(-EISDIR);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_EUNKNOWNHOLDER);
+	ck_assert_int_eq(filelock_break(lock), -EISDIR);
+	fault_watch();
+	ck_assert_int_eq(pthread_create(&remover, NULL, remove_folder, lock), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
+	ck_assert_int_eq(pthread_join(remover, &failed), 0);
+	ck_assert_ptr_null(failed);
+	filelock_close(lock);
 }
 END_TEST
 
@@ -479,12 +571,13 @@ START_TEST(test_socket_is_refused)
 }
 END_TEST
 
+/* procmail's lockfile makes its so. */
 /* shows: full-or-forbidden */
-START_TEST(test_unwritable_file_is_eacces)
+START_TEST(test_unwritable_marker_of_another_program_is_held)
 {
-	put_record(test_path("lock"), dead_pid(), NULL);
+	put_bytes(test_path("lock"), "0", 1);
 	ck_assert_int_eq(chmod(test_path("lock"), 0444), 0);
-	check_refused(-EACCES);
+	ck_assert_int_eq(try_once(test_path("lock")), -ETIMEDOUT);
 }
 END_TEST
 
@@ -628,25 +721,38 @@ int main(void)
 {
 	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
 	return support_main(SUITE(
-	        "soft marker", test_marker_is_pythons_record_and_goes_with_the_release,
+	        "soft marker",
+	        test_marker_is_pythons_record_and_goes_with_the_release,
 	        test_without_tmpfile_a_private_name_is_linked,
 	        test_without_links_the_marker_is_made_in_place,
 	        test_short_writes_make_a_complete_marker,
 	        test_marker_that_cannot_be_written_is_absent,
-	        test_no_marker_is_ever_seen_incomplete, test_two_line_marker_has_no_token,
+	        test_no_marker_is_ever_seen_incomplete,
+	        test_two_line_marker_has_no_token,
 	        test_mode_of_the_marker_is_the_options_through_the_umask,
-	        test_missing_folders_are_made, test_shared_is_not_supported,
-	        test_record_of_another_host_is_held, test_record_of_a_living_process_is_held,
-	        test_empty_marker_is_held, test_newer_protocol_is_held, test_strict_sentinel_is_held,
+	        test_missing_folders_are_made,
+	        test_shared_is_not_supported,
+	        test_record_of_another_host_is_held,
+	        test_record_of_a_living_process_is_held,
+	        test_empty_marker_is_held,
+	        test_newer_protocol_is_held,
+	        test_strict_sentinel_is_held,
 	        test_process_that_may_not_be_looked_at_is_held,
 	        test_living_process_without_proc_is_held,
 	        test_records_of_the_dead_are_taken_over_in_place,
 	        test_record_of_a_reused_pid_is_taken_over,
-	        test_malformed_marker_is_held_until_it_was_seen_for_two_seconds,
-	        test_age_by_the_date_makes_no_marker_malformed_for_longer,
-	        test_huge_file_is_read_to_a_bound_and_taken_as_malformed,
-	        test_symlinks_are_not_followed, test_directory_is_eisdir, test_fifo_is_refused,
-	        test_socket_is_refused, test_unwritable_file_is_eacces,
+	        test_record_of_our_pid_that_we_did_not_write_is_dead_unless_it_is_open,
+	        test_record_of_this_boot_and_another_host_is_dead_unless_it_is_open,
+	        test_exclusive_marker_of_protocol_2_is_recovered_once_its_owner_is_dead,
+	        test_markers_of_other_programs_are_held,
+	        test_torn_marker_is_held_until_it_was_seen_for_two_seconds,
+	        test_age_by_the_date_makes_no_marker_torn_for_longer,
+	        test_huge_file_is_read_to_a_bound_and_held,
+	        test_symlinks_are_not_followed,
+	        test_folder_is_held_until_it_goes_which_wakes,
+	        test_fifo_is_refused,
+	        test_socket_is_refused,
+	        test_unwritable_marker_of_another_program_is_held,
 	        test_dead_marker_that_may_not_be_written_stays_held,
 	        test_marker_open_for_writing_is_held,
 	        test_another_judges_shared_flock_delays_a_taker_but_proves_no_life,

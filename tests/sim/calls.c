@@ -134,6 +134,7 @@ const struct sys_table sim_calls = {
 	.pread = call_pread,
 	.pwrite = call_pwrite,
 	.ftruncate = call_ftruncate,
+	.fsync = call_fsync,
 	.futimens = call_futimens,
 	.flock = call_flock,
 	.fstat = call_fstat,

@@ -13,6 +13,7 @@ ssize_t call_write(int fd, const void *buffer, size_t size);
 ssize_t call_pread(int fd, void *buffer, size_t size, off_t at);
 ssize_t call_pwrite(int fd, const void *buffer, size_t size, off_t at);
 int call_ftruncate(int fd, off_t size);
+int call_fsync(int fd);
 int call_futimens(int fd, const struct timespec times[2]);
 int call_utimensat(int directory, const char *path, const struct timespec times[2], int flags);
 int call_flock(int fd, int operation);

@@ -132,6 +132,13 @@ int call_ftruncate(int fd, off_t size)
 	return (int)call_done(d ? file_truncate(d, size) : -EBADF, "ftruncate(%d)", fd);
 }
 
+int call_fsync(int fd)
+{
+	if (call_refused("fsync", true))
+		return -1;
+	return (int)call_done(get_file(fd) ? 0 : -EBADF, "fsync(%d)", fd);
+}
+
 int call_futimens(int fd, const struct timespec times[2])
 {
 	const struct description *d;

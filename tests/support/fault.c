@@ -71,6 +71,7 @@ WRAP(int, statfs, -1, PATH(path), (const char *path, struct statfs *ret), (path,
 WRAP(ssize_t, pread, -1, FD(fd),
      (int fd, void *buffer, size_t size, off_t at), (fd, buffer, size, at))
 WRAP(int, ftruncate, -1, FD(fd), (int fd, off_t size), (fd, size))
+WRAP(int, fsync, -1, FD(fd), (int fd), (fd))
 WRAP(int, futimens, -1, FD(fd), (int fd, const struct timespec times[2]), (fd, times))
 WRAP(int, linkat, -1, PATH(to),
      (int from_fd, const char *from, int to_fd, const char *to, int flags),

@@ -58,6 +58,8 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_nanosleep, ALL, { EINTR } },
 	/* Last: what wakes a waiter is not made use of again when it cannot be read. */
 	{ FAULT_read, BOTH(ALL), { EAGAIN, EINTR, EIO, EINVAL, ESTALE } },
+	/* Where flock(2) may not tell: unit/test_takeover.c */
+	{ FAULT_fsync, 0, { EIO } },
 	/* In a forked child: process/test_fork_faults.c */
 	/* Of a program without standard files: process/test_low_fds.c */
 	{ FAULT_fcntl_dupfd, 0, { EMFILE } },

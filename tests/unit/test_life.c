@@ -110,20 +110,21 @@ START_TEST(test_another_token_proves_death_only_if_proc_can_be_read)
 	pid_t pid = stopped_child();
 	struct marker record = record_of(pid);
 
-	ck_assert(liveness_is_over(&record));
+	ck_assert(liveness_is_over(&record, PROOF_UNLOCKED));
 	for (size_t i = 0; i < sizeof(silences) / sizeof(silences[0]); i++) {
 		fault_set(silences[i].call, silences[i].nth, FAULT_FOR_GOOD, EACCES);
-		ck_assert_msg(!liveness_is_over(&record), "silence %zu", i);
+		ck_assert_msg(!liveness_is_over(&record, PROOF_UNLOCKED), "silence %zu", i);
 		ck_assert_uint_gt(fault_hits(silences[i].call), 0);
 		fault_clear();
 	}
+	/* another user's, which has the pid by now */
 	fault_set(FAULT_kill, 1, FAULT_ONCE, EPERM);
-	ck_assert(!liveness_is_over(&record));
+	ck_assert(liveness_is_over(&record, PROOF_UNLOCKED));
 	record.token[0] = '\0';
-	ck_assert(!liveness_is_over(&record));
+	ck_assert(!liveness_is_over(&record, PROOF_UNLOCKED));
 	strcpy(record.host, "elsewhere");
 	strcpy(record.token, "1");
-	ck_assert(!liveness_is_over(&record));
+	ck_assert(!liveness_is_over(&record, PROOF_UNLOCKED));
 	kill(pid, SIGKILL);
 	(void)test_reap(pid);
 }
@@ -166,7 +167,7 @@ START_TEST(test_a_process_that_is_just_going_is_dead)
 		               "%ld (x) %c 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 %u 0 7 0\n",
 		               (long)getpid(), cases[i].state, cases[i].threads);
 		fake(path, stat);
-		ck_assert_int_eq(liveness_is_over(&record), cases[i].dead);
+		ck_assert_int_eq(liveness_is_over(&record, PROOF_UNLOCKED), cases[i].dead);
 	}
 }
 END_TEST
@@ -178,14 +179,16 @@ START_TEST(test_without_a_boot_id_that_makes_sense_there_is_no_token)
 	char bytes[MARKER_SIZE];
 	int size;
 
-	ck_assert(liveness_is_over(&record));
 	fake("/proc/sys/kernel/random/boot_id", "once upon a time\n");
-	ck_assert(!liveness_is_over(&record));
+	ck_assert(!liveness_is_over(&record, PROOF_UNLOCKED));
 	size = liveness_write_record(bytes, false);
 	ck_assert_int_gt(size, 0);
 	soft_record_parse(bytes, (size_t)size, &written);
 	ck_assert_int_eq(written.type, MARKER_RECORD);
 	ck_assert_str_eq(written.token, "");
+	sys.open = open_faked;
+	faked[0] = '\0';
+	ck_assert(liveness_is_over(&record, PROOF_UNLOCKED));
 }
 END_TEST
 

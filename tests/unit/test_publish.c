@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "kinds/soft_proof.h"
 #include "kinds/soft_publish.h"
 #include "softly.h"
 #include "support.h"
@@ -215,10 +216,186 @@ START_TEST(test_a_failure_leaves_no_file_in_any_way)
 			fault_set(failures[i].call, 1, FAULT_ONCE, failures[i].error);
 			check_fails((enum publish_way)way, -failures[i].error);
 		}
-	fault_set(FAULT_linkat, 1, FAULT_ONCE, EIO);
-	check_fails(PUBLISH_TMPFILE, -EIO);
-	fault_set(FAULT_linkat, 1, FAULT_ONCE, EIO);
-	check_fails(PUBLISH_NAME, -EIO);
+}
+END_TEST
+
+/* As proot, Android, SELinux, rclone, CryFS and FUSE bindings say it: whatever it is, nothing is there. */
+START_TEST(test_any_refusal_of_a_link_leads_to_the_next_way)
+{
+	static const int errors[] = { ENOENT, EACCES, EROFS, ERANGE, EINVAL, EIO, ENOSPC, ESTALE };
+
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++)
+		for (size_t i = 0; i < COUNT(errors); i++) {
+			struct draft draft = draft_of((enum publish_way)way);
+
+			fault_set(FAULT_linkat, 1, FAULT_FOR_GOOD, errors[i]);
+			ck_assert_int_eq(soft_publish(lock, &draft), 0);
+			fault_clear();
+			check_published(&draft);
+		}
+}
+END_TEST
+
+START_TEST(test_a_refusal_that_may_pass_is_for_this_time)
+{
+	struct draft draft = draft_of(PUBLISH_TMPFILE);
+
+	fault_set(FAULT_linkat, 1, FAULT_ONCE, ENOSPC);
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
+	ck_assert_int_eq(draft.way, PUBLISH_TMPFILE);
+	check_published(&draft);
+	fault_set(FAULT_linkat, 1, FAULT_ONCE, ERANGE);
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
+	ck_assert_int_eq(draft.way, PUBLISH_NAME);
+	check_published(&draft);
+}
+END_TEST
+
+static int link_and_lose_the_answer(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+	if (linkat(from_fd, from, to_fd, to, flags) == 0)
+		errno = EIO;
+	return -1;
+}
+
+START_TEST(test_a_link_that_was_made_though_it_was_refused_is_ours)
+{
+	sys.linkat = link_and_lose_the_answer;
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++) {
+		struct draft draft = draft_of((enum publish_way)way);
+
+		ck_assert_int_eq(soft_publish(lock, &draft), 0);
+		ck_assert_int_eq(draft.way, way);
+		check_published(&draft);
+	}
+}
+END_TEST
+
+static int open_only_the_lock(const char *name, int flags, mode_t mode)
+{
+	if (strcmp(name, test_path("lock")) == 0)
+		return open(name, flags, mode);
+	errno = EACCES;
+	return -1;
+}
+
+/* By a profile that names one file. */
+START_TEST(test_where_no_other_file_may_be_made_the_marker_is_made_in_place)
+{
+	struct draft draft = draft_of(PUBLISH_TMPFILE);
+
+	sys.open = open_only_the_lock;
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
+	check_published(&draft);
+}
+END_TEST
+
+/* A file system that gives each name an inode of its own, to the kernel. */
+static int flock_own_name_only(int fd, int operation)
+{
+	return operation & LOCK_SH ? 0 : flock(fd, operation);
+}
+
+START_TEST(test_where_a_link_hides_the_flock_the_marker_is_made_in_place)
+{
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++) {
+		struct draft draft = draft_of((enum publish_way)way);
+
+		sys.flock = flock_own_name_only;
+		ck_assert_int_eq(soft_publish(lock, &draft), 0);
+		ck_assert_int_eq(draft.way, PUBLISH_IN_PLACE);
+		check_published(&draft);
+	}
+}
+END_TEST
+
+static int lstat_another(const char *name, struct stat *ret)
+{
+	int r = lstat(name, ret);
+
+	ret->st_ino += 1000000;
+	return r;
+}
+
+static int fstat_another(int fd, struct stat *ret)
+{
+	int r = fstat(fd, ret);
+
+	if ((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
+		ret->st_ino += 1000000;
+	return r;
+}
+
+/* sshfs and mergerfs: the name goes again, though its number is another one. */
+START_TEST(test_where_a_link_has_another_number_the_marker_is_made_in_place)
+{
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++) {
+		struct draft draft = draft_of((enum publish_way)way);
+
+		sys.lstat = lstat_another;
+		sys.fstat = fstat_another;
+		ck_assert_int_eq(soft_publish(lock, &draft), 0);
+		ck_assert_int_eq(draft.way, PUBLISH_IN_PLACE);
+		check_published(&draft);
+	}
+}
+END_TEST
+
+/* The private file, and the marker to be looked at; the first time besides what tells who we are. */
+static unsigned opened_by_publishing(struct draft *draft)
+{
+	unsigned before;
+
+	fault_watch();
+	before = fault_calls(FAULT_open);
+	ck_assert_int_eq(soft_publish(lock, draft), 0);
+	check_published(draft);
+	return fault_calls(FAULT_open) - before;
+}
+
+START_TEST(test_what_was_shown_is_not_looked_at_again_on_that_device)
+{
+	struct draft draft = draft_of(PUBLISH_NAME);
+
+	ck_assert_uint_gt(opened_by_publishing(&draft), 2);
+	ck_assert_uint_eq(opened_by_publishing(&draft), 1);
+	draft.shown_on++;
+	ck_assert_uint_eq(opened_by_publishing(&draft), 2);
+}
+END_TEST
+
+static void replace_the_marker(void *arg)
+{
+	(void)arg;
+	ck_assert_int_eq(unlink(test_path("lock")), 0);
+	test_write_file(test_path("lock"), "another's");
+}
+
+START_TEST(test_what_took_the_markers_place_before_it_was_looked_at_is_left_alone)
+{
+	struct draft draft = draft_of(PUBLISH_NAME);
+	char content[16];
+
+	(void)opened_by_publishing(&draft);
+	draft.shown = false;
+	fault_before(FAULT_open, 2, replace_the_marker, NULL); /* the first one makes it */
+	ck_assert_int_eq(soft_publish(lock, &draft), -EEXIST);
+	ck_assert_int_eq(draft.fd, -1);
+	test_read_file(test_path("lock"), content, sizeof(content));
+	ck_assert_str_eq(content, "another's");
+}
+END_TEST
+
+START_TEST(test_what_cannot_be_looked_at_is_taken_back)
+{
+	struct draft draft = draft_of(PUBLISH_NAME);
+
+	(void)opened_by_publishing(&draft);
+	draft.shown = false;
+	fault_set(FAULT_open, 2, FAULT_ONCE, EMFILE);
+	ck_assert_int_eq(soft_publish(lock, &draft), -EMFILE);
+	ck_assert_int_eq(draft.fd, -1);
+	ck_assert_uint_eq(count_files(), 0);
 }
 END_TEST
 
@@ -271,7 +448,7 @@ static int open_disowned(off_t size)
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(ftruncate(fd, size), 0);
-	ck_assert_int_eq(soft_publish_disown(fd), 0);
+	ck_assert_int_eq(soft_proof_disown(fd), 0);
 	return fd;
 }
 
@@ -292,7 +469,7 @@ START_TEST(test_disowned_marker_is_nobodys_whatever_it_was)
 	/* a longer one is no record, now as before: somebody has added to it */
 	close(open_disowned(2 * MARKER_SIZE));
 	ck_assert(read_marker(test_path("lock"), &marker));
-	ck_assert_int_eq(marker.type, MARKER_MALFORMED);
+	ck_assert_int_eq(marker.type, MARKER_FOREIGN);
 	ck_assert_int_eq(stat(test_path("lock"), &st), 0);
 	ck_assert_int_eq(st.st_size, 2 * MARKER_SIZE);
 }
@@ -306,7 +483,7 @@ START_TEST(test_marker_that_cannot_be_disowned_is_left_as_it_is)
 	test_write_file(test_path("lock"), "1\nhost\n");
 	fd = open(test_path("lock"), O_RDWR | O_CLOEXEC);
 	fault_set(FAULT_gethostname, 1, FAULT_ONCE, EFAULT);
-	ck_assert_int_eq(soft_publish_disown(fd), -EFAULT);
+	ck_assert_int_eq(soft_proof_disown(fd), -EFAULT);
 	test_read_file(test_path("lock"), content, sizeof(content));
 	ck_assert_str_eq(content, "1\nhost\n");
 	close(fd);
@@ -410,14 +587,25 @@ END_TEST
 int main(void)
 {
 	return support_main(SUITE(
-	        "publish", test_each_way_publishes_a_complete_marker,
+	        "publish",
+	        test_each_way_publishes_a_complete_marker,
 	        test_what_stands_there_is_left_alone_in_each_way,
 	        test_without_unnamed_files_a_private_name_serves,
 	        test_without_links_the_marker_is_made_in_place,
 	        test_without_proc_a_private_name_serves,
 	        test_a_draft_whose_folder_was_replaced_is_made_again,
-	        test_a_draft_that_has_waited_is_dated_anew, test_only_what_has_no_name_is_prepared,
+	        test_a_draft_that_has_waited_is_dated_anew,
+	        test_only_what_has_no_name_is_prepared,
 	        test_a_failure_leaves_no_file_in_any_way,
+	        test_any_refusal_of_a_link_leads_to_the_next_way,
+	        test_a_refusal_that_may_pass_is_for_this_time,
+	        test_a_link_that_was_made_though_it_was_refused_is_ours,
+	        test_where_no_other_file_may_be_made_the_marker_is_made_in_place,
+	        test_where_a_link_hides_the_flock_the_marker_is_made_in_place,
+	        test_where_a_link_has_another_number_the_marker_is_made_in_place,
+	        test_what_was_shown_is_not_looked_at_again_on_that_device,
+	        test_what_took_the_markers_place_before_it_was_looked_at_is_left_alone,
+	        test_what_cannot_be_looked_at_is_taken_back,
 	        test_half_a_marker_that_is_anothers_by_now_is_left,
 	        test_half_a_marker_that_cannot_be_removed_is_disowned,
 	        test_folders_that_cannot_be_made_are_their_error,
