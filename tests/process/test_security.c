@@ -218,10 +218,11 @@ END_TEST
 START_TEST(test_hard_link_in_place_of_a_marker_leaves_the_victim_alone)
 {
 	struct filelock *lock = open_kind("lock", FILELOCK_SOFT, 0666);
+	static const char precious[] = "2147483647\n"; /* as a record that was cut short */
 	char content[64];
 	struct stat before, after;
 
-	test_write_file(test_path("victim"), "precious\n");
+	test_write_file(test_path("victim"), precious);
 	ck_assert_int_eq(chmod(test_path("victim"), 0600), 0);
 	ck_assert_int_eq(link(test_path("victim"), test_path("lock")), 0);
 	ck_assert_int_eq(stat(test_path("victim"), &before), 0);
@@ -231,7 +232,7 @@ START_TEST(test_hard_link_in_place_of_a_marker_leaves_the_victim_alone)
 		clock_advance(3 * SECONDS);
 	}
 	test_read_file(test_path("victim"), content, sizeof(content));
-	ck_assert_str_eq(content, "precious\n");
+	ck_assert_str_eq(content, precious);
 	ck_assert_int_eq(stat(test_path("victim"), &after), 0);
 	ck_assert_uint_eq(after.st_mode, before.st_mode);
 	ck_assert_int_eq(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);

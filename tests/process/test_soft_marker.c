@@ -358,6 +358,7 @@ START_TEST(test_record_of_a_reused_pid_is_taken_over)
 END_TEST
 
 /* The first process of a container always has the pid that the one before had. */
+/* shows: same-kernel */
 START_TEST(test_record_of_our_pid_that_we_did_not_write_is_dead_unless_it_is_open)
 {
 	const char *path = test_path("lock");
@@ -373,6 +374,7 @@ START_TEST(test_record_of_our_pid_that_we_did_not_write_is_dead_unless_it_is_ope
 END_TEST
 
 /* Renamed, or a container that was made anew: the token tells that it was this kernel's. */
+/* shows: same-kernel */
 START_TEST(test_record_of_this_boot_and_another_host_is_dead_unless_it_is_open)
 {
 	const char *path = test_path("lock");
@@ -394,6 +396,7 @@ START_TEST(test_record_of_this_boot_and_another_host_is_dead_unless_it_is_open)
 }
 END_TEST
 
+/* shows: protocol-2 */
 START_TEST(test_exclusive_marker_of_protocol_2_is_recovered_once_its_owner_is_dead)
 {
 	static const char format[] = "filelock/2\npid=%ld\nhost=%s\nmode=%s\nstart=12345\n";
@@ -409,6 +412,7 @@ START_TEST(test_exclusive_marker_of_protocol_2_is_recovered_once_its_owner_is_de
 END_TEST
 
 /* git's index.lock, a binary file; dotlockfile and lockfile-create; procmail's lockfile. */
+/* shows: foreign-marker */
 START_TEST(test_markers_of_other_programs_are_held)
 {
 	static const char index[] = "DIRC\0\0\0\2\0\0\0\0";
@@ -426,7 +430,7 @@ START_TEST(test_markers_of_other_programs_are_held)
 }
 END_TEST
 
-/* shows: malformed-marker */
+/* shows: torn-marker */
 START_TEST(test_torn_marker_is_held_until_it_was_seen_for_two_seconds)
 {
 	const char *path = test_path("lock");
@@ -454,7 +458,7 @@ START_TEST(test_torn_marker_is_held_until_it_was_seen_for_two_seconds)
 END_TEST
 
 /* However old the file says it is. */
-/* shows: malformed-marker */
+/* shows: torn-marker */
 START_TEST(test_age_by_the_date_makes_no_marker_torn_for_longer)
 {
 	const char *path = test_path("lock");
@@ -528,7 +532,7 @@ static void *remove_folder(void *arg)
 }
 
 /* Other programs lock by making one. */
-/* shows: strange-file */
+/* shows: foreign-marker */
 START_TEST(test_folder_is_held_until_it_goes_which_wakes)
 {
 	struct filelock_options options = rarely();
@@ -572,7 +576,7 @@ START_TEST(test_socket_is_refused)
 END_TEST
 
 /* procmail's lockfile makes its so. */
-/* shows: full-or-forbidden */
+/* shows: foreign-marker */
 START_TEST(test_unwritable_marker_of_another_program_is_held)
 {
 	put_bytes(test_path("lock"), "0", 1);

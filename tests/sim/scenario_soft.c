@@ -41,9 +41,9 @@ static void recycled_marker(void)
 	make_lock_file("1000\n" SIM_HOST "\n12345\n");
 }
 
-static void malformed_marker(void)
+static void torn_marker(void)
 {
-	make_lock_file("what is this?");
+	make_lock_file("1999\n" SIM_HOST);
 }
 
 static void no_marker(void)
@@ -134,8 +134,8 @@ static const struct scenario scenarios[] = {
 	  .before = dead_marker_apart, .after = no_marker, FEW(4) },
 	{ .name = "recycled_pid", .mains = { exclusive, exclusive }, .sleeps_ms = 10,
 	  .before = recycled_marker, .after = no_marker, FEW(4) },
-	{ .name = "malformed", .mains = { polling, polling }, .sleeps_ms = 4000,
-	  .before = malformed_marker, .after = no_marker, FEW(2) },
+	{ .name = "torn", .mains = { polling, polling }, .sleeps_ms = 4000,
+	  .before = torn_marker, .after = no_marker, FEW(2) },
 	{ .name = "with_a_classic", .mains = { exclusive, exclusive, classic },
 	  .after = no_marker, .by_existence = true, .strangers = 1 << 2, FEW(3) },
 	{ .name = "stale_with_a_classic", .mains = { exclusive, exclusive, classic },

@@ -296,6 +296,7 @@ static int flock_own_name_only(int fd, int operation)
 	return operation & LOCK_SH ? 0 : flock(fd, operation);
 }
 
+/* shows: shown-marker */
 START_TEST(test_where_a_link_hides_the_flock_the_marker_is_made_in_place)
 {
 	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++) {
@@ -327,6 +328,7 @@ static int fstat_another(int fd, struct stat *ret)
 }
 
 /* sshfs and mergerfs: the name goes again, though its number is another one. */
+/* shows: shown-marker */
 START_TEST(test_where_a_link_has_another_number_the_marker_is_made_in_place)
 {
 	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++) {

@@ -332,6 +332,7 @@ static void set_up_elsewhere(void)
 }
 
 /* By another taker, through another mount: the flock on the marker does not tell of it there. */
+/* shows: shown-marker */
 START_TEST(test_where_flocks_may_not_tell_takers_take_turns)
 {
 	int turn = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
@@ -389,6 +390,7 @@ END_TEST
 
 /* The names of earlier releases tell no PID namespace: without proof by the kernel it may be alive
    in another one. */
+/* shows: shown-marker */
 START_TEST(test_only_this_pid_namespaces_markers_are_judged_where_flocks_may_not_tell)
 {
 	char text[MARKER_SIZE];
