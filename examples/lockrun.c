@@ -148,7 +148,6 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 {
 	struct run *run = arg;
 
-	(void)lock;
 	run->waiting = false;
 	if (result == 0) {
 		start_command(run);
@@ -157,7 +156,7 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 	} else if (result == -ECANCELED) { /* by a signal, which has set the status */
 		event_base_loopbreak(run->base);
 	} else {
-		fprintf(stderr, "lockrun: %s\n", filelock_strerror(result));
+		fprintf(stderr, "lockrun: %s\n", filelock_last_error(lock));
 		end(run, status_of(result));
 	}
 }

@@ -2,62 +2,45 @@
  * acquire.c - one acquisition, step by step.
  *
  * The machine never sleeps, reads no clock and knows no loop. A step makes at most one attempt;
- * all arithmetic of deadlines, intervals and back-off is here, once.
+ * when the next one is due is schedule.c's arithmetic.
  *
- *   begun ── attempt ──> held
- *              │busy
- *              v
- *           waiting: watch, if that is new attempt again, sleep until `next` or a stir, attempt
+ *   begun ──> (yielding ──>) attempt ──> held
+ *                               │busy
+ *                               v
+ *           contending: watch, if that is new attempt again, sleep until the next attempt is due
+ *           or something wakes, (yield), attempt
  *
  * No sleep follows a watch without an attempt between the two, so that a release before the
- * watch is not missed, also when the watch was lost and is made anew. The poll stays armed
- * under every watch: it is the safety net.
+ * watch is not missed, also when the watch was lost and is made anew. A new watch is worth
+ * one attempt at once, and the same series as a sign of a release. The poll stays armed under every
+ * watch: it is the safety net.
  *
- * After a stir that finds the lock still held, the release may be under way (on a plain close or a
- * kill the event can come first): three more attempts at once, then after 1, 2, 4 … ms, until the
- * poll interval is reached. A new watch may have come between the two: one attempt at once, and
- * the same series.
+ * Deadline: the next attempt is never later, and at it one last attempt is made before -ETIMEDOUT
+ * is said.
  *
- * Deadline: `next` is never later, and at it one last attempt is made before -ETIMEDOUT is said.
- *
- * Fairness. flock(2) has no queue for those who poll: whoever asks again right after its own
- * release beats everybody that must first be woken. So a handle that asks again within 1 ms of
- * releasing a lock that it had to wait for is polite: before each attempt it waits 200 µs,
- * halved for each wake that it has lost, so that who has lost most goes first. A handle that
- * never had to wait cannot know whether it keeps others out; it lets them go first
- * once every 25 ms of asking again at once, and if it must then wait, it has found out. Handles
- * that follow each other in one queue count as one (filelock_follow).
+ * Races. After MOST_RACES the attempts wait as if the lock were held. After RACES_LIMIT with nothing
+ * else between, it is no race: the acquisition fails.
  */
 #include <errno.h>
 
-#include "handle.h"
-#include "registry.h"
 #include "base/sys.h"
+#include "handle.h"
+#include "hold.h"
 #include "inotify.h"
+#include "registry.h"
 
-#define MICROSECOND INT64_C(1000)
-#define MILLISECOND INT64_C(1000000)
-
-#define DEFAULT_INTERVAL (50 * MILLISECOND)
-#define LONGEST_INTERVAL (60000 * MILLISECOND)
-#define LOAD_INTERVAL (1 * MILLISECOND) /* a waiter: 1,000 attempts a second a loop */
-#define REMOTE_LOAD_INTERVAL (MILLISECOND / 10)
-#define SHARED_WAKE_UPS (INT64_C(1) << 24) /* ns: stretched polls come in groups */
-#define JITTER 8 /* a poll comes up to an eighth of its interval early */
 #define QUICK_ATTEMPTS 3
 #define MOST_RACES 10
-#define POLITE_DELAY (200 * MICROSECOND)
-#define AGAIN_AT_ONCE (1 * MILLISECOND)
-#define YIELD_EVERY (25 * MILLISECOND)
+#define RACES_LIMIT 100
 
 FILELOCK_API int64_t filelock_now(void)
 {
 	return sys.now();
 }
 
-static int64_t later(int64_t now, int64_t delay)
+FILELOCK_API int64_t filelock_deadline(int64_t now, int64_t timeout_ns)
 {
-	return delay > FILELOCK_NEVER - now ? FILELOCK_NEVER : now + delay;
+	return timeout_ns < 0 ? FILELOCK_NEVER : schedule_later(now, timeout_ns);
 }
 
 static struct filelock_watcher *watcher_of(const struct acquisition *a)
@@ -65,9 +48,16 @@ static struct filelock_watcher *watcher_of(const struct acquisition *a)
 	return a->driver ? a->driver->watcher : NULL;
 }
 
-FILELOCK_API int64_t filelock_deadline(int64_t now, int64_t timeout_ns)
+static int check_nesting(struct filelock *lock, enum filelock_mode mode)
 {
-	return timeout_ns < 0 ? FILELOCK_NEVER : later(now, timeout_ns);
+	if (lock->depth == 0)
+		return 0;
+	if (lock->mode != mode)
+		return handle_refuse(lock, -EDEADLK, "cannot acquire in another mode");
+	if (mode == FILELOCK_EXCLUSIVE && lock->kind->nests_in_thread &&
+	    !registry_holds_here(lock))
+		return handle_refuse(lock, -EDEADLK, "cannot nest in another thread");
+	return 0;
 }
 
 FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
@@ -75,23 +65,23 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
                                 void *arg)
 {
 	struct acquisition *a = &lock->acquisition;
+	int r;
 
-	if (filelock_is_inherited(lock))
+	if (lock->inherited)
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
 	if (mode != FILELOCK_EXCLUSIVE && mode != FILELOCK_SHARED)
-		return handle_fail(lock, -EINVAL, "cannot acquire");
-	if (a->pending)
-		return handle_fail(lock, -EALREADY, "cannot acquire");
+		return handle_refuse(lock, -EINVAL, "cannot acquire");
+	if (acquisition_is_pending(a))
+		return handle_refuse(lock, -EALREADY, "cannot acquire");
 	if (lock->closed)
-		return handle_fail(lock, -ECANCELED, "cannot acquire");
-	if (lock->depth > 0 && lock->mode != mode)
-		return handle_fail(lock, -EDEADLK, "cannot acquire in another mode");
-	if (lock->depth > 0 && mode == FILELOCK_EXCLUSIVE && lock->kind->nests_in_thread &&
-	    !registry_holds_here(lock))
-		return handle_fail(lock, -EDEADLK, "cannot nest in another thread");
-	*a = (struct acquisition){ .driver = driver, .arg = arg, .deadline = deadline,
-		                   .mode = (unsigned char)mode, .pending = true,
-		                   .is_local = -1 };
+		return handle_refuse(lock, -ECANCELED, "cannot acquire");
+	r = check_nesting(lock, mode);
+	if (r < 0)
+		return r;
+	*a = (struct acquisition){ .driver = driver, .arg = arg,
+		                   .schedule.deadline = deadline,
+		                   .mode = (unsigned char)mode, .is_local = -1 };
+	acquisition_move(a, ACQUISITION_BEGUN);
 	return 0;
 }
 
@@ -100,12 +90,28 @@ FILELOCK_API void *filelock_driver_arg(const struct filelock *lock,
 {
 	const struct acquisition *a = &lock->acquisition;
 
-	return a->pending && a->driver == driver ? a->arg : NULL;
+	return acquisition_is_pending(a) && a->driver == driver ? a->arg : NULL;
 }
 
-FILELOCK_API bool filelock_missed_wakeup(const struct filelock *lock)
+FILELOCK_API int filelock_begin_blocking(struct filelock *lock, enum filelock_mode mode,
+                                         int64_t deadline)
 {
-	return lock->rescued;
+	int r = filelock_begin(lock, mode, deadline, NULL, NULL);
+
+	if (r == 0)
+		lock->acquisition.blocking = true;
+	return r;
+}
+
+FILELOCK_API void filelock_set_driver(struct filelock *lock,
+                                      const struct filelock_driver *driver)
+{
+	lock->acquisition.driver = driver;
+}
+
+FILELOCK_API bool filelock_is_contended(const struct filelock *lock)
+{
+	return lock->acquisition.contended;
 }
 
 FILELOCK_API void filelock_hasten(struct filelock *lock)
@@ -113,22 +119,13 @@ FILELOCK_API void filelock_hasten(struct filelock *lock)
 	lock->acquisition.hastened = true;
 }
 
-void acquire_wake(struct filelock *lock)
-{
-	struct acquisition *a = &lock->acquisition;
-
-	atomic_store_explicit(&a->stirred, true, memory_order_relaxed);
-	if (a->driver && a->driver->woken)
-		a->driver->woken(lock, a->arg);
-}
-
 static void end(struct acquisition *a)
 {
 	if (a->counted)
 		(void)inotify_count(a->driver->watcher, -1);
 	a->counted = false;
-	a->pending = false;
 	a->driver = NULL;
+	acquisition_move(a, ACQUISITION_NONE);
 }
 
 static int fail(struct filelock *lock, int error)
@@ -140,37 +137,46 @@ static int fail(struct filelock *lock, int error)
 
 FILELOCK_API int filelock_give_up(struct filelock *lock, int error)
 {
-	if (!lock->acquisition.pending)
+	struct acquisition *a = &lock->acquisition;
+
+	if (!acquisition_is_pending(a))
 		return error;
-	if (lock->acquisition.handed_over && !filelock_is_inherited(lock) &&
-	    filelock_release_all(lock) < 0)
-		log_write(FILELOCK_LOG_ERROR, "%s stays held: %s", lock->path,
-		          filelock_last_error(lock));
-	(void)handle_fail(lock, error, "gave up waiting for");
+	if (a->state == ACQUISITION_HANDED_OVER && !lock->inherited) {
+		int r = hold_release(lock);
+
+		if (r < 0)
+			log_write(FILELOCK_LOG_ERROR, "%s stays held: %s", lock->path,
+			          filelock_strerror(r));
+	}
+	(void)handle_refuse(lock, error, "gave up waiting for");
 	if (lock->depth == 0)
 		return fail(lock, error);
-	end(&lock->acquisition); /* a nested one has nothing to drop */
+	end(a); /* a nested one has nothing to drop */
 	return error;
 }
 
-static int hold(struct filelock *lock)
+/* It ends with a hold that the handle has already, one level deeper, or that was moved to it. */
+static int take_hold(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	lock->rescued = false;
-	if (a->handed_over || lock->depth > 0) {
-		end(a);
-		lock->depth += !a->handed_over;
-		a->handed_over = false;
-		return FILELOCK_STEP_HELD;
-	}
-	lock->depth = 1;
-	/* first: from then on no other thread stirs it */
-	lock->kind->unwatch(lock);
+	lock->missed_wakeup = false;
+	lock->depth += a->state != ACQUISITION_HANDED_OVER;
 	end(a);
+	return FILELOCK_STEP_HELD;
+}
+
+static int become_held(struct filelock *lock)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	lock->depth = 1;
+	/* first: from then on no other thread wakes it */
+	lock->kind->unwatch(lock);
 	lock->mode = (enum filelock_mode)a->mode;
 	lock->fairness.contended = a->contended;
-	lock->rescued = a->slept && !a->told;
+	lock->missed_wakeup = a->slept && !a->told;
+	end(a);
 	registry_add_held(lock, lock->kind->identity(lock));
 	return FILELOCK_STEP_HELD;
 }
@@ -182,64 +188,26 @@ static bool is_local(const char *path)
 	return sys.statfs(path, &fs) == 0 && sys_is_local(&fs);
 }
 
-/* The poll interval: the default one grows with the number that wait in this loop. */
-static int64_t poll_interval(struct filelock *lock)
+static struct schedule_poll poll_of(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 	struct filelock_watcher *watcher = watcher_of(a);
-	int64_t waiting, interval;
+	size_t waiting = watcher ? inotify_count(watcher, 0) : 0;
 
-	if (lock->options.poll_interval_ms)
-		return lock->options.poll_interval_ms * MILLISECOND;
-	if (!watcher)
-		return DEFAULT_INTERVAL;
-	waiting = (int64_t)inotify_count(watcher, 0);
-	if (waiting * LOAD_INTERVAL <= DEFAULT_INTERVAL)
-		return DEFAULT_INTERVAL;
-	if (a->is_local < 0)
+	if (a->is_local < 0 && !lock->options.poll_interval_ms && schedule_is_loaded(waiting))
 		a->is_local = is_local(lock->path);
-	interval = waiting * (a->is_local ? LOAD_INTERVAL : REMOTE_LOAD_INTERVAL);
-	if (interval < DEFAULT_INTERVAL)
-		return DEFAULT_INTERVAL;
-	return interval < LONGEST_INTERVAL ? interval : LONGEST_INTERVAL;
-}
-
-/* When to look again though nothing stirs. Whoever began to wait at the same moment, here or
-   elsewhere, is not to go on doing everything at the same moment. */
-static int64_t next_poll(const struct filelock *lock, int64_t now, int64_t interval)
-{
-	uint64_t mixed = ((uintptr_t)lock ^ (uint64_t)now) * UINT64_C(0x9e3779b97f4a7c15);
-	int64_t early = (int64_t)(mixed >> 33) % (interval / JITTER + 1);
-	int64_t at = later(now, interval - early);
-
-	if (lock->options.poll_interval_ms || interval <= DEFAULT_INTERVAL)
-		return at;
-	return at | (SHARED_WAKE_UPS - 1);
+	return schedule_poll(lock->options.poll_interval_ms, waiting, a->is_local > 0,
+	                     (uintptr_t)lock);
 }
 
 /* When to try again after an attempt that found the lock held. */
-static int64_t next_attempt(struct filelock *lock, int64_t now)
+static void wait_for_next(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
-	int64_t poll = poll_interval(lock);
-	int64_t interval = poll;
 	int64_t most = lock->kind->retry_delay ? lock->kind->retry_delay(lock) : 0;
 
-	if (most > 0 && most < interval)
-		interval = most;
-	if (a->quick > 0) {
-		a->quick--;
-		return now;
-	}
-	if (a->back_off > 0 && a->back_off < interval) {
-		int64_t delay = a->back_off;
-
-		a->back_off *= 2;
-		return later(now, delay);
-	}
-	a->back_off = 0;
-	a->told = false;
-	return interval < poll ? later(now, interval) : next_poll(lock, now, poll);
+	if (schedule_after_busy(&a->schedule, now, poll_of(lock), most))
+		a->told = false;
 }
 
 /* Watches the lock, and says whether that is new, so that it must be looked at again. */
@@ -254,19 +222,21 @@ static bool watch_anew(struct filelock *lock)
 	return r > 0;
 }
 
-/* Begins the series of attempts that a sign of a release is worth. */
-static void expect_release(struct acquisition *a, unsigned char quick)
-{
-	a->quick = quick;
-	a->back_off = MILLISECOND;
-}
-
 static bool would_wait_for_itself(const struct filelock *lock)
 {
 	const struct acquisition *a = &lock->acquisition;
 
-	return a->blocking && a->deadline == FILELOCK_NEVER &&
+	return a->blocking && a->schedule.deadline == FILELOCK_NEVER &&
 	       registry_holds_elsewhere(lock, lock->kind->identity(lock));
+}
+
+/* It is counted among those that wait by its watcher. */
+static void count(struct acquisition *a)
+{
+	if (a->counted || !watcher_of(a))
+		return;
+	a->counted = true;
+	(void)inotify_count(a->driver->watcher, 1);
 }
 
 static int take_busy(struct filelock *lock, int64_t now)
@@ -275,27 +245,46 @@ static int take_busy(struct filelock *lock, int64_t now)
 	bool first = !a->contended;
 
 	a->contended = true;
-	if (now >= a->deadline)
-		return fail(lock, handle_fail(lock, -ETIMEDOUT, "cannot acquire"));
+	if (now >= a->schedule.deadline)
+		return fail(lock, handle_refuse(lock, -ETIMEDOUT, "cannot acquire"));
 	if (first && would_wait_for_itself(lock))
-		return fail(lock, handle_fail(lock, -EDEADLK, "cannot wait for"));
-	if (a->woken && a->lost < 30)
-		a->lost++;
-	a->woken = false;
-	if (!a->counted && watcher_of(a)) {
-		a->counted = true;
-		(void)inotify_count(a->driver->watcher, 1);
-	}
-	if (a->frugal)
+		return fail(lock, handle_refuse(lock, -EDEADLK, "cannot wait for"));
+	count(a);
+	if (a->poll_only)
 		lock->kind->abandon(lock);
-	else if (watch_anew(lock))
-		expect_release(a, a->races < MOST_RACES); /* at once, but not for ever: see races */
+	else if (watch_anew(lock)) /* at once, but not for ever: see races */
+		schedule_expect_release(&a->schedule, a->races < MOST_RACES);
 	/* the synchronous driver finds a watcher only after the first attempt */
-	a->next = first && a->blocking ? now : next_attempt(lock, now);
-	a->slept = a->next > now;
+	if (first && a->blocking)
+		a->schedule.next = now;
+	else
+		wait_for_next(lock, now);
+	a->slept = a->schedule.next > now;
 	if (a->slept)
 		a->races = 0;
 	return FILELOCK_STEP_WAIT;
+}
+
+/* Nobody can race that often: either the file cannot be made, or its inode number changes. */
+static int fail_by_races(struct filelock *lock)
+{
+	struct stat st;
+
+	if (sys_lstat(lock->path, &st) == -ENOENT)
+		return fail(lock, handle_fail(lock, -ENOENT, "cannot make the lock file"));
+	return fail(lock, handle_fail(lock, FILELOCK_EUNSTABLE, "cannot acquire"));
+}
+
+static int take_race(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	a->races++;
+	if (++a->races_in_a_row >= RACES_LIMIT)
+		return fail_by_races(lock);
+	if (a->races <= MOST_RACES || now >= a->schedule.deadline)
+		return FILELOCK_STEP_EARLY;
+	return take_busy(lock, now);
 }
 
 /* Out of descriptors: whether the driver had others give one back. */
@@ -306,18 +295,18 @@ static bool make_room(struct filelock *lock)
 	return a->driver && a->driver->out_of_fds && a->driver->out_of_fds(lock, a->arg);
 }
 
-FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool frugal)
+FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool poll_only)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	if (frugal && !a->frugal && lock->depth == 0)
+	if (poll_only && !a->poll_only && lock->depth == 0)
 		lock->kind->abandon(lock);
-	a->frugal = frugal;
+	a->poll_only = poll_only;
 }
 
 FILELOCK_API bool filelock_is_poll_only(const struct filelock *lock)
 {
-	return lock->acquisition.frugal;
+	return lock->acquisition.poll_only;
 }
 
 /* The kind does not work here. The handle becomes one of the kind that serves instead, unless its
@@ -339,110 +328,78 @@ static int fall_back(struct filelock *lock)
 	             : ATTEMPT_RACED;
 }
 
+static bool is_out_of_fds(int error)
+{
+	return error == -EMFILE || error == -ENFILE;
+}
+
 /* What comes of it; but for held and errors, when the next one is due is noted. */
 static int attempt(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 	int r;
 
+	if (a->state != ACQUISITION_CONTENDING)
+		acquisition_move(a, ACQUISITION_CONTENDING);
 	a->hastened = false;
-	a->next = now;
+	a->schedule.next = now;
 	r = lock->kind->try(lock, (enum filelock_mode)a->mode);
 	if (r == ATTEMPT_UNSUPPORTED)
 		r = fall_back(lock);
 	if (r == ATTEMPT_HELD)
-		return hold(lock);
-	if (r == ATTEMPT_RACED && a->races++ < MOST_RACES)
-		return FILELOCK_STEP_EARLY;
-	if (r == ATTEMPT_BUSY || r == ATTEMPT_RACED)
+		return become_held(lock);
+	if (r == ATTEMPT_RACED)
+		return take_race(lock, now);
+	if (r == ATTEMPT_BUSY) {
+		a->races_in_a_row = 0;
 		return take_busy(lock, now);
-	if ((r == -EMFILE || r == -ENFILE) && now < a->deadline && make_room(lock))
+	}
+	if (is_out_of_fds(r) && now < a->schedule.deadline && make_room(lock))
 		return FILELOCK_STEP_EARLY;
 	return fail(lock, r);
 }
 
-static void take_stir(struct acquisition *a, int64_t now)
+/* Lets others go first, before the next attempt. */
+static void yield(struct acquisition *a, int64_t now)
 {
-	bool waiting_politely = a->polite && a->woken;
+	acquisition_move(a, ACQUISITION_YIELDING);
+	schedule_yield(&a->schedule, now);
+}
 
+static void take_wake(struct acquisition *a, int64_t now)
+{
 	atomic_store_explicit(&a->stirred, false, memory_order_relaxed);
-	a->woken = a->told = true;
-	expect_release(a, QUICK_ATTEMPTS);
-	if (!waiting_politely)
-		a->next = a->polite ? later(now, POLITE_DELAY >> a->lost) : now;
-}
-
-/* Whether to let others go first: see "Fairness". */
-static bool should_be_polite(struct filelock *lock, int64_t now)
-{
-	struct fairness *m = &lock->fairness;
-
-	if (m->released_at == 0 || now - m->released_at >= AGAIN_AT_ONCE) {
-		m->yielded_at = now;
-		return false;
+	a->told = true;
+	schedule_expect_release(&a->schedule, QUICK_ATTEMPTS);
+	if (a->state == ACQUISITION_YIELDING)
+		return;
+	if (a->yields) {
+		yield(a, now);
+		a->schedule.lost++; /* unless the attempt holds, and ends it all */
+	} else {
+		a->schedule.next = now;
 	}
-	if (!m->contended && now - m->yielded_at < YIELD_EVERY)
-		return false;
-	m->yielded_at = now;
-	return true;
 }
 
+/* The first step. */
 static void start(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	a->started = true;
-	if (a->deadline <= now || !should_be_polite(lock, now))
-		return;
-	a->polite = true;
-	a->next = later(now, POLITE_DELAY);
+	a->yields = a->schedule.deadline > now && fairness_should_yield(&lock->fairness, now);
+	if (a->yields)
+		yield(a, now);
+	else
+		acquisition_move(a, ACQUISITION_CONTENDING);
 }
 
 FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor)
 {
-	if (lock->acquisition.started || lock->kind != predecessor->kind)
+	if (lock->acquisition.state != ACQUISITION_BEGUN || lock->kind != predecessor->kind)
 		return;
 	lock->fairness = predecessor->fairness;
 	if (lock->kind->learn)
 		lock->kind->learn(lock, predecessor);
-}
-
-/* Whether what one of the two holds is as good as what the other would have taken. */
-static bool are_alike(const struct filelock *a, const struct filelock *b)
-{
-	const struct filelock_options *p = &a->options;
-	const struct filelock_options *q = &b->options;
-
-	return a->borrowed == b->borrowed && filelock_compare(a, b) == 0 &&
-	       p->lifetime_ms == q->lifetime_ms && p->file_mode == q->file_mode &&
-	       p->unlink_on_release == q->unlink_on_release &&
-	       p->two_line_marker == q->two_line_marker && p->no_fallback == q->no_fallback &&
-	       p->keep_on_exit == q->keep_on_exit;
-}
-
-FILELOCK_API bool filelock_hand_over(struct filelock *from, struct filelock *to)
-{
-	struct acquisition *a = &to->acquisition;
-
-	if (from->depth != 1 || !a->pending || to->depth > 0 || from->mode != a->mode ||
-	    !are_alike(from, to))
-		return false;
-	/* where flock(2) does not work the one has found out before the other; what has become
-	   another kind stays so */
-	if (from->kind != to->kind &&
-	    (to->kind != to->asked || registry_change_kind(to, from->kind) < 0))
-		return false;
-	to->kind->abandon(to);
-	from->kind->hand_over(from, to);
-	registry_hand_over_held(from, to);
-	to->depth = 1;
-	to->mode = from->mode;
-	to->fairness = from->fairness;
-	to->rescued = from->rescued;
-	a->handed_over = true;
-	from->depth = 0;
-	from->acquisition.handed_over = false;
-	return true;
 }
 
 FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_until)
@@ -450,21 +407,21 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 	struct acquisition *a = &lock->acquisition;
 	int r = FILELOCK_STEP_EARLY;
 
-	if (filelock_is_inherited(lock)) { /* perhaps a callback forked meanwhile */
+	if (lock->inherited) { /* perhaps a callback forked meanwhile */
 		(void)filelock_give_up(lock, FILELOCK_EFORKED);
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
 	}
-	if (!a->pending)
-		return handle_fail(lock, -EINVAL, "no acquisition is under way of");
+	if (!acquisition_is_pending(a))
+		return handle_refuse(lock, -EINVAL, "no acquisition is under way of");
 	if (lock->depth > 0)
-		return hold(lock);
-	if (!a->started)
+		return take_hold(lock);
+	if (a->state == ACQUISITION_BEGUN)
 		start(lock, now);
 	if (atomic_load_explicit(&a->stirred, memory_order_relaxed))
-		take_stir(a, now);
-	if (now >= a->next || now >= a->deadline || a->hastened)
+		take_wake(a, now);
+	if (now >= schedule_until(&a->schedule) || a->hastened)
 		r = attempt(lock, now);
 	if (r > 0)
-		*ret_until = a->next < a->deadline ? a->next : a->deadline;
+		*ret_until = schedule_until(&a->schedule);
 	return r;
 }

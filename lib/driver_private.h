@@ -12,6 +12,31 @@
 
 /* --- acquisitions and holds --- */
 
+/* filelock_begin of a thread that sleeps meanwhile, so that it can wait for itself; without a driver
+   until filelock_set_driver, after the first step. */
+FILELOCK_API int filelock_begin_blocking(struct filelock *lock, enum filelock_mode mode,
+                                         int64_t deadline);
+FILELOCK_API void filelock_set_driver(struct filelock *lock,
+                                      const struct filelock_driver *driver);
+
+/* Whether an attempt of the acquisition found the lock held. */
+FILELOCK_API bool filelock_is_contended(const struct filelock *lock);
+
+/* The eventfd that filelock_interrupt writes to, -1: none; and whether it was called since asked last. */
+FILELOCK_API void filelock_set_wake_fd(struct filelock *lock, int fd);
+FILELOCK_API bool filelock_take_interrupt(struct filelock *lock);
+
+FILELOCK_API const struct filelock_options *filelock_options(const struct filelock *lock);
+
+/* Notes a refusal for filelock_last_error, and returns its code. */
+FILELOCK_API int filelock_refuse(struct filelock *lock, int code, const char *what);
+/* What failed last on the handle becomes what filelock_last_error(NULL) says. */
+FILELOCK_API void filelock_note_open_failure(const struct filelock *lock);
+
+/* filelock_holder that notes no failure; ret_owner is FILELOCK_OWNER_INIT. */
+FILELOCK_API int filelock_look_for_holder(const struct filelock *lock,
+                                          struct filelock_owner *ret_owner);
+
 /* Makes the next step attempt at once. */
 FILELOCK_API void filelock_hasten(struct filelock *lock);
 

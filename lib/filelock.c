@@ -1,5 +1,5 @@
 /*
- * filelock.c - handles: opening and closing, options, releasing, and what one can ask of them.
+ * filelock.c - handles: opening, options, closing, and what one can ask of them.
  *
  * A handle is freed when its last reference goes: the opens count as one together, each driver
  * that is still to tell its user about the handle holds another.
@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handle.h"
+#include "base/cancel.h"
 #include "base/path.h"
 #include "base/sys.h"
+#include "hold.h"
 #include "process.h"
 #include "registry.h"
 
@@ -71,8 +72,6 @@ static const char *wrong_option(const struct filelock_options *options, bool has
 		return "singleton";
 	if (options->unlink_on_release && !has_path)
 		return "unlink_on_release";
-	if (options->reserved_[0] || options->reserved_[1])
-		return "reserved_";
 	return NULL;
 }
 
@@ -95,6 +94,8 @@ static const char *differing_option(const struct filelock_options *a,
 	DIFFERS(no_fallback)
 	DIFFERS(keep_on_exit)
 	DIFFERS(any_extension)
+	DIFFERS(exact_mode)
+	DIFFERS(no_parents)
 #undef DIFFERS
 	return NULL;
 }
@@ -103,7 +104,7 @@ static void destroy(struct filelock *lock, bool registered)
 {
 	if (registered) {
 		/* of a driver that was not to be told; what a fork left under way has none */
-		if (!filelock_is_inherited(lock))
+		if (!lock->inherited)
 			(void)filelock_give_up(lock, -ECANCELED);
 		lock->kind->abandon(lock);
 		registry_remove(lock);
@@ -215,6 +216,8 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
 
 	if (!ret_lock || !table)
 		return open_failure(-EINVAL, path, "cannot open", table ? "ret_lock" : "kind");
+	if (!path || !*path)
+		return open_failure(-EINVAL, path, "cannot open", "path is empty");
 	r = check_options(options, true, path, &checked);
 	if (r < 0)
 		return r;
@@ -278,9 +281,35 @@ FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock)
 	return lock->borrowed >= 0;
 }
 
-FILELOCK_API bool filelock_has_lifetime(const struct filelock *lock)
+FILELOCK_API const struct filelock_options *filelock_options(const struct filelock *lock)
 {
-	return lock->options.lifetime_ms > 0;
+	return &lock->options;
+}
+
+FILELOCK_API void filelock_interrupt(struct filelock *lock)
+{
+	static const uint64_t one = 1;
+	int saved = errno;
+	int fd;
+
+	if (lock->inherited)
+		return;
+	atomic_store(&lock->interrupted, true);
+	fd = atomic_load(&lock->wake_fd);
+	/* fails only if the counter is full, and then the sleeper is awake */
+	if (fd >= 0 && sys.write(fd, &one, sizeof(one)) < 0) {
+	}
+	errno = saved;
+}
+
+FILELOCK_API void filelock_set_wake_fd(struct filelock *lock, int fd)
+{
+	atomic_store(&lock->wake_fd, fd);
+}
+
+FILELOCK_API bool filelock_take_interrupt(struct filelock *lock)
+{
+	return atomic_exchange(&lock->interrupted, false);
 }
 
 FILELOCK_API void filelock_ref(struct filelock *lock)
@@ -294,29 +323,19 @@ FILELOCK_API void filelock_unref(struct filelock *lock)
 		destroy(lock, true);
 }
 
-FILELOCK_API void filelock_end_hold(struct filelock *lock)
-{
-	const struct filelock_listener *listener = lock->listener;
-
-	lock->fairness.released_at = filelock_now();
-	lock->listener = NULL;
-	if (listener)
-		listener->ended(lock, lock->listener_arg);
-}
-
 static void close_last(struct filelock *lock)
 {
 	const struct acquisition *a = &lock->acquisition;
 	int r = 0;
 
 	lock->closed = true;
-	if (!filelock_is_inherited(lock)) {
+	if (!lock->inherited) {
 		if (lock->depth > 0)
-			r = filelock_release_all(lock);
+			r = hold_release(lock);
 		if (r < 0)
 			log_write(FILELOCK_LOG_ERROR, "closing %s, which cannot be unlocked: %s",
 			          lock->path, filelock_strerror(r));
-		if (a->pending && a->driver && a->driver->closing)
+		if (acquisition_is_pending(a) && a->driver && a->driver->closing)
 			a->driver->closing(lock, a->arg);
 	}
 	if (lock->listener)
@@ -327,88 +346,18 @@ static void close_last(struct filelock *lock)
 FILELOCK_API void filelock_close(struct filelock *lock)
 {
 	int saved = errno;
+	int cancel = cancel_off();
 
 	if (lock && registry_close(lock))
 		close_last(lock);
+	cancel_restore(cancel);
 	errno = saved;
 }
 
-static int check_held(struct filelock *lock, const char *what)
+FILELOCK_API void filelock_closep(struct filelock **lock)
 {
-	if (filelock_is_inherited(lock))
-		return handle_fail(lock, FILELOCK_EFORKED, what);
-	return lock->depth == 0 ? handle_fail(lock, -EPERM, what) : 0;
-}
-
-FILELOCK_API void filelock_set_listener(struct filelock *lock, const struct filelock_listener *listener,
-                                    void *arg)
-{
-	lock->listener = listener;
-	lock->listener_arg = arg;
-}
-
-static bool is_intact(struct filelock *lock)
-{
-	return lock->kind->is_intact ? lock->kind->is_intact(lock)
-	                             : lock->kind->verify(lock) == 0;
-}
-
-/* A hold of one level goes to whom the listener has for it. False: there is nobody. */
-static bool pass_to_heir(struct filelock *lock)
-{
-	const struct filelock_listener *listener = lock->listener;
-
-	if (!listener || lock->depth != 1)
-		return false;
-	/* the age of a marker is that of its first hold */
-	if (filelock_has_lifetime(lock) || !listener->wants(lock, lock->listener_arg))
-		return false;
-	/* a file that the path no longer names keeps nobody out */
-	if (!is_intact(lock))
-		return false;
-	return listener->take(lock, lock->listener_arg);
-}
-
-static int give_back(struct filelock *lock)
-{
-	int r = lock->kind->release(lock);
-
-	if (r < 0)
-		return r;
-	registry_remove_held(lock);
-	lock->depth = 0;
-	lock->acquisition.handed_over = false;
-	return 0;
-}
-
-FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock)
-{
-	return lock->mode;
-}
-
-FILELOCK_API int filelock_release_all(struct filelock *lock)
-{
-	int r = check_held(lock, "cannot release");
-
-	if (r < 0)
-		return r;
-	if (!pass_to_heir(lock))
-		r = give_back(lock);
-	if (r == 0)
-		filelock_end_hold(lock);
-	return r;
-}
-
-FILELOCK_API int filelock_release(struct filelock *lock)
-{
-	int r = check_held(lock, "cannot release");
-
-	if (r < 0)
-		return r;
-	if (lock->depth == 1)
-		return filelock_release_all(lock);
-	lock->depth--;
-	return 0;
+	filelock_close(*lock);
+	*lock = NULL;
 }
 
 FILELOCK_API bool filelock_is_held(const struct filelock *lock)
@@ -418,24 +367,36 @@ FILELOCK_API bool filelock_is_held(const struct filelock *lock)
 
 FILELOCK_API unsigned filelock_depth(const struct filelock *lock)
 {
-	return filelock_is_inherited(lock) ? 0 : lock->depth;
+	return lock->inherited ? 0 : lock->depth;
 }
 
-FILELOCK_API int filelock_verify(struct filelock *lock)
+/* What failed last is a note beside the handle: a question that fails leaves the handle the same. */
+static int note(const struct filelock *lock, int code, const char *what)
 {
-	int r = check_held(lock, "cannot verify");
+	return handle_fail((struct filelock *)lock, code, what);
+}
 
-	if (r < 0)
-		return r;
-	r = lock->kind->verify(lock);
-	return r < 0 ? handle_fail(lock, r, "cannot vouch for") : 0;
+static int note_refusal(const struct filelock *lock, int code, const char *what)
+{
+	return handle_refuse((struct filelock *)lock, code, what);
+}
+
+FILELOCK_API int filelock_refuse(struct filelock *lock, int code, const char *what)
+{
+	return handle_refuse(lock, code, what);
 }
 
 FILELOCK_API int filelock_fd(const struct filelock *lock)
 {
-	if (filelock_is_inherited(lock))
-		return FILELOCK_EFORKED;
-	return lock->depth > 0 ? lock->kind->fd(lock) : -EPERM;
+	static const char *const what = "cannot lend the descriptor of";
+	int fd;
+
+	if (lock->inherited)
+		return note(lock, FILELOCK_EFORKED, what);
+	if (lock->depth == 0)
+		return note_refusal(lock, -EPERM, what);
+	fd = lock->kind->fd(lock);
+	return fd < 0 ? note_refusal(lock, fd, what) : fd;
 }
 
 FILELOCK_API const char *filelock_path(const struct filelock *lock)
@@ -448,16 +409,14 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock)
 	return lock->kind->id;
 }
 
-FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+FILELOCK_API int filelock_look_for_holder(const struct filelock *lock,
+                                          struct filelock_owner *ret_owner)
 {
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
 	size_t known;
 	int r;
 
-	if (!ret_owner || ret_owner->size < sizeof(size_t) ||
-	    ret_owner->size > LARGEST_OPTIONS)
-		return -EINVAL;
-	if (filelock_is_inherited(lock))
+	if (lock->inherited)
 		return FILELOCK_EFORKED;
 	r = lock->kind->holder(lock, &owner);
 	if (r < 0)
@@ -469,31 +428,45 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 	return 0;
 }
 
+FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+{
+	static const char *const what = "cannot tell the holder of";
+	int cancel, r;
+
+	if (!ret_owner || ret_owner->size < sizeof(size_t) ||
+	    ret_owner->size > LARGEST_OPTIONS)
+		return note_refusal(lock, -EINVAL, what);
+	cancel = cancel_off();
+	r = filelock_look_for_holder(lock, ret_owner);
+	cancel_restore(cancel);
+	return r < 0 ? note(lock, r, what) : 0;
+}
+
 FILELOCK_API int filelock_break(struct filelock *lock)
 {
-	if (filelock_is_inherited(lock))
+	int cancel, r;
+
+	if (lock->inherited)
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot break");
 	if (lock->depth > 0)
-		return handle_fail(lock, -EBUSY, "cannot break");
+		return handle_refuse(lock, -EBUSY, "cannot break");
 	if (!lock->kind->break_lock)
-		return handle_fail(lock, -ENOTSUP, "cannot break");
-	return lock->kind->break_lock(lock);
+		return handle_refuse(lock, -ENOTSUP, "cannot break");
+	cancel = cancel_off();
+	r = lock->kind->break_lock(lock);
+	cancel_restore(cancel);
+	return r;
 }
 
-FILELOCK_API int filelock_compare(const struct filelock *a, const struct filelock *b)
+FILELOCK_API const char *filelock_last_error(const struct filelock *lock)
 {
-	/* as they were opened: what changes its kind stays in its queue */
-	if (a->asked != b->asked)
-		return a->asked->id < b->asked->id ? -1 : 1;
-	return strcmp(a->path, b->path);
+	/* the sentence is a cache: making it changes nothing that the caller can see */
+	struct failure *failure = lock ? &((struct filelock *)lock)->failure : NULL;
+
+	return failure ? failure_sentence(failure, lock->path) : open_failure_sentence();
 }
 
-FILELOCK_API size_t filelock_hash(const struct filelock *lock)
+FILELOCK_API void filelock_note_open_failure(const struct filelock *lock)
 {
-	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->asked->id);
-}
-
-FILELOCK_API bool filelock_is_inherited(const struct filelock *lock)
-{
-	return lock->generation != filelock_generation();
+	open_failure_copy(filelock_last_error(lock));
 }

@@ -1,10 +1,11 @@
 /*
- * handle.h - the inside of a handle, for the floors that work on it: filelock.c, acquire.c,
- * sync.c, registry.c and the kinds.
+ * handle.h - the inside of a handle, for the floors that work on it: filelock.c, hold.c,
+ * acquire.c, registry.c and the kinds.
  */
 #ifndef FILELOCK_HANDLE_H
 #define FILELOCK_HANDLE_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -12,6 +13,7 @@
 #include "base/hash.h"
 #include "driver_private.h"
 #include "kind.h"
+#include "schedule.h"
 
 /* A file, as the kernel tells files apart; all zero: none. */
 struct identity {
@@ -24,31 +26,33 @@ static inline bool identity_equal(struct identity a, struct identity b)
 	return a.dev == b.dev && a.ino == b.ino;
 }
 
-/* An acquisition under way: acquire.c. */
+/* How far an acquisition has come; moved by acquisition_move alone. */
+enum acquisition_state {
+	ACQUISITION_NONE,       /* none is under way */
+	ACQUISITION_BEGUN,      /* no step was made yet */
+	ACQUISITION_YIELDING,   /* it lets others go first, and attempts then */
+	ACQUISITION_CONTENDING, /* it attempts, when that is due or something wakes it */
+	ACQUISITION_HANDED_OVER /* the hold was moved to it, and the next step says so */
+};
+
 struct acquisition {
-	const struct filelock_driver *driver; /* NULL once it is over */
+	const struct filelock_driver *driver; /* NULL: it only polls */
 	void *arg;                            /* the driver's */
-	int64_t deadline; /* FILELOCK_NEVER: none */
-	int64_t next;     /* no attempt before this, unless stirred */
-	int64_t back_off; /* the last wait of a series; 0: no series is on */
-	unsigned char quick; /* attempts left to make at once, after a stir */
-	unsigned char races; /* in a row, without a sleep between */
-	unsigned char lost;  /* wakes that found it held */
-	unsigned char mode;  /* enum filelock_mode */
-	bool pending;   /* between filelock_begin and held, failed or given up */
-	bool handed_over; /* the hold has been handed over to it, and the next step says so */
-	bool started;   /* the first step was made */
-	bool blocking;  /* the thread sleeps meanwhile, so it can wait for itself */
-	bool contended; /* an attempt found it held */
-	atomic_bool stirred; /* something happened since the last step */
-	bool hastened;  /* the next step attempts, whatever `next` says */
-	bool told;      /* stirred since the last poll */
-	bool slept;     /* the last attempt found it held, and was to be followed by a sleep */
-	bool woken;     /* the attempt to come is the first after a stir */
-	bool polite;    /* lets others go first */
-	bool counted;   /* by its watcher, among those that wait */
-	bool frugal;    /* keeps nothing between attempts */
+	struct schedule schedule;
+	unsigned char state;          /* enum acquisition_state */
+	unsigned char mode;           /* enum filelock_mode */
+	unsigned char races;          /* without a sleep between */
+	unsigned char races_in_a_row; /* with nothing else between */
 	signed char is_local; /* its file system; below zero: not asked yet */
+	bool blocking;        /* the thread sleeps meanwhile, so it can wait for itself */
+	bool contended;       /* an attempt found it held */
+	atomic_bool stirred;  /* something happened since the last step */
+	bool hastened;        /* the next step attempts, whatever the schedule says */
+	bool told;            /* stirred since the last poll */
+	bool slept;           /* the last attempt found it held, and a sleep was to follow */
+	bool yields;          /* it lets others go first, before each attempt */
+	bool counted;         /* by its watcher, among those that wait */
+	bool poll_only;       /* it keeps nothing between attempts */
 };
 
 /* A lock that is held, in the registry's table of held locks. */
@@ -60,23 +64,16 @@ struct held {
 	bool listed;
 };
 
-/* What politeness goes by: acquire.c, "Fairness". */
-struct fairness {
-	int64_t released_at; /* when the lock was last released; 0: never */
-	int64_t yielded_at;  /* when others were last let go first */
-	bool contended;      /* the hold, or the last one, had to be waited for */
-};
-
 struct filelock {
 	const struct kind *kind;
 	const struct kind *asked; /* the kind that it was opened as */
 	char *path;   /* absolute; for a descriptor's handle "fd N" */
 	int borrowed; /* the caller's descriptor, or -1 */
-	unsigned generation; /* the registry's, when opened: another one is a parent's */
+	bool inherited; /* a forked child's copy of a handle that held or waited: it is dead */
 	unsigned opens;      /* singleton: filelock_open calls not yet closed */
 	atomic_uint references; /* opens as one, and drivers' */
 	bool closed;         /* by its last open; a driver still has a reference */
-	bool rescued;        /* the hold was found by a poll that no event had told of */
+	bool missed_wakeup;  /* the hold was found by a poll that no event had told of */
 	unsigned depth;      /* 0: not held */
 	enum filelock_mode mode;
 	struct filelock_options options;
@@ -99,13 +96,50 @@ static inline void *kind_state(const struct filelock *lock)
 	return lock->state;
 }
 
-/* Notes a failure of this handle and returns its code. */
+/* Notes a failure of this handle and returns its code: of a system call, or with a code of ours. */
 static inline int handle_fail(struct filelock *lock, int code, const char *what)
 {
 	return failure_set(&lock->failure, code, what);
 }
 
-/* What the acquisition waits for stirred: acquire.c. */
-void acquire_wake(struct filelock *lock);
+/* The same where we use the system's code for a refusal of our own. */
+static inline int handle_refuse(struct filelock *lock, int code, const char *what)
+{
+	return failure_set_own(&lock->failure, code, what);
+}
+
+static inline bool acquisition_is_pending(const struct acquisition *a)
+{
+	return a->state != ACQUISITION_NONE;
+}
+
+static inline bool acquisition_may_move(unsigned from, enum acquisition_state to)
+{
+	switch (to) {
+	case ACQUISITION_NONE:
+		return from != ACQUISITION_NONE;
+	case ACQUISITION_BEGUN:
+		return from == ACQUISITION_NONE;
+	case ACQUISITION_YIELDING:
+		return from == ACQUISITION_BEGUN || from == ACQUISITION_CONTENDING;
+	case ACQUISITION_CONTENDING: /* or its hold was handed on, to another */
+		return from != ACQUISITION_NONE && from != ACQUISITION_CONTENDING;
+	case ACQUISITION_HANDED_OVER:
+		return from != ACQUISITION_NONE && from != ACQUISITION_HANDED_OVER;
+	}
+	return false;
+}
+
+static inline void acquisition_move(struct acquisition *a, enum acquisition_state to)
+{
+	assert(acquisition_may_move(a->state, to));
+	a->state = (unsigned char)to;
+}
+
+/* Something happened that the acquisition waits for: it attempts soon. */
+void handle_wake(struct filelock *lock);
+
+/* Makes the missing folders of the path, unless the options say not to: then -ENOENT. */
+int handle_make_parents(const struct filelock *lock);
 
 #endif

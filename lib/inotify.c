@@ -517,7 +517,7 @@ static void tell_event(struct filelock_watcher *watcher, const struct inotify_ev
 		if (s->watch->wd != event->wd || !(s->mask & event->mask) ||
 		    strcmp(s->name ? s->name : "", name ? name : "") != 0)
 			continue;
-		acquire_wake(s->lock);
+		handle_wake(s->lock);
 	}
 }
 
@@ -525,7 +525,7 @@ static void tell_event(struct filelock_watcher *watcher, const struct inotify_ev
 static void tell_all(const struct watch *watch)
 {
 	for (const struct subscription *s = watch->first; s; s = s->next)
-		acquire_wake(s->lock);
+		handle_wake(s->lock);
 }
 
 /* And those of every watch. */
@@ -535,7 +535,7 @@ static void tell_everybody(struct filelock_watcher *watcher)
 		struct hash_node *node = watcher->subscriptions.buckets[i];
 
 		for (; node; node = node->next)
-			acquire_wake(hash_entry(node, struct subscription, node)->lock);
+			handle_wake(hash_entry(node, struct subscription, node)->lock);
 	}
 }
 

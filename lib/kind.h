@@ -48,11 +48,13 @@ struct kind {
 	void (*abandon)(struct filelock *lock);
 	/* Unlocks. An error: still held. */
 	int (*release)(struct filelock *lock);
-	/* 0, or -ESTALE: what we hold is not what the path names. */
+	/* 0, or FILELOCK_ELOST: what we hold is not what the path names. */
 	int (*verify)(const struct filelock *lock);
 	int (*holder)(const struct filelock *lock, struct filelock_owner *ret_owner);
 	/* The descriptor that holds the lock, or -ENOTSUP. */
 	int (*fd)(const struct filelock *lock);
+	/* filelock_token. May be NULL. */
+	int (*token)(const struct filelock *lock, uint64_t *ret_token);
 	/* Which file the last try met, to find another handle of this thread on it. */
 	struct identity (*identity)(const struct filelock *lock);
 	/* Moves the hold to another handle of the same lock, which keeps nothing: filelock_hand_over. */

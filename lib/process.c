@@ -16,7 +16,7 @@
 #include "kinds/readwrite_database.h"
 #include "kinds/soft_exit.h"
 #include "registry.h"
-#include "sync.h"
+#include "sleepers.h"
 
 static void before_fork(void)
 {
@@ -24,7 +24,7 @@ static void before_fork(void)
 	readwrite_database_before_fork();
 	registry_before_fork();
 	fork_lock_fds();
-	wait_before_fork();
+	sleepers_before_fork();
 	soft_exit_before_fork();
 	log_before_fork();
 }
@@ -33,7 +33,7 @@ static void after_fork(bool in_child)
 {
 	log_after_fork();
 	soft_exit_after_fork(in_child);
-	wait_after_fork(in_child);
+	sleepers_after_fork(in_child);
 	fork_unlock_fds(in_child);
 	registry_after_fork(in_child);
 	readwrite_database_after_fork(in_child);

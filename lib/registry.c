@@ -40,8 +40,11 @@ static void leave(void)
 	(void)pthread_mutex_unlock(&registry.mutex);
 }
 
+/* What held or waited is dead in the child; any other handle has lost nothing, and works there. */
 static void forget(struct filelock *lock)
 {
+	if (lock->depth > 0 || lock->listener || acquisition_is_pending(&lock->acquisition))
+		lock->inherited = true;
 	lock->kind->forget(lock);
 }
 
@@ -60,7 +63,6 @@ void registry_after_fork(bool in_child)
 
 int registry_add(struct filelock *lock)
 {
-	lock->generation = filelock_generation();
 	enter();
 	if (hash_reserve(&registry.held, sys.calloc, free) < 0 ||
 	    hash_reserve(&registry.singletons, sys.calloc, free) < 0) {
@@ -102,7 +104,7 @@ static struct filelock *find_singleton(const struct filelock *like, size_t hash)
 	for (; node; node = hash_next(node)) {
 		struct filelock *lock = hash_entry(node, struct filelock, singleton);
 
-		if (filelock_compare(lock, like) == 0 && !filelock_is_inherited(lock))
+		if (filelock_compare(lock, like) == 0 && !lock->inherited)
 			return lock;
 	}
 	return NULL;
@@ -201,7 +203,7 @@ bool registry_holds_elsewhere(const struct filelock *lock, struct identity ident
 		const struct held *held = &other->held;
 
 		/* the one that asks holds nothing */
-		found = !filelock_is_inherited(other) && held->kind == lock->kind &&
+		found = !other->inherited && held->kind == lock->kind &&
 		        held->thread == self && identity_equal(held->identity, identity);
 	}
 	leave();

@@ -21,7 +21,7 @@
  * ret_ pointer is untouched when it fails. The errors that any call may give:
  *   -EINVAL          an argument is out of its range
  *   -ENOMEM          out of memory; nothing has changed
- *   FILELOCK_EFORKED the handle was opened before a fork(2), by the parent (see "Fork")
+ *   FILELOCK_EFORKED the handle held the lock, or waited for it, when the process forked (see "Fork")
  *
  * Threads. Different handles may be used from different threads at once, freely. One handle
  * may be used from one thread at a time; it need not always be the same thread. Only
@@ -30,15 +30,19 @@
  * Signals. Only filelock_interrupt may be called from a signal handler. A signal never ends a
  * wait by itself.
  *
- * Fork. A lock belongs to the process that took it. In a child made by fork(2) every inherited
- * handle is dead: each call on it but filelock_close gives FILELOCK_EFORKED, and nothing that the
- * child does, nor its exit, touches the parent's lock. (flock(2): a lock belongs to the open
- * file description, which fork shares; so the child drops its descriptors, at the fork, by
+ * Fork. A lock belongs to the process that took it. In a child made by fork(2) a handle that held the
+ * lock, or waited for it, is dead: each call on it but filelock_close gives FILELOCK_EFORKED, and
+ * nothing that the child does, nor its exit, touches the parent's lock. Any other handle works in the
+ * child, as a handle of its own: open before daemon(3), acquire after it. (flock(2): a lock belongs to
+ * the open file description, which fork shares; so the child drops its descriptors, at the fork, by
  * pthread_atfork(3). A process made by a bare clone(2) or vfork(2) runs no such handler and
- * must do nothing but exec or exit.) So acquire after daemon(3), not before. New handles in the
- * child work. To hand a lock to a child on purpose, lock a descriptor of your own with
- * filelock_open_fd and open it again, in the child, with filelock_open_fd. No descriptor of
- * ours survives exec(3), and none is below 3, also in a program without standard files.
+ * must do nothing but exec or exit.) To hand a lock to a child on purpose, lock a descriptor of your
+ * own with filelock_open_fd and open it again, in the child, with filelock_open_fd. No descriptor of
+ * ours survives exec(3).
+ *
+ * Cancellation. pthread_cancel(3) ends a thread of ours in the sleep of filelock_acquire only; the
+ * acquisition is given up, and the handle can be used, or closed, by another thread. The callbacks
+ * should_cancel and on_wait run with cancellation disabled.
  *
  * Soft locks (FILELOCK_SOFT) are exclusive only: asking for a shared one gives -ENOTSUP. A marker
  * outlives its holder if that is killed; whoever comes next sees it and takes it over, at once.
@@ -136,7 +140,7 @@ enum filelock_mode {
 /* Errors for which errno has no name: X(name, value, sentence). */
 #define FILELOCK_ERRORS(X)                                                                     \
 	X(FILELOCK_EFORKED, -4096,                                                             \
-	  "the handle belongs to the parent process: open a new one after fork")              \
+	  "the lock was held or awaited when the process forked: open a new handle here")     \
 	X(FILELOCK_ENOTREGULAR, -4097,                                                         \
 	  "what stands at the path is not a regular file")                                    \
 	X(FILELOCK_ENOHOLDER, -4098, "nobody holds the lock")                                  \
@@ -144,6 +148,10 @@ enum filelock_mode {
 	  "the system does not say who holds the lock, if anybody does")                       \
 	X(FILELOCK_ENOLIFETIME, -4100,                                                         \
 	  "a lock of this kind cannot expire: lifetime_ms is for soft locks only")             \
+	X(FILELOCK_ELOST, -4101,                                                               \
+	  "the path no longer names the file that is held: others may hold the lock, too")    \
+	X(FILELOCK_EUNSTABLE, -4102,                                                           \
+	  "the path names another file at each look: its inode number changes")               \
 	X(FILELOCK_EFORKED_DATABASE, -4110,                                                    \
 	  "the parent process was using databases at the fork: exec before using this one")   \
 	X(FILELOCK_EWAL, -4111,                                                                \
@@ -240,7 +248,13 @@ struct filelock_options {
 	/* FILELOCK_READWRITE: the path need not end in .db. */
 	bool any_extension;
 
-	bool reserved_[2]; /* must be zero */
+	/* The lock file that we make gets exactly the bits of file_mode, past the umask, so that
+	   users of one group, or all, can share a lock. */
+	bool exact_mode;
+
+	/* Do not make the missing folders of the path: acquiring fails with -ENOENT. They would be wrong
+	   below a mount point at which nothing is mounted. */
+	bool no_parents;
 
 	/* Asked whenever a synchronous wait is about to sleep, so at least once a poll interval:
 	   true ends the wait with -ECANCELED. May be NULL. Called on the waiting thread; must
@@ -255,7 +269,7 @@ struct filelock_options {
 };
 #define FILELOCK_OPTIONS_INIT                                                                  \
 	{ sizeof(struct filelock_options), 0, 0, 0, 0, false, false, false, false, false,      \
-	  false, { false, false }, NULL, NULL, NULL }
+	  false, false, false, NULL, NULL, NULL }
 
 /*
  * Opens a handle. Touches no file: the lock file, and missing parent directories, are made by
@@ -306,10 +320,20 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
  *   -ELOOP      the path's last name is a symbolic link
  *   -ENOTSUP    shared, of a kind that is only exclusive
  *   -EISDIR, FILELOCK_ENOTREGULAR  what stands there is no regular file
+ *   FILELOCK_EUNSTABLE  each look at the path finds another file
  *   other errors of open(2), mkdir(2) and flock(2), as they came, at once
  */
 FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode,
                                   int timeout_ms);
+
+/*
+ * Opens a FILELOCK_NATIVE handle with default options and acquires the lock, exclusively. Errors as
+ * filelock_open and filelock_acquire; filelock_last_error(NULL) says what failed.
+ *
+ *	struct filelock *lock __attribute__((cleanup(filelock_closep))) = NULL;
+ *	int r = filelock_take("/run/app/state.lock", 5000, &lock);
+ */
+FILELOCK_API int filelock_take(const char *path, int timeout_ms, struct filelock **ret_lock);
 
 /*
  * Gives back one level; the last one unlocks. -EPERM: not held. If unlocking itself fails, its
@@ -326,6 +350,8 @@ FILELOCK_API int filelock_release_all(struct filelock *lock);
  * handle closes with its last close. errno is kept.
  */
 FILELOCK_API void filelock_close(struct filelock *lock);
+/* The same for a variable, which becomes NULL: for __attribute__((cleanup(filelock_closep))). */
+FILELOCK_API void filelock_closep(struct filelock **lock);
 
 /*
  * Ends the synchronous wait of this handle, at once, with -ECANCELED. If there is none, the
@@ -334,15 +360,22 @@ FILELOCK_API void filelock_close(struct filelock *lock);
  */
 FILELOCK_API void filelock_interrupt(struct filelock *lock);
 
-/* Whether, and at how many levels, this handle holds the lock; false and 0 in a forked child. */
+/* Whether, and at how many levels, this handle holds the lock; false and 0 if it is a forked child's
+   copy of one that does. */
 FILELOCK_API bool filelock_is_held(const struct filelock *lock);
 FILELOCK_API unsigned filelock_depth(const struct filelock *lock);
 
 /*
- * Whether what we hold is still what the path names: 0, or -ESTALE if somebody removed, renamed
+ * Whether what we hold is still what the path names: 0, or FILELOCK_ELOST if somebody removed, renamed
  * or replaced the lock file, so that others may now hold the lock too. -EPERM: not held.
  */
 FILELOCK_API int filelock_verify(struct filelock *lock);
+
+/*
+ * A number that grows from one exclusive hold of the lock to the next, for a resource that refuses
+ * whoever comes with an older one. -EPERM: not held; -ENOTSUP: this kind has none.
+ */
+FILELOCK_API int filelock_token(struct filelock *lock, uint64_t *ret_token);
 
 /* The descriptor that holds the lock, lent while it is held: do not close it. -EPERM: not held;
    -ENOTSUP: this kind holds by no descriptor. */
@@ -366,6 +399,13 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
 FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner);
 
 /*
+ * The same as a sentence for a message, cut to size - 1 bytes:
+ *	pid 4242 (nightly.sh) on host.example, running since 2026-05-01 12:00:00
+ * It costs as much as filelock_holder. Errors as filelock_holder.
+ */
+FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buffer, size_t size);
+
+/*
  * Removes the marker of a soft lock by force, whoever holds it: for a person who knows that the
  * holder is gone, or an emergency. A holder that lives is not told; its filelock_verify is.
  * Errors: FILELOCK_ENOHOLDER, no marker; -EBUSY, this handle holds the lock; -ENOTSUP, not a soft
@@ -373,14 +413,15 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
  */
 FILELOCK_API int filelock_break(struct filelock *lock);
 
-/* A sentence for an error of this library or a negative errno; static, never NULL. */
+/* A sentence for an error of this library or a negative errno; never NULL. It is static; for a number
+   that has no text it is this thread's, until its next call. */
 FILELOCK_API const char *filelock_strerror(int error);
 
 /*
- * What the last failed call on this handle failed at: what, on which path, why and, after a
- * timeout, who holds the lock now (filelock_holder is asked). With NULL: the same of this
- * thread's last failed filelock_open. Empty if nothing failed. Valid until the next call on the
- * handle (or, with NULL, in the thread).
+ * What the last failed call on this handle failed at: what, on which path and why. Nothing is asked of
+ * the system: after a timeout, filelock_describe_holder tells who holds the lock now. With NULL: the
+ * same of this thread's last failed filelock_open or filelock_take. Empty if nothing failed. Valid
+ * until the next call on the handle (or, with NULL, in the thread).
  */
 FILELOCK_API const char *filelock_last_error(const struct filelock *lock);
 

@@ -1,3 +1,6 @@
+/*
+ * error.c - the sentences of errors, and the log.
+ */
 #include "base/error.h"
 
 #include <errno.h>
@@ -8,53 +11,100 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handle.h"
 #include "base/sys.h"
 
-/* Where the library says more than the system does. */
+/* Codes of the system's that hardly a system call of ours gives, or by which it says just this. */
 #define SENTENCES(X)                                                                 \
-	X(EAGAIN, "somebody else holds the lock")                                    \
 	X(EALREADY, "an asynchronous request for this handle is pending")            \
-	X(EBADF, "the descriptor is not open")                                       \
 	X(EBADMSG, "the file is neither empty nor an SQLite database")               \
-	X(EBUSY, "this handle holds the lock: release it instead")                     \
 	X(ECANCELED, "the wait was cancelled")                                       \
 	X(EDEADLK, "this thread or handle would wait for itself")                    \
-	X(EINVAL, "an argument is out of its range")                                 \
-	X(EISDIR, "a directory stands at the path")                                  \
 	X(ELOOP, "a symbolic link stands at the path, and is not followed")          \
-	X(EOPNOTSUPP, "this kind of lock cannot do that")                              \
-	X(EPERM, "not permitted, or the lock is not held by this handle")            \
-	X(ESTALE, "the path no longer names the file that is held")                  \
-	X(ETIMEDOUT, "the lock was not had in time")
+	X(ETIMEDOUT, "the lock did not come free in time")
+
+/* What they mean where the library itself refuses. */
+#define REFUSALS(X)                                                                  \
+	X(EBUSY, "this handle holds the lock: release it instead")                   \
+	X(EINVAL, "an argument is out of its range")                                 \
+	X(EOPNOTSUPP, "this kind of lock cannot do that")                            \
+	X(EPERM, "this handle does not hold the lock")                               \
+	X(ETIMEDOUT,                                                                 \
+	  "the lock did not come free in time; filelock_describe_holder names its holder")
+
+#define CASE(name, sentence) \
+	case -name:          \
+		return sentence;
+
+/* NULL: it has none. */
+static const char *system_text(int number)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+	return strerrordesc_np(number);
+#else
+	const char *text = strerror(number);
+	const char *unknown = "No error information"; /* musl */
+
+	return strncmp(text, "Unknown error", 13) == 0 || strcmp(text, unknown) == 0 ? NULL
+	                                                                             : text;
+#endif
+}
+
+static const char *text_of(int error)
+{
+	static _Thread_local char number[40];
+	const char *text =
+	        error < 0 && error > FILELOCK_ERROR_LAST_ ? system_text(-error) : NULL;
+
+	if (text)
+		return text;
+	(void)snprintf(number, sizeof(number), "unknown error %d", error < 0 ? -error : error);
+	return number;
+}
 
 FILELOCK_API const char *filelock_strerror(int error)
 {
-	const char *text;
-
 	switch (error) {
 #define OWN(name, value, sentence) \
 	case name:                 \
 		return sentence;
 		FILELOCK_ERRORS(OWN)
 #undef OWN
-#define SYSTEM(name, sentence) \
-	case -name:            \
-		return sentence;
-		SENTENCES(SYSTEM)
-#undef SYSTEM
+		SENTENCES(CASE)
 	case 0:
 		return "success";
 	default:
-		text = error < 0 && error > FILELOCK_ERROR_LAST_ ? strerrordesc_np(-error)
-		                                                 : NULL;
-		return text ? text : "unknown error";
+		return text_of(error);
 	}
+}
+
+static const char *refusal(int code)
+{
+	switch (code) {
+		REFUSALS(CASE)
+	default:
+		return filelock_strerror(code);
+	}
+}
+
+static const char *failure_text(const struct failure *failure)
+{
+	if (failure->own)
+		return refusal(failure->code);
+	/* of a system call, on a network file system */
+	return failure->code == -ETIMEDOUT ? text_of(failure->code)
+	                                   : filelock_strerror(failure->code);
 }
 
 int failure_set(struct failure *failure, int code, const char *what)
 {
 	return failure_set_detail(failure, code, what, NULL);
+}
+
+int failure_set_own(struct failure *failure, int code, const char *what)
+{
+	(void)failure_set(failure, code, what);
+	failure->own = true;
+	return code;
 }
 
 int failure_set_detail(struct failure *failure, int code, const char *what, char *detail)
@@ -63,6 +113,7 @@ int failure_set_detail(struct failure *failure, int code, const char *what, char
 	char *old = failure->detail;
 
 	failure->code = code;
+	failure->own = false;
 	failure->what = what;
 	failure->detail = detail;
 	free(old);
@@ -76,35 +127,19 @@ void failure_clear(struct failure *failure)
 	*failure = (struct failure){ 0 };
 }
 
-/* "held by pid 4242 on host since …", or what is known instead; NULL out of memory. */
-static char *describe_holder(const struct filelock *lock)
+const char *failure_sentence(struct failure *failure, const char *path)
 {
-	struct filelock_owner owner = FILELOCK_OWNER_INIT;
-	int r = filelock_holder(lock, &owner);
+	const char *text;
+	char *old = failure->sentence;
 
-	if (r < 0)
-		return sys_format("%s", filelock_strerror(r));
-	return sys_format("%s holds it%s: pid %ld on %s",
-	                  owner.mode == FILELOCK_SHARED ? "a shared holder" : "its holder",
-	                  owner.mode == FILELOCK_SHARED ? "" : " exclusively",
-	                  (long)owner.pid, owner.host[0] ? owner.host : "an unknown host");
-}
-
-static char *make_sentence(const struct filelock *lock)
-{
-	const struct failure *failure = &lock->failure;
-	const char *text = filelock_strerror(failure->code);
-	char *sentence;
-	char *holder = NULL;
-
-	if (failure->code == -ETIMEDOUT)
-		holder = describe_holder(lock);
-	sentence = sys_format("%s %s: %s%s%s%s%s", failure->what, lock->path, text,
-	                      failure->detail ? ": " : "",
-	                      failure->detail ? failure->detail : "",
-	                      holder ? "; " : "", holder ? holder : "");
-	free(holder);
-	return sentence;
+	if (failure->code == 0)
+		return "";
+	text = failure_text(failure);
+	failure->sentence = sys_format("%s %s: %s%s%s", failure->what, path, text,
+	                               failure->detail ? ": " : "",
+	                               failure->detail ? failure->detail : "");
+	free(old);
+	return failure->sentence ? failure->sentence : text;
 }
 
 static _Thread_local char open_sentence[512];
@@ -112,25 +147,19 @@ static _Thread_local char open_sentence[512];
 int open_failure(int code, const char *path, const char *what, const char *detail)
 {
 	(void)snprintf(open_sentence, sizeof(open_sentence), "%s %.300s: %s%s%s", what,
-	               path ? path : "(null)", filelock_strerror(code), detail ? ": " : "",
-	               detail ? detail : "");
+	               path ? path : "(null)", detail ? refusal(code) : filelock_strerror(code),
+	               detail ? ": " : "", detail ? detail : "");
 	return code;
 }
 
-FILELOCK_API const char *filelock_last_error(const struct filelock *lock)
+void open_failure_copy(const char *sentence)
 {
-	/* the sentence is a cache: making it changes nothing that the caller can see */
-	struct failure *failure = lock ? &((struct filelock *)lock)->failure : NULL;
-	char *old;
+	(void)snprintf(open_sentence, sizeof(open_sentence), "%s", sentence);
+}
 
-	if (!failure)
-		return open_sentence;
-	if (failure->code == 0)
-		return "";
-	old = failure->sentence;
-	failure->sentence = make_sentence(lock);
-	free(old);
-	return failure->sentence ? failure->sentence : filelock_strerror(failure->code);
+const char *open_failure_sentence(void)
+{
+	return open_sentence;
 }
 
 static struct {

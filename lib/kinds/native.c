@@ -119,7 +119,7 @@ static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
 	int fd = sys_open(lock->path, flags | make, bits);
 
 	if (fd == -ENOENT) {
-		int r = path_make_parents(lock->path);
+		int r = handle_make_parents(lock);
 
 		if (r < 0)
 			return r;
@@ -225,7 +225,7 @@ static int probe(struct filelock *lock)
 		return handle_fail(lock, r, "cannot look for the lock file");
 	r = soft_publish_probe_flock(lock->path, &error);
 	if (r == -ENOENT) {
-		r = path_make_parents(lock->path);
+		r = handle_make_parents(lock);
 		if (r == 0)
 			r = soft_publish_probe_flock(lock->path, &error);
 		if (r == -ENOENT)
@@ -393,7 +393,7 @@ static int native_verify(const struct filelock *lock)
 {
 	int names = check_path(lock);
 
-	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
+	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
 }
 
 static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)

@@ -323,7 +323,7 @@ static int readwrite_verify(const struct filelock *lock)
 	off_t size;
 	int r = check_path(lock, &size);
 
-	return r == ATTEMPT_RACED ? -ESTALE : r;
+	return r == ATTEMPT_RACED ? FILELOCK_ELOST : r;
 }
 
 /* A holder has a lock on bytes of the SHARED range; a writer that waits has so too, and

@@ -172,7 +172,7 @@ static int make_file(const struct filelock *lock)
 	int r = sys_make_file(lock->path, bits);
 
 	if (r == -ENOENT) {
-		r = path_make_parents(lock->path);
+		r = handle_make_parents(lock);
 		if (r == 0)
 			r = sys_make_file(lock->path, bits);
 	}

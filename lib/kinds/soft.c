@@ -215,7 +215,7 @@ static int soft_verify(const struct filelock *lock)
 {
 	int names = soft_judge_check_names(lock);
 
-	return names == PATH_NAMES_ANOTHER ? -ESTALE : names;
+	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
 }
 
 /* Removes the marker, if it is ours still. */

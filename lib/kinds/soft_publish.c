@@ -319,7 +319,7 @@ static int publish_with_parents(const struct filelock *lock, struct draft *draft
 
 	if (r != -ENOENT)
 		return r;
-	r = path_make_parents(lock->path);
+	r = handle_make_parents(lock);
 	return r < 0 ? r : publish_somehow(lock, draft);
 }
 

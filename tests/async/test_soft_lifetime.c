@@ -48,7 +48,7 @@ START_TEST(test_hold_of_the_same_context_expires_for_who_waits)
 	let_it_expire();
 	ck_assert_int_eq(loop_answer(&loop, &waiter), 0);
 	ck_assert_int_eq(filelock_verify(waiter.lock), 0);
-	ck_assert_int_eq(filelock_verify(holder.lock), -ESTALE);
+	ck_assert_int_eq(filelock_verify(holder.lock), FILELOCK_ELOST);
 	tear_down();
 }
 END_TEST

@@ -217,7 +217,7 @@ START_TEST(test_renamed_folder_is_found_by_the_safety_poll)
 	ck_assert_int_eq(rename(test_path("folder"), test_path("gone")), 0);
 	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
 	ck_assert_int_eq(filelock_verify(asked.lock), 0);
-	ck_assert_int_eq(filelock_verify(holder), -ESTALE);
+	ck_assert_int_eq(filelock_verify(holder), FILELOCK_ELOST);
 	filelock_close(holder);
 	filelock_close(asked.lock);
 	loop_free(&loop);

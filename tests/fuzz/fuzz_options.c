@@ -49,7 +49,6 @@ static void check_taken(const struct filelock_options *options, size_t size, int
 	CHECK(all.poll_interval_ms <= 3600000);
 	for (size_t i = 0; i < end - begin; i++)
 		CHECK(flags[i] <= 1);
-	CHECK(!all.reserved_[0] && !all.reserved_[1]);
 	CHECK(all.lifetime_ms == 0 || kind == FILELOCK_SOFT);
 	CHECK(!all.unlink_on_release || kind != FILELOCK_READWRITE);
 }

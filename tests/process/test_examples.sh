@@ -262,7 +262,7 @@ test_timeline_refuses_what_is_no_trace() {
 # Each thing that begins has its end; two of the six give up.
 test_traced_writes_a_trace_that_viewers_can_open() {
 	"$bin/traced" t.json 2>message >output
-	[ "$(grep -c 'not had in time' message)" = 2 ]
+	[ "$(grep -c 'not come free in time' message)" = 2 ]
 	[ "$(head -n 1 t.json)" = '[' ]
 	[ "$(tail -n 1 t.json)" = ']' ]
 	[ "$(sed '1d;$d' t.json | grep -cvE '^\{.*\},?$')" = 0 ]

@@ -118,6 +118,7 @@ END_TEST
 static int find_nobody_in_namespace(void *arg)
 {
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	char sentence[64];
 
 	(void)arg;
 	if (mount("proc", "/proc", "proc", 0, NULL) < 0)
@@ -125,6 +126,8 @@ static int find_nobody_in_namespace(void *arg)
 	lock = test_open(test_path("lock"), NULL);
 	ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_EUNKNOWNHOLDER);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_describe_holder(lock, sentence, sizeof(sentence)),
+	                 FILELOCK_EUNKNOWNHOLDER);
 	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock),
 	                             filelock_strerror(FILELOCK_EUNKNOWNHOLDER)));
 	return 0;

@@ -487,7 +487,7 @@ START_TEST(test_holder_learns_that_its_database_was_changed)
 	ck_assert_int_eq(try(lock, FILELOCK_SHARED), 0);
 	ck_assert_int_eq(filelock_verify(lock), 0);
 	changes[_i]();
-	ck_assert_int_eq(filelock_verify(lock), -ESTALE);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	ck_assert_int_eq(try(next, FILELOCK_EXCLUSIVE), 0);
 	ck_assert_int_eq(filelock_verify(next), 0);
 	ck_assert_int_eq(filelock_release(lock), 0);
@@ -515,7 +515,7 @@ START_TEST(test_waiter_waits_no_more_for_a_database_that_was_changed)
 	peer_await_notice(&waiter);
 	changes[_i]();
 	ck_assert_int_eq(peer_answer(&waiter), 0);
-	ck_assert_int_eq(filelock_verify(lock), -ESTALE);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	filelock_close(lock);
 	peer_stop(&waiter);
 }

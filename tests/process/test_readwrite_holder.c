@@ -110,7 +110,7 @@ START_TEST(test_database_in_what_is_no_folder_any_more_is_not_the_one_held)
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	ck_assert_int_eq(rename(test_path("folder"), test_path("aside")), 0);
 	test_write_file(test_path("folder"), "");
-	ck_assert_int_eq(filelock_verify(lock), -ESTALE);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	ck_assert_int_eq(filelock_release(lock), 0);
 	filelock_close(lock);
 }
@@ -125,7 +125,7 @@ START_TEST(test_database_whose_folder_moved_is_the_one_held_as_long_as_the_path_
 	ck_assert_int_eq(mkdir(test_path("aside"), 0700), 0);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	ck_assert_int_eq(rename(test_path("aside"), test_path("folder")), 0);
-	ck_assert_int_eq(filelock_verify(lock), -ESTALE);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	ck_assert_int_eq(unlink(test_path("link")), 0);
 	ck_assert_int_eq(symlink("folder", test_path("link")), 0);
 	ck_assert_int_eq(filelock_verify(lock), 0);

@@ -102,7 +102,7 @@ START_TEST(test_file_changed_while_waiting_is_waited_for_no_more)
 	peer_await_notice(&peer);
 	acts[_i].act(NULL);
 	ck_assert_int_eq(peer_answer(&peer), 0);
-	ck_assert_int_eq(filelock_verify(holder), -ESTALE);
+	ck_assert_int_eq(filelock_verify(holder), FILELOCK_ELOST);
 	filelock_close(holder);
 	peer_stop(&peer);
 }
@@ -116,7 +116,7 @@ START_TEST(test_holder_learns_that_its_file_was_changed)
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	ck_assert_int_eq(filelock_verify(lock), 0);
 	acts[_i].act(NULL);
-	ck_assert_int_eq(filelock_verify(lock), -ESTALE);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "no longer names"));
 	ck_assert(filelock_is_held(lock)); /* of what it was */
 	ck_assert_int_eq(filelock_release(lock), 0);
@@ -151,7 +151,7 @@ START_TEST(test_verify_finds_a_renamed_parent)
 
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	rename_the_parent(NULL);
-	ck_assert_int_eq(filelock_verify(lock), -ESTALE);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	filelock_close(lock);
 }
 END_TEST
@@ -220,7 +220,7 @@ static int hold_and_unlink(void *arg)
 			break;
 		witness_enter(witness, who);
 		if (filelock_verify(lock) < 0)
-			r = -ESTALE;
+			r = FILELOCK_ELOST;
 		witness_leave(witness, who);
 		if (filelock_release(lock) < 0)
 			r = -EIO;

@@ -271,7 +271,7 @@ START_TEST(test_link_put_in_a_markers_place_at_any_moment_is_never_followed)
 		fault_before(looks[_i], nth, put_link_in_place, NULL);
 		if (try(lock, FILELOCK_EXCLUSIVE) == 0)
 			ck_assert_int_eq(filelock_verify(lock),
-			                 fault_hits(looks[_i]) ? -ESTALE : 0);
+			                 fault_hits(looks[_i]) ? FILELOCK_ELOST : 0);
 		fault_clear();
 		filelock_close(lock);
 		test_read_file(test_path("victim"), content, sizeof(content));

@@ -156,7 +156,7 @@ START_TEST(test_marker_taken_away_wakes_a_waiter_and_its_holder_learns_it)
 	start_waiting(&waiter, test_path("lock"));
 	takings[_i]();
 	ck_assert_int_eq(peer_answer(&waiter), 0);
-	ck_assert_int_eq(filelock_verify(lock), -ESTALE);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	ck_assert_int_eq(filelock_release(lock), 0);
 	ck_assert(exists(test_path("lock")));
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
@@ -334,7 +334,7 @@ START_TEST(test_lifetime_ends_a_hold_by_its_age_alone)
 	date_shift(61 * SECONDS);
 	ck_assert_int_eq(try_once(test_path("lock")), -ETIMEDOUT); /* without the option: never */
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
-	ck_assert_int_eq(filelock_verify(holder), -ESTALE);
+	ck_assert_int_eq(filelock_verify(holder), FILELOCK_ELOST);
 	ck_assert_int_eq(filelock_release(holder), 0);
 	ck_assert_int_eq(filelock_verify(lock), 0);
 	filelock_close(lock);

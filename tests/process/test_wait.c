@@ -398,18 +398,20 @@ START_TEST(test_letting_others_go_first_is_slept_through_with_on_wait_too)
 }
 END_TEST
 
-START_TEST(test_last_error_after_a_timeout_names_the_holder)
+START_TEST(test_after_a_timeout_the_holder_is_described_when_asked_for)
 {
-	char pid[32];
+	char pid[32], holder_is[256];
 
 	if (!test_locks_are_listed())
 		return;
 	set_up(NULL);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 5), -ETIMEDOUT);
 	(void)snprintf(pid, sizeof(pid), "pid %d", (int)holder.pid);
-	ck_assert_msg(strstr(filelock_last_error(lock), pid) != NULL, "%s",
-	              filelock_last_error(lock));
 	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), test_path("lock")));
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "filelock_describe_holder"));
+	ck_assert_int_eq(filelock_describe_holder(lock, holder_is, sizeof(holder_is)), 0);
+	ck_assert_msg(strncmp(holder_is, pid, strlen(pid)) == 0, "%s", holder_is);
+	ck_assert_ptr_nonnull(strstr(holder_is, "running since"));
 	tear_down();
 }
 END_TEST
@@ -448,7 +450,7 @@ int main(void)
 	        test_interrupts_race_with_waits, test_signal_alone_does_not_end_a_wait,
 	        test_on_wait_is_told_time_path_and_holder, test_on_wait_is_not_told_without_a_wait,
 	        test_letting_others_go_first_is_slept_through_with_on_wait_too,
-	        test_last_error_after_a_timeout_names_the_holder,
+	        test_after_a_timeout_the_holder_is_described_when_asked_for,
 	        test_waits_leak_no_descriptor_and_no_watch);
 	TCase *handlers = tcase_create("handlers");
 

@@ -1,0 +1,23 @@
+/*
+ * cancel.h - pthread_cancel(3) of a thread that is inside the library: put off, for as long as there
+ * is something that would be left half done.
+ */
+#ifndef FILELOCK_CANCEL_H
+#define FILELOCK_CANCEL_H
+
+#include <pthread.h>
+
+static inline int cancel_off(void)
+{
+	int before = PTHREAD_CANCEL_ENABLE;
+
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	return before;
+}
+
+static inline void cancel_restore(int before)
+{
+	(void)pthread_setcancelstate(before, NULL);
+}
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * handle.c - what the floors below filelock.c ask of a handle.
+ */
+#include "handle.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/path.h"
+
+void handle_wake(struct filelock *lock)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	atomic_store_explicit(&a->stirred, true, memory_order_relaxed);
+	if (a->driver && a->driver->woken)
+		a->driver->woken(lock, a->arg);
+}
+
+int handle_make_parents(const struct filelock *lock)
+{
+	return lock->options.no_parents ? -ENOENT : path_make_parents(lock->path);
+}
+
+FILELOCK_API int filelock_compare(const struct filelock *a, const struct filelock *b)
+{
+	/* as they were opened: what changes its kind stays in its queue */
+	if (a->asked != b->asked)
+		return a->asked->id < b->asked->id ? -1 : 1;
+	return strcmp(a->path, b->path);
+}
+
+FILELOCK_API size_t filelock_hash(const struct filelock *lock)
+{
+	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->asked->id);
+}
+
+FILELOCK_API bool filelock_is_inherited(const struct filelock *lock)
+{
+	return lock->inherited;
+}

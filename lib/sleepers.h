@@ -1,0 +1,26 @@
+/*
+ * sleepers.h - what a thread needs to sleep until a lock may have come free.
+ */
+#ifndef FILELOCK_SLEEPERS_H
+#define FILELOCK_SLEEPERS_H
+
+#include <pthread.h>
+
+#include "driver_private.h"
+
+struct sleeper {
+	struct list link; /* in the pool */
+	struct filelock_watcher *watcher;
+	struct filelock_guarded_fd wake; /* -1: none to be had */
+	pthread_t user;                  /* while busy */
+	bool busy;
+};
+
+/* Lends one to this thread; NULL: none to be had. */
+struct sleeper *sleepers_get(void);
+void sleepers_put(struct sleeper *sleeper);
+
+void sleepers_before_fork(void);
+void sleepers_after_fork(bool in_child);
+
+#endif
