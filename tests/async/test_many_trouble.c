@@ -76,11 +76,13 @@ static int ask_in_child(void *arg)
 	return r == FILELOCK_EFORKED && set->calls == 0 ? 0 : 1;
 }
 
-START_TEST(test_set_with_a_handle_of_the_parents_is_refused)
+START_TEST(test_set_with_a_handle_that_the_parent_holds_is_refused)
 {
 	struct asked_set set = set_open("ab");
 
+	ck_assert_int_eq(filelock_acquire(set.locks[1], FILELOCK_EXCLUSIVE, 0), 0);
 	ck_assert_int_eq(test_in_child(ask_in_child, &set), 0);
+	ck_assert_int_eq(filelock_release(set.locks[1]), 0);
 	ck_assert(is_free("a") && is_free("b"));
 	set_close(&set);
 }
@@ -122,7 +124,7 @@ int main(void)
 	        "async many trouble",
 	        test_lock_that_cannot_be_given_back_is_logged_and_stays_with_its_handle,
 	        test_lock_that_was_released_meanwhile_is_given_back_in_silence,
-	        test_set_with_a_handle_of_the_parents_is_refused, test_cancelling_no_set_is_fine);
+	        test_set_with_a_handle_that_the_parent_holds_is_refused, test_cancelling_no_set_is_fine);
 	TCase *orders = tcase_create("orders");
 
 	tcase_add_loop_test(orders, test_sets_may_end_in_any_order, 0, 6);
