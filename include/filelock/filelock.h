@@ -44,25 +44,28 @@
  * acquisition is given up, and the handle can be used, or closed, by another thread. The callbacks
  * should_cancel and on_wait run with cancellation disabled.
  *
- * Soft locks (FILELOCK_SOFT) are exclusive only: asking for a shared one gives -ENOTSUP. A marker
- * outlives its holder if that is killed; whoever comes next sees it and takes it over, at once.
- * Whether a holder lives is asked of the kernel first (a holder keeps a flock(2) on its marker
- * and keeps it open for writing), which answers across PID and time namespaces and for stopped
- * processes; only where that proves nothing does the record decide. What cannot be proved dead
- * is held:
- *   - a record of another host, or of a process that may not be looked at; an empty marker
- *     (Python's releases before 3.22 write nothing); a record of a newer protocol; a marker that
- *     may be read but not written; everything where flock(2) does not work, since two that take
- *     over could not tell each other. filelock_break removes such a marker.
- *   - Other content that is no record: held until it was seen unchanged for 2 s, and for as
- *     long as the file has another name (a hard link).
- * A marker that cannot be removed is left with the record of a process that there cannot be, for
- * whoever comes next: at the release, one that was taken over from another user, who alone may
- * remove it (in a sticky directory); at filelock_close, any.
- * What we cannot promise is what Python does: its own contenders still judge by the record
- * alone, so they may break a live lock of ours across PID and time namespaces, and one of them
- * that is delayed between judging and breaking may remove the marker of the next holder.
- * filelock_verify tells. Python 3.25.2 recovers two-line markers only: see two_line_marker.
+ * Soft locks (FILELOCK_SOFT) are exclusive only: a shared acquisition gives -ENOTSUP. The marker of
+ * a killed holder stays; the next attempt sees it and takes it over, at once. The kernel is asked
+ * first whether the holder lives: a holder keeps a flock(2) on its marker and keeps it open for
+ * writing. That answer holds across PID and time namespaces and for stopped processes. The record
+ * decides only where the kernel proves nothing. A marker is held unless its holder is proved dead.
+ * These markers are held, too:
+ *   - a record of another host, of a process that may not be looked at, or of a newer protocol; an
+ *     empty marker (Python's releases before 3.22 write nothing); a marker that may be read but not
+ *     written; on a local file system without flock(2) every marker, since two processes that took
+ *     one over could not tell each other. filelock_break removes such a marker.
+ *   - a record whose writing was cut short, until it was seen unchanged for 2 s and the process that
+ *     it names has ended, and for as long as the file has another name (a hard link);
+ *   - the lock of another program, until it goes: content that is no record of ours or of Python's
+ *     filelock, or a folder;
+ *   - a marker of Python's SoftFileLease, and one of its MarkerSoftFileLock while its owner lives.
+ * A marker that cannot be removed gets the record of an impossible process, so that the next
+ * attempt takes it over. A release does so with a marker that was taken over from another user who
+ * alone may remove it (in a sticky directory); filelock_close does so with any.
+ *   The library cannot promise what Python does. Python's contenders judge by the record alone:
+ * they may break a live lock of ours across PID and time namespaces, and one that is delayed
+ * between judging and breaking may remove the marker of the next holder. filelock_verify tells.
+ * Python 3.25.2 recovers two-line markers only: see two_line_marker.
  *
  * Read/write locks (FILELOCK_READWRITE). The lock file is an SQLite database, normally an empty
  * file, named *.db; its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and

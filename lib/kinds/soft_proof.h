@@ -1,8 +1,9 @@
 /*
- * soft_proof.h - whether a marker that we made is the file that its name names, for all to see.
+ * soft_proof.h - whether others see a marker of ours, with its flock, at its name.
  *
- * A descriptor is no proof of it: on many FUSE file systems a linked name is another inode to the
- * kernel than the descriptor is, so that neither our flock(2) nor our having it open shows there.
+ * A descriptor does not prove it: on many FUSE file systems the kernel takes a linked name for
+ * another inode than the descriptor's, so that neither our flock(2) nor our open descriptor shows
+ * there.
  */
 #ifndef FILELOCK_SOFT_PROOF_H
 #define FILELOCK_SOFT_PROOF_H
@@ -15,12 +16,12 @@ enum soft_proof {
 	PROOF_ELSEWHERE  /* the name is gone, or another file's */
 };
 
-/* Looks at the name as others do: an enum soft_proof, or an error. Without a flock on fd it is
-   shown that the name is the descriptor's file. */
+/* Looks at the name as others do. Returns an enum soft_proof, or an error. Without a flock on fd,
+   PROOF_SHOWN says that the name is the descriptor's file. */
 int soft_proof_look(const char *path, int fd, bool flocked);
 
-/* Removes the name of our marker if it can be proven to be ours: what is written to fd shows
-   there. Otherwise fd gets the record of nobody. Either way nobody is kept out any more. */
+/* Removes the name of our marker if the name is proved ours: bytes written to fd show there.
+   Otherwise fd gets the record of an impossible process. Nobody is kept out any more then. */
 void soft_proof_withdraw(const char *path, int fd);
 
 /* Gives a marker of ours that cannot be removed the record of an impossible process, so that the
