@@ -24,6 +24,7 @@
 #define NTFS3_MAGIC 0x7366746eUL
 #define BCACHEFS_MAGIC 0xca451a4eUL
 #define ZFS_MAGIC 0x2fc12fc1UL
+#define KERNELS_OWN 512 /* from ERESTARTSYS on: include/linux/errno.h of the kernel */
 
 static int timerfd_create_(int clock, int flags)
 {
@@ -275,7 +276,9 @@ int sys_flock(int fd, int operation)
 
 bool sys_is_flock_missing(int error)
 {
-	return error == -ENOSYS || error == -EOPNOTSUPP;
+	/* the kernel's own numbers, of which a program should see none: ENOTSUPP, 524, of file
+	   systems of clusters */
+	return error == -ENOSYS || error == -EOPNOTSUPP || error <= -KERNELS_OWN;
 }
 
 int sys_fstat(int fd, struct stat *ret)

@@ -8,7 +8,9 @@
  * A flock(2) is on an inode, a lock is on a path. A successful flock is therefore followed by a look
  * whether the path still names that inode (by device and number: the link count does not show a
  * renamed file). If it does not, another process may hold the path's new file, and the flock is
- * worthless.
+ * worthless. The numbers alone are not enough everywhere: see look_again.
+ *
+ * flock(2) needs no right to write, so a file that may only be read serves both modes.
  *
  * A release unlocks before it closes: on a plain close the event can reach a waiter before the lock
  * is dropped.
@@ -30,15 +32,23 @@
 #define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
 
 #define SECOND INT64_C(1000000000)
+#define MOST_LOOKS 3
+#define MOST_RACES 8 /* fewer than the machine makes at once, so that a single attempt ends */
 #define CLOCK_TICK 20000000 /* ns, with room to spare: 10 ms at the slowest */
 
 struct native {
 	int fd; /* of the hold or of the waiter; -1: none */
 	bool regular;
 	bool probed; /* flock(2) is known to work here */
+	bool alone;  /* it has to be found out on the lock file itself */
+	bool made;   /* the lock file was, for that */
+	int suspect; /* an error, if the path named another file and ours was not removed */
+	unsigned char races; /* in a row that were not known to be any */
+	int refused; /* why the lock file was opened for reading only; 0: it was not */
 	unsigned forks; /* fork_count() when it was opened */
 	bool seen; /* the path named the file, whose status has been `changed` since then ... */
 	struct timespec changed; /* ... unless it has another time of change now */
+	struct timespec ctime; /* when it was last looked at */
 	struct identity identity;
 	struct subscription subscription;
 };
@@ -67,6 +77,11 @@ static int native_open(struct filelock *lock)
 	r = sys_fstat(n->fd, &st);
 	if (r < 0)
 		return r;
+	/* eventfd(2), timerfd_create(2), epoll_create(2), …: one inode serves them all */
+	if ((st.st_mode & S_IFMT) == 0)
+		return failure_set_detail(&lock->failure, -EINVAL, "cannot open",
+		                          sys_strdup("its anonymous inode is shared by the "
+		                                     "whole machine"));
 	n->regular = S_ISREG(st.st_mode);
 	n->identity = (struct identity){ st.st_dev, st.st_ino };
 	return 0;
@@ -78,7 +93,7 @@ static void native_unwatch(struct filelock *lock)
 }
 
 /* Closes the descriptor, if it is ours, with whatever lock is on it. */
-static void drop(struct filelock *lock)
+static void native_drop(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
 	int fd = n->fd;
@@ -98,7 +113,24 @@ static void drop(struct filelock *lock)
 static void native_abandon(struct filelock *lock)
 {
 	native_unwatch(lock);
-	drop(lock);
+	native_drop(lock);
+}
+
+/* Says that the file changed under us, but not for ever: what is no race goes on. */
+static int call_it_a_race(struct filelock *lock, int error, const char *what, const char *why)
+{
+	struct native *n = native_state(lock);
+
+	if (++n->races < MOST_RACES)
+		return ATTEMPT_RACED;
+	n->races = 0;
+	return failure_set_detail(&lock->failure, error, what, why ? sys_strdup(why) : NULL);
+}
+
+/* Whether a call on our own descriptor, or on the path, says that the file was removed. */
+static bool is_gone(int error)
+{
+	return error == -ENOENT || error == -ENOTDIR || error == -ESTALE;
 }
 
 /* ENOENT although the parents were made: a race, or the error itself. */
@@ -106,89 +138,196 @@ static int judge_missing(struct filelock *lock)
 {
 	int r = path_check_parent(lock->path);
 
-	return r < 0 ? handle_fail(lock, r, "cannot open the lock file") : ATTEMPT_RACED;
+	if (r < 0)
+		return handle_fail(lock, r, "cannot open the lock file");
+	return call_it_a_race(lock, -ENOENT, "cannot open the lock file",
+	                      "its folder is there, but takes no such file");
 }
 
-/* The descriptor, or an error; -EWOULDBLOCK is contention. */
-static int open_lock_file(const struct filelock *lock, enum filelock_mode mode)
+static bool is_refusal(int error)
+{
+	return error == -EACCES || error == -EPERM || error == -EROFS || error == -ETXTBSY;
+}
+
+/* What stands at the path, for reading if no more is allowed. *ret_refused: why no more is. */
+static int open_standing(const char *path, int *ret_refused)
+{
+	int fd = sys_open(path, O_RDWR | SAFE_FLAGS, 0);
+
+	if (!is_refusal(fd))
+		return fd;
+	*ret_refused = fd;
+	return sys_open(path, O_RDONLY | SAFE_FLAGS, 0);
+}
+
+/* How the lock file is made. Not at all where flock(2) is not known to work: probe saw a file. */
+static int making_flags(const struct native *n)
+{
+	if (n->probed)
+		return O_CREAT;
+	return n->alone ? O_CREAT | O_EXCL : 0;
+}
+
+static int open_or_make(const struct filelock *lock)
 {
 	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
-	int flags = O_RDWR | SAFE_FLAGS;
-	/* never where flock(2) is not known to work: probe() saw a file */
-	int make = native_state(lock)->probed ? O_CREAT : 0;
-	int fd = sys_open(lock->path, flags | make, bits);
+	int flags = O_RDWR | SAFE_FLAGS | making_flags(native_state(lock));
+	int fd = sys_open(lock->path, flags, bits);
+	int r;
 
-	if (fd == -ENOENT) {
-		int r = handle_make_parents(lock);
-
-		if (r < 0)
-			return r;
-		fd = sys_open(lock->path, flags | make, bits);
-	}
-	/* fs.protected_regular: in a sticky directory O_CREAT of another user's file is
-	   refused, opening it is not (proc_sys_fs(5)) */
-	if (fd == -EACCES || fd == -EPERM) {
-		int again = sys_open(lock->path, flags, 0);
-
-		fd = again == -ENOENT ? fd : again;
-	}
-	if ((fd == -EACCES || fd == -EPERM || fd == -EROFS) && mode == FILELOCK_SHARED) {
-		int again = sys_open(lock->path, O_RDONLY | SAFE_FLAGS, 0);
-
-		fd = again == -ENOENT ? fd : again;
-	}
-	return fd == -ENXIO ? FILELOCK_ENOTREGULAR : fd; /* a socket: open(2) */
+	if (fd != -ENOENT)
+		return fd;
+	r = handle_make_parents(lock);
+	return r < 0 ? r : sys_open(lock->path, flags, bits);
 }
 
-static int open_descriptor(struct filelock *lock, enum filelock_mode mode)
+/* The descriptor, or an error. */
+static int open_lock_file(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	int fd, standing;
+
+	for (int i = 0; i < MOST_LOOKS; i++) {
+		n->refused = 0;
+		fd = open_or_make(lock);
+		n->made = fd >= 0 && n->alone;
+		if (!is_refusal(fd))
+			break;
+		/* fs.protected_regular: in a sticky directory O_CREAT of another user's file is
+		   refused, opening it is not (proc_sys_fs(5)); and it may be removed meanwhile */
+		standing = open_standing(lock->path, &n->refused);
+		if (standing != -ENOENT)
+			return standing;
+	}
+	return fd;
+}
+
+/* Looks at the file that was opened: 0, or why it cannot be used. */
+static int take_file(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct stat st;
+	int r = sys_fstat(n->fd, &st);
+
+	if (r == 0 && !S_ISREG(st.st_mode))
+		r = FILELOCK_ENOTREGULAR;
+	if (r < 0) {
+		native_drop(lock);
+		return is_gone(r) ? call_it_a_race(lock, r, "cannot use the lock file", NULL)
+		                  : handle_fail(lock, r, "cannot use the lock file");
+	}
+	n->regular = true;
+	n->seen = false;
+	n->ctime = st.st_ctim;
+	n->identity = (struct identity){ st.st_dev, st.st_ino };
+	return 0;
+}
+
+static int open_descriptor(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
 	unsigned forks = fork_count();
-	struct stat st;
-	int fd, r;
+	int fd;
 
 	fork_hold_off();
-	fd = open_lock_file(lock, mode);
+	fd = open_lock_file(lock);
 	if (fd >= 0)
 		n->fd = fd;
 	fork_allow();
 	if (fd == -ENOENT)
 		return judge_missing(lock);
+	if (fd == -EEXIST)
+		return call_it_a_race(lock, fd, "cannot make the lock file", NULL);
+	if (fd == -ENXIO) /* a socket: open(2) */
+		fd = FILELOCK_ENOTREGULAR;
 	if (fd == -EWOULDBLOCK) /* also: under a lease, which is being broken (open(2)) */
 		return ATTEMPT_BUSY;
 	if (fd < 0)
 		return handle_fail(lock, fd, "cannot open the lock file");
 	n->forks = forks;
-	r = sys_fstat(fd, &st);
-	if (r == 0 && !S_ISREG(st.st_mode))
-		r = FILELOCK_ENOTREGULAR;
-	if (r < 0) {
-		drop(lock);
-		return handle_fail(lock, r, "cannot use the lock file");
-	}
-	n->regular = true;
-	n->seen = false;
-	n->identity = (struct identity){ st.st_dev, st.st_ino };
-	return 0;
+	return take_file(lock);
+}
+
+static bool is_earlier(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
+}
+
+static bool is_same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/*
+ * Another number, or another time of change, than the file had: its descriptor tells. An overlay
+ * gives a file another number when it copies it up. Elsewhere a removed file's number goes to
+ * its successor at once; but that has changed later than the file that we have.
+ */
+static int look_again(struct native *n, const struct stat *named)
+{
+	struct stat own;
+	int r = sys_fstat(n->fd, &own);
+
+	if (is_gone(r))
+		return PATH_NAMES_ANOTHER;
+	if (r < 0)
+		return r;
+	n->suspect = own.st_nlink > 0 ? -EOPNOTSUPP : 0;
+	if (own.st_nlink == 0 || own.st_dev != named->st_dev || own.st_ino != named->st_ino ||
+	    is_earlier(&own.st_ctim, &named->st_ctim))
+		return PATH_NAMES_ANOTHER;
+	n->ctime = named->st_ctim;
+	n->identity = (struct identity){ own.st_dev, own.st_ino };
+	return PATH_NAMES_OURS;
 }
 
 /* An enum path_names, or an error. */
-static int check_path(const struct filelock *lock)
+static int native_check_path(const struct filelock *lock)
 {
-	const struct native *n = native_state(lock);
+	struct native *n = native_state(lock);
+	struct stat named;
+	int r;
 
+	n->suspect = 0;
 	if (is_borrowed(lock))
 		return PATH_NAMES_OURS;
-	return path_check(lock->path, n->identity.dev, n->identity.ino);
+	r = sys_lstat(lock->path, &named);
+	if (is_gone(r)) {
+		n->suspect = r == -ESTALE ? r : 0;
+		return PATH_NAMES_ANOTHER;
+	}
+	if (r < 0)
+		return r;
+	if (identity_equal(n->identity, (struct identity){ named.st_dev, named.st_ino }) &&
+	    is_same_time(&n->ctime, &named.st_ctim))
+		return PATH_NAMES_OURS;
+	return look_again(n, &named);
 }
 
 /* Whether flock(2) does not work here; the handle's failure says how it was refused. */
 static bool is_unsupported(struct filelock *lock, int error)
 {
+	char *number = NULL;
+
 	if (!sys_is_flock_missing(error))
 		return false;
-	(void)handle_fail(lock, error, "cannot flock");
+	if (strcmp(filelock_strerror(error), "unknown error") == 0)
+		number = sys_format("errno %d", -error);
+	(void)failure_set_detail(&lock->failure, error, "cannot flock", number);
 	return true;
+}
+
+/* NFS makes a flock(2) a record lock of the server's, which excludes others only by a descriptor
+   that may write: flock(2). */
+static int fail_to_flock(struct filelock *lock, int error)
+{
+	struct native *n = native_state(lock);
+
+	if (error != -EBADF || n->refused == 0)
+		return handle_fail(lock, error, "cannot flock");
+	return failure_set_detail(&lock->failure, n->refused, "cannot flock exclusively",
+	                          sys_strdup("the file may only be read, and its file system "
+	                                     "(as NFS) locks such a file only shared"));
 }
 
 /* As enum attempt, or an error. */
@@ -197,17 +336,24 @@ static int lock_descriptor(struct filelock *lock, enum filelock_mode mode)
 	struct native *n = native_state(lock);
 	int r = sys_flock(n->fd, (mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX) | LOCK_NB);
 
-	if (is_unsupported(lock, r))
+	if (is_unsupported(lock, r)) {
+		/* nobody else can have locked it: it would stand there as a marker */
+		if (n->made)
+			(void)sys_unlink(lock->path);
 		return ATTEMPT_UNSUPPORTED;
+	}
 	n->probed = true;
 	if (r == -EWOULDBLOCK || r == -EACCES) /* EACCES: as some file systems put it */
 		return ATTEMPT_BUSY;
-	return r < 0 ? handle_fail(lock, r, "cannot flock") : ATTEMPT_HELD;
+	if (is_gone(r))
+		return call_it_a_race(lock, r, "cannot flock", NULL);
+	return r < 0 ? fail_to_flock(lock, r) : ATTEMPT_HELD;
 }
 
 /*
  * Before we make a lock file: whether flock(2) will take it. Where it does not, the file would
- * stand there like the marker of a soft lock that somebody holds.
+ * stand there like the marker of a soft lock that somebody holds. Where only the lock file may be
+ * made, by a policy that names it, flock(2) is tried on that one, and it is removed again.
  */
 static int probe(struct filelock *lock)
 {
@@ -216,6 +362,7 @@ static int probe(struct filelock *lock)
 	int error = 0;
 	int r;
 
+	n->alone = false;
 	if (n->probed)
 		return 0;
 	r = sys_lstat(lock->path, &st);
@@ -226,13 +373,17 @@ static int probe(struct filelock *lock)
 	r = soft_publish_probe_flock(lock->path, &error);
 	if (r == -ENOENT) {
 		r = handle_make_parents(lock);
-		if (r == 0)
-			r = soft_publish_probe_flock(lock->path, &error);
+		if (r < 0)
+			return handle_fail(lock, r, "cannot make the folder of");
+		r = soft_publish_probe_flock(lock->path, &error);
 		if (r == -ENOENT)
 			return judge_missing(lock);
 	}
+	n->alone = r == -EACCES || r == -EPERM;
+	if (n->alone)
+		return 0;
 	if (r < 0)
-		return handle_fail(lock, r, "cannot make a file beside");
+		return handle_fail(lock, r, "cannot make the lock file");
 	if (is_unsupported(lock, error))
 		return ATTEMPT_UNSUPPORTED;
 	/* what nobody else can have, nobody refuses */
@@ -252,19 +403,24 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 	if (fresh) {
 		r = probe(lock);
 		if (r == 0)
-			r = open_descriptor(lock, mode);
+			r = open_descriptor(lock);
 		if (r != 0)
 			return r;
 	}
 	r = lock_descriptor(lock, mode);
 	/* a waiter's file may have been replaced, and its successor be free */
 	if (r == ATTEMPT_HELD || (r == ATTEMPT_BUSY && !fresh))
-		names = check_path(lock);
-	if ((r == ATTEMPT_HELD || r == ATTEMPT_BUSY) && names == PATH_NAMES_OURS)
+		names = native_check_path(lock);
+	if ((r == ATTEMPT_HELD || r == ATTEMPT_BUSY) && names == PATH_NAMES_OURS) {
+		n->races = r == ATTEMPT_HELD || !fresh ? 0 : n->races;
 		return r;
+	}
 	native_abandon(lock);
 	if (names == PATH_NAMES_ANOTHER)
-		return ATTEMPT_RACED;
+		return n->suspect ? call_it_a_race(lock, n->suspect, "cannot keep a lock on",
+		                                   "whenever it was looked at, the path named "
+		                                   "another file: numbers of inodes that change?")
+		                  : ATTEMPT_RACED;
 	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
 }
 
@@ -291,7 +447,7 @@ static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
  * Raises the event that waiters watch for where no close of ours will: on a descriptor that stays
  * open, here or in a forked child. Only a hint, so errors do not matter.
  */
-static void stir(const struct native *n)
+static void native_notify(const struct native *n)
 {
 	char link[SYS_FD_LINK];
 	int fd;
@@ -313,7 +469,7 @@ static bool may_remove(const struct filelock *lock)
 	if (lock->mode == FILELOCK_SHARED &&
 	    sys_flock(native_state(lock)->fd, LOCK_EX | LOCK_NB) < 0)
 		return false;
-	return check_path(lock) == PATH_NAMES_OURS;
+	return native_check_path(lock) == PATH_NAMES_OURS;
 }
 
 /* Undoes what may_remove did, for a hold that goes on. */
@@ -334,11 +490,11 @@ static int native_release(struct filelock *lock)
 		return keep_holding(lock, r);
 	r = sys_flock(n->fd, LOCK_UN);
 	/* once the file is gone there is no holding on: closing unlocks, too */
-	if (r < 0 && !removed)
+	if (r < 0 && !removed && !is_gone(r))
 		return handle_fail(lock, r, "cannot unlock");
 	if (is_borrowed(lock) || n->forks != fork_count())
-		stir(n);
-	drop(lock);
+		native_notify(n);
+	native_drop(lock);
 	return 0;
 }
 
@@ -357,13 +513,12 @@ static bool native_is_intact(struct filelock *lock)
 
 	if (sys_fstat(n->fd, &st) < 0 || st.st_nlink == 0)
 		return false;
-	if (n->seen && st.st_ctim.tv_sec == n->changed.tv_sec &&
-	    st.st_ctim.tv_nsec == n->changed.tv_nsec)
+	if (n->seen && is_same_time(&st.st_ctim, &n->changed))
 		return true;
 	n->changed = st.st_ctim;
 	n->seen = sys.statfs(lock->path, &fs) == 0 && sys_is_local(&fs) &&
 	          sys.date() - (st.st_ctim.tv_sec * SECOND + st.st_ctim.tv_nsec) > CLOCK_TICK;
-	return check_path(lock) == PATH_NAMES_OURS;
+	return native_check_path(lock) == PATH_NAMES_OURS;
 }
 
 static void native_learn(struct filelock *lock, const struct filelock *other)
@@ -384,6 +539,8 @@ static void native_hand_over(struct filelock *from, struct filelock *to)
 	t->regular = f->regular;
 	t->probed = f->probed;
 	t->forks = f->forks;
+	t->refused = f->refused;
+	t->ctime = f->ctime;
 	t->identity = f->identity;
 	t->seen = f->seen;
 	t->changed = f->changed;
@@ -391,7 +548,7 @@ static void native_hand_over(struct filelock *from, struct filelock *to)
 
 static int native_verify(const struct filelock *lock)
 {
-	int names = check_path(lock);
+	int names = native_check_path(lock);
 
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "support.h"
+#include "base/sys.h"
 
 enum { NOBODY = 65534, SOMEBODY = 65533 };
 
@@ -104,11 +105,61 @@ START_TEST(test_shared_lock_of_a_read_only_file_is_kept_out_by_an_exclusive_one)
 }
 END_TEST
 
-START_TEST(test_read_only_file_is_not_locked_exclusively)
+/* flock(2) needs no right to write. */
+START_TEST(test_read_only_file_is_locked_exclusively)
 {
+	struct filelock *lock;
+	const char *path;
+
 	if (!test_may_change_user())
 		return;
-	ck_assert_int_eq(as_nobody(make_file("lock", 0, 0444), FILELOCK_EXCLUSIVE, -1), -EACCES);
+	path = make_file("lock", 0, 0444);
+	ck_assert_int_eq(as_nobody(path, FILELOCK_EXCLUSIVE, -1), 0);
+	lock = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_SHARED, 0), 0);
+	ck_assert_int_eq(as_nobody(path, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	filelock_close(lock);
+	ck_assert_int_eq(as_nobody(path, FILELOCK_EXCLUSIVE, 0), 0);
+}
+END_TEST
+
+/* The program that runs: open(2) for writing says ETXTBSY. */
+START_TEST(test_running_program_is_locked_exclusively)
+{
+	char path[512];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	struct filelock *lock;
+
+	ck_assert_int_gt(n, 0);
+	path[n] = '\0';
+	lock = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(fcntl(filelock_fd(lock), F_GETFL) & O_ACCMODE, O_RDONLY);
+	filelock_close(lock);
+}
+END_TEST
+
+static int open_writing_refused(const char *path, int flags, mode_t mode)
+{
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return open(path, flags, mode);
+	errno = EROFS;
+	return -1;
+}
+
+/* NFS makes it a record lock, which a descriptor must be able to write for: EBADF. */
+START_TEST(test_file_system_that_refuses_a_read_only_file_says_so)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	test_write_file(test_path("lock"), "");
+	fault_set(FAULT_flock, 1, FAULT_ONCE, EBADF);
+	sys.open = open_writing_refused;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -EROFS);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "may only be read"));
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "NFS"));
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_SHARED, -1), 0);
+	filelock_close(lock);
 }
 END_TEST
 
@@ -165,14 +216,87 @@ START_TEST(test_refused_creation_opens_what_exists)
 }
 END_TEST
 
+static int (*real_open)(const char *path, int flags, mode_t mode);
+
+static int open_creation_refused(const char *path, int flags, mode_t mode)
+{
+	if (!(flags & O_CREAT) && (flags & O_TMPFILE) != O_TMPFILE)
+		return real_open(path, flags, mode);
+	errno = EACCES;
+	return -1;
+}
+
 START_TEST(test_refused_creation_of_a_missing_file_is_eacces)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
 
-	fault_set(FAULT_open, 1, FAULT_ONCE, EACCES);
+	real_open = sys.open;
+	sys.open = open_creation_refused;
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -EACCES);
 	ck_assert_int_eq(access(test_path("lock"), F_OK), -1);
+	sys.open = real_open;
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0); /* usable again */
+	filelock_close(lock);
+}
+END_TEST
+
+static void remove_it(enum fault_call call, int fd, const char *path)
+{
+	(void)call;
+	(void)fd;
+	(void)unlink(path);
+}
+
+/* A sticky folder refuses to create over another user's file, which then goes. */
+START_TEST(test_file_that_goes_between_two_looks_is_made)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0); /* flock(2) works */
+	filelock_release(lock);
+	fault_set(FAULT_open, 1, FAULT_ONCE, EACCES);
+	fault_set_witness(remove_it);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_open), 1);
+	ck_assert_int_eq(access(test_path("lock"), F_OK), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+/* A profile that names the lock file alone: no file beside it can be made. */
+static int open_lock_only(const char *path, int flags, mode_t mode)
+{
+	if ((flags & O_TMPFILE) != O_TMPFILE)
+		return real_open(path, flags, mode);
+	errno = EACCES;
+	return -1;
+}
+
+START_TEST(test_only_the_lock_file_may_be_made)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	real_open = sys.open;
+	sys.open = open_lock_only;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_kind(lock), FILELOCK_NATIVE);
+	filelock_close(lock);
+}
+END_TEST
+
+/* And flock(2) does not work: an empty lock file would stand there as somebody's marker. */
+START_TEST(test_only_the_lock_file_may_be_made_and_flock_is_missing)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+
+	options.no_fallback = true;
+	lock = test_open(test_path("lock"), &options);
+	fault_set(FAULT_flock, 1, FAULT_FOR_GOOD, ENOSYS);
+	real_open = sys.open;
+	sys.open = open_lock_only;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ENOSYS);
+	ck_assert_int_eq(access(test_path("lock"), F_OK), -1);
 	filelock_close(lock);
 }
 END_TEST
@@ -208,22 +332,25 @@ static bool on_read_only(const char *path, enum filelock_mode mode, int *ret_res
 	return true;
 }
 
-START_TEST(test_read_only_file_system_serves_shared_mode)
+START_TEST(test_read_only_file_system_serves_both_modes)
 {
 	int result;
 
 	if (!test_may_change_user() || !on_read_only(test_path("lock"), FILELOCK_SHARED, &result))
 		return;
 	ck_assert_int_eq(result, 0);
+	ck_assert(on_read_only(test_path("lock"), FILELOCK_EXCLUSIVE, &result));
+	ck_assert_int_eq(result, 0);
 }
 END_TEST
 
 /* shows: full-or-forbidden */
-START_TEST(test_read_only_file_system_is_erofs)
+START_TEST(test_missing_file_on_a_read_only_file_system_is_erofs)
 {
 	int result;
 
-	if (!test_may_change_user() || !on_read_only(test_path("lock"), FILELOCK_EXCLUSIVE, &result))
+	if (!test_may_change_user() ||
+	    !on_read_only(test_path("missing"), FILELOCK_EXCLUSIVE, &result))
 		return;
 	ck_assert_int_eq(result, -EROFS);
 	ck_assert(on_read_only(test_path("missing"), FILELOCK_SHARED, &result));
@@ -269,11 +396,16 @@ int main(void)
 	        "permissions", test_folder_that_may_not_be_written_is_eacces,
 	        test_parents_that_exist_need_not_be_writable, test_read_only_file_is_locked_shared,
 	        test_shared_lock_of_a_read_only_file_is_kept_out_by_an_exclusive_one,
-	        test_read_only_file_is_not_locked_exclusively,
+	        test_read_only_file_is_locked_exclusively,
+	        test_running_program_is_locked_exclusively,
+	        test_file_system_that_refuses_a_read_only_file_says_so,
+	        test_file_that_goes_between_two_looks_is_made,
+	        test_only_the_lock_file_may_be_made,
+	        test_only_the_lock_file_may_be_made_and_flock_is_missing,
 	        test_file_that_may_not_be_read_is_eacces,
 	        test_another_users_file_in_a_sticky_folder_is_locked,
 	        test_refused_creation_opens_what_exists,
 	        test_refused_creation_of_a_missing_file_is_eacces,
-	        test_read_only_file_system_serves_shared_mode,
-	        test_read_only_file_system_is_erofs, test_full_file_system_is_enospc));
+	        test_read_only_file_system_serves_both_modes,
+	        test_missing_file_on_a_read_only_file_system_is_erofs, test_full_file_system_is_enospc));
 }

@@ -19,6 +19,13 @@ enum fuse_flock {
 	FUSE_FLOCK_FORWARDED /* it comes to the server: FUSE_SETLK, FUSE_SETLKW */
 };
 
+/* What stat(2) says of each file. */
+enum fuse_numbers {
+	FUSE_NUMBERS_REAL,
+	FUSE_NUMBERS_SAME,    /* one number, one link: a removed file's successor has its number */
+	FUSE_NUMBERS_CHANGING /* another number with each look */
+};
+
 /* In memory that the server and all processes forked later share. */
 struct fuse {
 	/* May be changed at any time, and holds for requests under way, too. */
@@ -26,6 +33,8 @@ struct fuse {
 	_Atomic bool stuck;                   /* no answer while it is true: a dead mount */
 	_Atomic int refused[FUSE_OPCODES];    /* by opcode: the errno instead; 0: none */
 	_Atomic int lost[FUSE_OPCODES];       /* by opcode: done, but answered by this errno */
+
+	_Atomic unsigned numbers;             /* enum fuse_numbers */
 
 	_Atomic unsigned asked[FUSE_OPCODES]; /* by opcode: requests that came */
 	_Atomic unsigned under_way;           /* that came and are not answered */

@@ -481,11 +481,45 @@ static int (*const calls[FUSE_OPCODES])(struct job *job) = {
 	[FUSE_SETLKW] = do_flock,
 };
 
+/* The attributes in an answer; NULL: it has none. */
+static struct fuse_attr *answered_attr(struct job *job)
+{
+	switch (job->request.in.opcode) {
+	case FUSE_GETATTR:
+	case FUSE_SETATTR:
+		return &((struct fuse_attr_out *)(void *)job->data)->attr;
+	case FUSE_LOOKUP:
+	case FUSE_MKNOD:
+	case FUSE_LINK:
+	case FUSE_CREATE:
+	case FUSE_TMPFILE:
+		return &((struct fuse_entry_out *)(void *)job->data)->attr;
+	default:
+		return NULL;
+	}
+}
+
+static void renumber(struct job *job)
+{
+	static _Atomic uint64_t looks = 1000;
+	struct fuse_attr *attr = answered_attr(job);
+	unsigned numbers = job->fuse->numbers;
+
+	if (!attr || numbers == FUSE_NUMBERS_REAL || !S_ISREG(attr->mode))
+		return;
+	attr->nlink = 1;
+	attr->ino = numbers == FUSE_NUMBERS_SAME ? 1000 : ++looks;
+}
+
 int fuse_do(struct job *job)
 {
 	uint32_t opcode = job->request.in.opcode;
+	int r;
 
 	if (opcode >= FUSE_OPCODES || !calls[opcode])
 		return -ENOSYS;
-	return calls[opcode](job);
+	r = calls[opcode](job);
+	if (r == 0)
+		renumber(job);
+	return r;
 }

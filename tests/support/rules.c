@@ -146,12 +146,23 @@ const struct rule rules[] = {
 	{ RULE, FILES, LOCKING, FAULT_unlink, A_DRAFT, { 0 }, ANY_TIME, LEAVES, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { ENOENT }, 1, FINE, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { ENOENT }, 1, FINE, 0 },
-	/* Opening without O_CREAT may be allowed; and reading, which is enough to share. */
-	{ RULE, NATIVE, ON(ACQUIRING), FAULT_open, THE_LOCK, { EACCES, EPERM }, 1, FINE, 0 },
-	{ RULE, NATIVE, ON(SHARING), FAULT_open, THE_LOCK, { EACCES, EPERM }, 2, FINE, 0 },
-	{ RULE, NATIVE, ON(SHARING), FAULT_open, THE_LOCK, { EROFS }, 1, FINE, 0 },
-	{ RULE, NATIVE, ON(WAITING), FAULT_open, THE_LOCK, { EACCES, EPERM, EROFS }, ANY_TIME,
-	  EITHER, 0 },
+	/* Opening without O_CREAT may be allowed, or reading, which is enough; and what was refused
+	   and is gone is made again. */
+	{ RULE, NATIVE, ON(ACQUIRING) | ON(SHARING), FAULT_open, THE_LOCK,
+	  { EACCES, EPERM, EROFS, ETXTBSY }, 2, FINE, 0 },
+	{ RULE, NATIVE, ON(WAITING), FAULT_open, THE_LOCK, { EACCES, EPERM, EROFS, ETXTBSY },
+	  ANY_TIME, EITHER, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { EACCES, EPERM, EROFS, ETXTBSY }, 1,
+	  FINE, 0 },
+	/* A stale descriptor or name is a removed file's, unless it stays so. */
+	{ RULE, NATIVE, ON(RELEASING) | ON(REMOVING), FAULT_flock, ANYTHING, { ESTALE },
+	  ANY_TIME, FINE, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_flock, THE_LOCK, { ESTALE }, ANY_TIME, EITHER, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_fstat, THE_LOCK, { ESTALE }, ANY_TIME, EITHER, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_lstat, THE_LOCK, { ESTALE }, ANY_TIME, EITHER, 0 },
+	/* Where a file beside may not be made, the lock file itself is tried. */
+	{ RULE, NATIVE, LOCKING, FAULT_open, ITS_FOLDER, { EACCES, EPERM }, ANY_TIME, EITHER, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_open, A_DRAFT, { EACCES, EPERM }, ANY_TIME, EITHER, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { ENXIO }, ANY_TIME, SAYS,
 	  FILELOCK_ENOTREGULAR },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { ENXIO }, ANY_TIME, SAYS,

@@ -379,10 +379,68 @@ START_TEST(test_holds_are_known_though_there_is_no_memory_for_a_larger_table)
 }
 END_TEST
 
+/* NFS and others say it of a file that was removed by somebody else. */
+START_TEST(test_stale_descriptor_is_contention)
+{
+	static const int errors[] = { ESTALE, ENOENT };
+
+	lock = test_open(test_path("lock"), NULL);
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		fault_set(FAULT_flock, 2, FAULT_ONCE, errors[i]); /* 1: the probe's */
+		fault_set(FAULT_fstat, 1, FAULT_ONCE, errors[i]);
+		ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+		ck_assert_uint_eq(fault_hits(FAULT_fstat), 1);
+		fault_set(FAULT_flock, 1, FAULT_ONCE, errors[i]);
+		ck_assert_int_eq(filelock_release(lock), 0);
+		fault_set(FAULT_lstat, 1, FAULT_ONCE, ESTALE);
+		ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+		ck_assert_int_eq(filelock_release(lock), 0);
+	}
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_descriptors_that_stay_stale_are_an_error)
+{
+	lock = test_open(test_path("lock"), NULL);
+	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	fault_set(FAULT_flock, 1, FAULT_FOR_GOOD, ESTALE);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -ESTALE);
+	fault_clear();
+	fault_set(FAULT_lstat, 1, FAULT_FOR_GOOD, ESTALE);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -ESTALE);
+	fault_clear();
+	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+/* The kernel's own numbers, which libc has no text for: ENOTSUPP, 524, on file systems of clusters. */
+START_TEST(test_number_of_the_kernels_own_means_that_flock_is_missing)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.no_fallback = true;
+	lock = test_open(test_path("lock"), &options);
+	fault_set(FAULT_flock, 1, FAULT_FOR_GOOD, 524);
+	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), -524);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "524"));
+	filelock_close(lock);
+	lock = test_open(test_path("lock"), NULL);
+	ck_assert_int_eq(try(FILELOCK_EXCLUSIVE), 0);
+	ck_assert_int_eq(filelock_kind(lock), FILELOCK_SOFT);
+	filelock_close(lock);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
-	        "faults", test_interrupted_close_is_not_repeated,
+	        "faults", test_stale_descriptor_is_contention,
+	        test_descriptors_that_stay_stale_are_an_error,
+	        test_number_of_the_kernels_own_means_that_flock_is_missing,
+	        test_interrupted_close_is_not_repeated,
 	        test_failing_close_after_unlock_is_released_and_not_closed_twice,
 	        test_failing_unlock_leaves_the_lock_held_and_the_call_retryable,
 	        test_failing_unlock_of_release_all_keeps_every_level,

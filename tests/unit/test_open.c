@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -353,10 +358,39 @@ START_TEST(test_version_is_three_numbers)
 }
 END_TEST
 
+/* They share one inode, so a lock on any of them would be one for the whole machine. */
+START_TEST(test_descriptor_of_an_anonymous_inode_is_refused)
+{
+	int fds[] = { eventfd(0, EFD_CLOEXEC), timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC),
+		      epoll_create1(EPOLL_CLOEXEC), inotify_init1(IN_CLOEXEC) };
+	struct filelock *lock = NULL;
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		ck_assert_int_eq(filelock_open_fd(fds[i], NULL, &lock), -EINVAL);
+		ck_assert_ptr_nonnull(strstr(filelock_last_error(NULL), "anonymous inode"));
+		ck_assert_ptr_null(lock);
+		close(fds[i]);
+	}
+}
+END_TEST
+
+START_TEST(test_descriptor_of_a_file_in_memory_is_locked)
+{
+	int fd = memfd_create("lock", MFD_CLOEXEC);
+	struct filelock *lock;
+
+	ck_assert_int_eq(filelock_open_fd(fd, NULL, &lock), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(lock);
+	close(fd);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
-	        "open", test_opening_touches_no_file, test_wrong_arguments_are_einval,
+	        "open", test_descriptor_of_an_anonymous_inode_is_refused,
+	        test_descriptor_of_a_file_in_memory_is_locked, test_opening_touches_no_file, test_wrong_arguments_are_einval,
 	        test_options_out_of_range_are_named, test_options_of_other_versions_are_understood,
 	        test_relative_path_is_made_absolute_at_open, test_path_is_copied,
 	        test_too_long_paths_are_enametoolong,

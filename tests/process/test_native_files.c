@@ -1,0 +1,217 @@
+/* File systems whose inode numbers do not tell files apart, or change; and one that takes no file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "fuse.h"
+#include "support.h"
+
+static struct fuse *fuse;
+
+static bool set_up(enum fuse_numbers numbers)
+{
+	fuse = fuse_start(FUSE_FLOCK_LOCAL);
+	if (fuse)
+		fuse->numbers = numbers;
+	return fuse != NULL;
+}
+
+static struct timespec changed_at(const char *path)
+{
+	struct stat st;
+
+	ck_assert_int_eq(stat(path, &st), 0);
+	return st.st_ctim;
+}
+
+/* Puts a new file in the old one's place, whose time of change is later by the clock's tick. */
+static void replace(const char *path)
+{
+	struct timespec old = changed_at(path);
+
+	ck_assert_int_eq(unlink(path), 0);
+	test_write_file(path, "");
+	await(chmod(path, 0644) == 0 && (changed_at(path).tv_sec != old.tv_sec ||
+	                                 changed_at(path).tv_nsec != old.tv_nsec));
+}
+
+START_TEST(test_holder_sees_a_successor_of_the_same_number)
+{
+	struct filelock *lock;
+	const char *path;
+
+	if (!set_up(FUSE_NUMBERS_SAME))
+		return;
+	path = fuse_path(fuse, "lock");
+	lock = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(chmod(path, 0600), 0); /* the same file, changed */
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	replace(path);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	filelock_close(lock);
+	fuse_stop(fuse);
+}
+END_TEST
+
+static struct filelock *rival;
+
+static void replace_and_hold(void *arg)
+{
+	replace(arg);
+	ck_assert_int_eq(filelock_acquire(rival, FILELOCK_EXCLUSIVE, 0), 0);
+}
+
+START_TEST(test_removed_file_whose_number_went_on_is_not_what_we_hold)
+{
+	struct filelock *lock;
+	const char *path;
+
+	if (!set_up(FUSE_NUMBERS_SAME))
+		return;
+	path = fuse_path(fuse, "lock");
+	lock = test_open(path, NULL);
+	rival = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	fault_before(FAULT_flock, 1, replace_and_hold, (void *)path);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	ck_assert_uint_eq(fault_hits(FAULT_flock), 1);
+	filelock_close(rival);
+	filelock_close(lock);
+	fuse_stop(fuse);
+}
+END_TEST
+
+START_TEST(test_numbers_that_change_are_an_error_that_names_them)
+{
+	struct filelock *lock;
+
+	if (!set_up(FUSE_NUMBERS_CHANGING))
+		return;
+	lock = test_open(fuse_path(fuse, "lock"), NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -EOPNOTSUPP);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "numbers of inodes"));
+	fuse->numbers = FUSE_NUMBERS_REAL;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
+	filelock_close(lock);
+	fuse_stop(fuse);
+}
+END_TEST
+
+START_TEST(test_folder_that_takes_no_file_is_enoent)
+{
+	struct filelock *lock;
+
+	if (!set_up(FUSE_NUMBERS_REAL))
+		return;
+	fuse->refused[FUSE_CREATE] = ENOENT;
+	lock = test_open(fuse_path(fuse, "lock"), NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -ENOENT);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "takes no such file"));
+	filelock_close(lock);
+	fuse_stop(fuse);
+}
+END_TEST
+
+START_TEST(test_folder_of_the_kernel_takes_no_file)
+{
+	struct filelock *lock = test_open("/proc/filelock.lock", NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), -ENOENT);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ENOENT);
+	filelock_close(lock);
+}
+END_TEST
+
+static int (*real_open)(const char *path, int flags, mode_t mode);
+
+static int open_for_reading(const char *path, int flags, mode_t mode)
+{
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return real_open(path, flags, mode);
+	errno = EACCES;
+	return -1;
+}
+
+static bool mount_overlay(void)
+{
+	char options[4096];
+
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mkdir(test_path("lower"), 0700) < 0 || mkdir(test_path("upper"), 0700) < 0 ||
+	    mkdir(test_path("merged"), 0700) < 0 ||
+	    mount("test", test_path("lower"), "tmpfs", 0, NULL) < 0 ||
+	    mount("test", test_path("upper"), "tmpfs", 0, NULL) < 0 ||
+	    mkdir(test_path("upper/data"), 0700) < 0 || mkdir(test_path("upper/work"), 0700) < 0)
+		return false;
+	test_write_file(test_path("lower/lock"), "");
+	(void)snprintf(options, sizeof(options),
+	               "lowerdir=%s,upperdir=%s,workdir=%s,xino=off", test_path("lower"),
+	               test_path("upper/data"), test_path("upper/work"));
+	return mount("test", test_path("merged"), "overlay", 0, options) == 0;
+}
+
+static ino_t number_of(const char *path)
+{
+	struct stat st;
+
+	ck_assert_int_eq(stat(path, &st), 0);
+	return st.st_ino;
+}
+
+/* 0: as it should be; 1: not; 77: not to be tried here. */
+static int verify_over_a_copy(void *arg)
+{
+	const char *path = test_path("merged/lock");
+	struct filelock *lock, *other;
+	ino_t number;
+
+	(void)arg;
+	if (!mount_overlay())
+		return 77;
+	number = number_of(path);
+	lock = test_open(path, NULL);
+	other = test_open(path, NULL);
+	real_open = sys.open;
+	sys.open = open_for_reading;
+	if (filelock_acquire(lock, FILELOCK_SHARED, 0) != 0)
+		return 1;
+	sys.open = real_open;
+	close(open(path, O_RDWR | O_CLOEXEC)); /* copies it up */
+	if (number_of(path) == number)
+		return 77;
+	if (filelock_verify(lock) != 0)
+		return 2;
+	return filelock_acquire(other, FILELOCK_EXCLUSIVE, 0) == -ETIMEDOUT ? 0 : 3;
+}
+
+START_TEST(test_shared_holder_stays_one_when_an_overlay_copies_its_file)
+{
+	int status;
+
+	(void)test_folder();
+	status = test_in_child(verify_over_a_copy, NULL);
+	if (status == 77)
+		test_skip("no overlay file system that numbers a copied file anew");
+	else
+		ck_assert_int_eq(status, 0);
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE("native_files", test_holder_sees_a_successor_of_the_same_number,
+	                          test_removed_file_whose_number_went_on_is_not_what_we_hold,
+	                          test_numbers_that_change_are_an_error_that_names_them,
+	                          test_folder_that_takes_no_file_is_enoent,
+	                          test_folder_of_the_kernel_takes_no_file,
+	                          test_shared_holder_stays_one_when_an_overlay_copies_its_file));
+}
