@@ -155,6 +155,7 @@ void description_end(struct description *d)
 	int node = d->node;
 
 	poll_forget(d);
+	lock_drop_flock(d);
 	memset(d, 0, sizeof(*d));
 	if (node < 0)
 		return;
@@ -227,16 +228,12 @@ void sim_start(unsigned process)
 	*p = (struct process){ .life = SIM_ALIVE, .history = UINT64_C(0xcbf29ce484222325) };
 	for (int i = 0; i < SIM_DESCRIPTORS; i++)
 		p->descriptions[i] = -1;
+	task_start(process, process);
 }
 
 void sim_set_apart(void)
 {
 	kernel.apart = true;
-}
-
-void sim_switch(unsigned process)
-{
-	kernel.current = process;
 }
 
 unsigned sim_current(void)
@@ -255,8 +252,8 @@ void sim_kill(unsigned process)
 
 	if (p->life == SIM_ALIVE)
 		p->life = SIM_DYING;
-	p->asleep = false;
 	p->history = 0; /* nobody is there to know */
+	task_kill_all(process);
 }
 
 static struct description *find_closing(unsigned process)

@@ -2,7 +2,7 @@
  * kernel.h - the inside of the simulated kernel. Functions return 0 or more, or a negative errno;
  * file_calls.c and event_calls.c make system calls of them.
  *
- *   *_calls.c -> files.c, poll.c, proc.c -> locks.c, notify.c -> kernel.c
+ *   *_calls.c -> files.c, poll.c, proc.c -> locks.c, notify.c -> tasks.c -> kernel.c
  */
 #ifndef FILELOCK_TESTS_SIM_KERNEL_H
 #define FILELOCK_TESTS_SIM_KERNEL_H
@@ -105,20 +105,31 @@ struct process {
 	int descriptions[SIM_DESCRIPTORS]; /* -1: not open */
 	uint64_t history;
 	bool looked; /* see sim_has_looked */
+};
+
+/* A thread. Asleep, it waits for the time, and for descriptors or a flock if it has any. */
+struct task {
+	bool used;
+	unsigned process;
 	bool asleep;
-	struct pollfd *fds; /* asleep: what it waits for */
-	nfds_t fd_count;
 	int64_t until;
+	struct pollfd *fds;
+	nfds_t fd_count;
+	struct description *wanted; /* in flock(2), as this type */
+	int wanted_type;
+	int behind; /* what it waits behind there: see locks.c; 0: it is to look again */
 };
 
 struct kernel {
 	int64_t now;
 	bool apart; /* see sim_set_apart */
-	unsigned current;
+	unsigned current; /* process */
+	unsigned task;
 	struct node nodes[SIM_NODES];
 	struct entry entries[ENTRIES];
 	struct description descriptions[DESCRIPTIONS];
 	struct process processes[SIM_PROCESSES];
+	struct task tasks[SIM_TASKS];
 };
 extern struct kernel kernel;
 
@@ -129,6 +140,16 @@ ssize_t call_done(ssize_t r, const char *format, ...) __attribute__((format(prin
 /* kernel.c */
 struct process *kernel_process(void); /* the current one */
 void kernel_gap(const char *where);   /* others may run in the middle of a call */
+
+/* tasks.c */
+struct task *task_get(void); /* the current one */
+/* Until sim_can_run says so. */
+void task_sleep(int64_t until);
+void task_start(unsigned task, unsigned process);
+/* The process is killed: no call of it goes on. */
+void task_kill_all(unsigned process);
+/* How many of the descriptors that it waits for are ready. */
+int task_count_ready(const struct task *task);
 int node_new(mode_t mode, bool directory);
 void node_put(int node); /* frees it if nothing refers to it any more */
 struct entry *entry_find(const char *path);
@@ -147,6 +168,9 @@ int path_to_fd(const char *path);
 
 /* locks.c */
 int lock_flock(struct description *d, int operation);
+/* The description is closed, or a thread waits no more: who was behind it looks again. */
+void lock_drop_flock(struct description *d);
+void lock_leave_queue(struct task *task);
 int lock_lease(struct description *d, int type);
 /* Whether a lease of somebody forbids to open the node for writing; it is asked back. */
 bool lock_breaks_lease(int node);

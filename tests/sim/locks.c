@@ -11,16 +11,105 @@
 
 #include "kernel.h"
 
-static bool conflicts(const struct description *d, int type)
+/*
+ * flock(2) has a queue that is a tree (locks_insert_block in fs/locks.c of Linux): a request that is
+ * refused waits behind the lock that it conflicts with, or behind a request that it conflicts with
+ * and that waits there. When a lock or a request goes, all right behind it look again. Who is
+ * granted the lock has behind it what was behind its request; who is refused once more lets
+ * those look again.
+ */
+static int as_lock(const struct description *d)
+{
+	return (int)(d - kernel.descriptions) + 1;
+}
+
+static int as_request(const struct task *task)
+{
+	return -(int)(task - kernel.tasks) - 1;
+}
+
+static void look_again(int behind)
+{
+	for (int i = 0; i < SIM_TASKS; i++)
+		if (kernel.tasks[i].wanted && kernel.tasks[i].behind == behind)
+			kernel.tasks[i].behind = 0;
+}
+
+static const struct description *find_flock(const struct description *d, int type)
 {
 	for (int i = 0; i < DESCRIPTIONS; i++) {
 		const struct description *other = &kernel.descriptions[i];
 
 		if (other->type == ON_FILE && other != d && other->node == d->node &&
 		    other->flock && (other->flock == LOCK_EX || type == LOCK_EX))
-			return true;
+			return other;
 	}
-	return false;
+	return NULL;
+}
+
+/* A request that waits right there, and that one of this type conflicts with. */
+static const struct task *find_request(int behind, int type)
+{
+	for (int i = 0; i < SIM_TASKS; i++) {
+		const struct task *task = &kernel.tasks[i];
+
+		if (task->wanted && task->behind == behind &&
+		    (task->wanted_type == LOCK_EX || type == LOCK_EX))
+			return task;
+	}
+	return NULL;
+}
+
+static void enter_queue(struct task *task, const struct description *holder)
+{
+	const struct task *request;
+	int behind = as_lock(holder);
+
+	while ((request = find_request(behind, task->wanted_type)))
+		behind = as_request(request);
+	task->behind = behind;
+	look_again(as_request(task));
+}
+
+void lock_leave_queue(struct task *task)
+{
+	task->wanted = NULL;
+	task->behind = 0;
+	look_again(as_request(task));
+}
+
+void lock_drop_flock(struct description *d)
+{
+	d->flock = 0;
+	look_again(as_lock(d));
+}
+
+static void grant(struct description *d, int type, struct task *task)
+{
+	for (int i = 0; i < SIM_TASKS; i++)
+		if (kernel.tasks[i].wanted && kernel.tasks[i].behind == as_request(task))
+			kernel.tasks[i].behind = as_lock(d);
+	d->flock = type;
+	task->wanted = NULL;
+	kernel_process()->looked = false;
+}
+
+/* Returns when it is granted, or never. */
+static int wait_for_flock(struct description *d, int type)
+{
+	const struct description *holder;
+	struct task *task = task_get();
+
+	while ((holder = find_flock(d, type))) {
+		task->wanted = d;
+		task->wanted_type = type;
+		enter_queue(task, holder);
+		task_sleep(INT64_MAX);
+		if (!sim_hooks.sleep) /* nobody is there to unlock it */
+			return -EDEADLK;
+	}
+	grant(d, type, task);
+	return 0;
 }
 
 int lock_flock(struct description *d, int operation)
@@ -32,19 +121,17 @@ int lock_flock(struct description *d, int operation)
 	if (type == d->flock)
 		return 0;
 	if (type == LOCK_UN) {
-		d->flock = 0;
+		lock_drop_flock(d);
 		return 0;
 	}
 	/* flock(2): the old lock goes first, and is lost if the new one is refused */
 	if (d->flock) {
-		d->flock = 0;
+		lock_drop_flock(d);
 		kernel_gap("flock, converting");
 	}
-	if (conflicts(d, type))
-		return -EWOULDBLOCK; /* also without LOCK_NB: nobody here waits in flock(2) */
-	d->flock = type;
-	kernel_process()->looked = false;
-	return 0;
+	if ((operation & LOCK_NB) && find_flock(d, type))
+		return -EWOULDBLOCK;
+	return wait_for_flock(d, type);
 }
 
 /* --- leases --- */

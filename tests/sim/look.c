@@ -174,15 +174,23 @@ static void mix_description(uint64_t *hash, const struct description *d)
 		MIX(hash, d->counter);
 }
 
+static void mix_task(uint64_t *hash, const struct task *task)
+{
+	int64_t until = task->asleep ? task->until : 0;
+	int wanted = task->wanted ? (int)(task->wanted - kernel.descriptions) + 1 : 0;
+
+	MIX(hash, task->process);
+	MIX(hash, until);
+	MIX(hash, wanted);
+	MIX(hash, task->behind);
+}
+
 static void mix_process(uint64_t *hash, const struct process *process)
 {
-	int64_t until = process->asleep ? process->until : 0;
-
 	MIX(hash, process->life);
 	MIX(hash, process->looked);
 	MIX(hash, process->descriptions);
 	MIX(hash, process->history);
-	MIX(hash, until);
 }
 
 uint64_t sim_state_hash(void)
@@ -205,5 +213,10 @@ uint64_t sim_state_hash(void)
 	for (int i = 0; i < SIM_PROCESSES; i++)
 		if (kernel.processes[i].life != SIM_UNBORN)
 			mix_process(&hash, &kernel.processes[i]);
+	for (int i = 0; i < SIM_TASKS; i++) {
+		hash += (uint64_t)i;
+		if (kernel.tasks[i].used)
+			mix_task(&hash, &kernel.tasks[i]);
+	}
 	return hash;
 }

@@ -1,8 +1,7 @@
 /*
- * poll.c - sleeping in the simulated kernel.
+ * poll.c - which descriptors are ready, in the simulated kernel, and waiting for that.
  */
 #include <errno.h>
-#include <poll.h>
 
 #include "kernel.h"
 
@@ -100,68 +99,16 @@ void poll_forget(const struct description *d)
 
 /* --- sleeping --- */
 
-static const struct description *get(const struct process *process, int fd)
-{
-	int i = fd - SIM_FIRST_FD;
-
-	if (i < 0 || i >= SIM_DESCRIPTORS || process->descriptions[i] < 0)
-		return NULL;
-	return &kernel.descriptions[process->descriptions[i]];
-}
-
-/* How many of the descriptors that the process waits for are ready. */
-static int count_ready(const struct process *process)
-{
-	int ready = 0;
-
-	for (nfds_t i = 0; i < process->fd_count; i++) {
-		struct pollfd *p = &process->fds[i];
-		const struct description *d = get(process, p->fd);
-
-		p->revents = 0;
-		if (p->fd < 0)
-			continue;
-		if (!d)
-			p->revents = POLLNVAL;
-		else if ((p->events & POLLIN) && description_is_ready(d))
-			p->revents = POLLIN;
-		ready += p->revents != 0;
-	}
-	return ready;
-}
-
-int64_t sim_wakes_at(unsigned process)
-{
-	return kernel.processes[process].until;
-}
-
-bool sim_can_run(unsigned process)
-{
-	const struct process *p = &kernel.processes[process];
-
-	return !p->asleep || p->until <= kernel.now || count_ready(p) > 0;
-}
-
 int poll_wait(struct pollfd *fds, nfds_t n, int64_t until)
 {
-	struct process *process = kernel_process();
+	struct task *task = task_get();
 	int ready;
 
-	process->fds = fds;
-	process->fd_count = n;
-	process->until = until;
-	process->asleep = true;
-	while (!sim_can_run(kernel.current)) {
-		if (sim_hooks.sleep)
-			sim_hooks.sleep();
-		else if (until < INT64_MAX)
-			sim_advance(until);
-		else
-			break; /* for ever, and nobody is there to wake us */
-	}
-	ready = count_ready(process);
-	process->asleep = false;
-	process->fds = NULL;
-	process->fd_count = 0;
+	task->fds = fds;
+	task->fd_count = n;
+	task_sleep(until);
+	ready = task_count_ready(task);
+	task->fds = NULL;
+	task->fd_count = 0;
 	return ready || until < INT64_MAX ? ready : -EINTR;
 }

@@ -27,13 +27,19 @@ static const struct {
 } copies[LIBRARIES] = { COPY(0), COPY(1), COPY(2) };
 
 static struct {
-	ucontext_t context;
-	char *stack, *heap;
+	char *heap;
 	char *saved_data, *saved_heap; /* as they were when it was prepared */
 	size_t heap_used;
 	process_main main;
-	bool done;
 } processes[SIM_PROCESSES];
+
+static struct {
+	ucontext_t context;
+	char *stack;
+	void *(*run)(void *arg);
+	void *arg;
+	bool done;
+} tasks[SIM_TASKS];
 
 static ucontext_t outside;
 static bool inside;
@@ -117,8 +123,8 @@ void processes_prepare(void)
 {
 	for (unsigned i = 0; i < LIBRARIES; i++)
 		prepare_copy(i);
-	for (unsigned i = 0; i < SIM_PROCESSES; i++)
-		processes[i].stack = allocate(STACK);
+	for (unsigned i = 0; i < SIM_TASKS; i++)
+		tasks[i].stack = allocate(STACK);
 }
 
 static void restore_copy(unsigned i)
@@ -127,13 +133,45 @@ static void restore_copy(unsigned i)
 	memcpy(processes[i].heap, processes[i].saved_heap, processes[i].heap_used);
 }
 
-static void run(int process)
+static void run_process(int process)
 {
 	unsigned i = (unsigned)process;
 
 	processes[i].main(i < LIBRARIES ? copies[i].library : NULL, i);
-	processes[i].done = true;
+	tasks[i].done = true;
 	processes_ended(i);
+}
+
+static void run_thread(int task)
+{
+	unsigned i = (unsigned)task;
+
+	(void)tasks[i].run(tasks[i].arg);
+	tasks[i].done = true;
+	sim_end_thread(i);
+	processes_ended(i);
+}
+
+static void prepare_task(unsigned i, void (*run)(int task))
+{
+	tasks[i].done = false;
+	(void)getcontext(&tasks[i].context);
+	tasks[i].context.uc_stack.ss_sp = tasks[i].stack;
+	tasks[i].context.uc_stack.ss_size = STACK;
+	makecontext(&tasks[i].context, (void (*)(void))run, 1, (int)i);
+}
+
+int processes_start_thread(void *(*run)(void *arg), void *arg, unsigned *ret_task)
+{
+	int task = sim_start_thread();
+
+	if (task < 0)
+		return -1;
+	*ret_task = (unsigned)task;
+	tasks[task].run = run;
+	tasks[task].arg = arg;
+	prepare_task((unsigned)task, run_thread);
+	return 0;
 }
 
 void processes_begin(const process_main *mains, unsigned count)
@@ -144,26 +182,21 @@ void processes_begin(const process_main *mains, unsigned count)
 			restore_copy(i);
 		sim_start(i);
 		processes[i].main = mains[i];
-		processes[i].done = false;
-		(void)getcontext(&processes[i].context);
-		processes[i].context.uc_stack.ss_sp = processes[i].stack;
-		processes[i].context.uc_stack.ss_size = STACK;
-		makecontext(&processes[i].context, (void (*)(void))run, 1, (int)i);
+		prepare_task(i, run_process);
 	}
 }
 
-void processes_enter(unsigned process)
+void processes_enter(unsigned task)
 {
-	unsigned from = sim_current();
+	unsigned from = sim_task();
 	int saved = errno;
 	bool first = !inside;
 
-	if (!first && from == process)
+	if (!first && from == task)
 		return;
 	inside = true;
-	sim_switch(process);
-	(void)swapcontext(first ? &outside : &processes[from].context,
-	                  &processes[process].context);
+	sim_switch(task);
+	(void)swapcontext(first ? &outside : &tasks[from].context, &tasks[task].context);
 	if (!first)
 		sim_switch(from);
 	errno = saved;
@@ -175,7 +208,7 @@ void processes_leave(void)
 	(void)setcontext(&outside);
 }
 
-bool processes_is_done(unsigned process)
+bool processes_is_done(unsigned task)
 {
-	return processes[process].done;
+	return tasks[task].done;
 }

@@ -32,6 +32,32 @@ static void stranger(const struct library *lib, unsigned self)
 	(void)sim_calls.close(fd);
 }
 
+/* The same, but it waits as long as it takes. */
+static void blocked(const struct library *lib, unsigned self)
+{
+	int fd = sim_calls.open(LOCK_PATH, O_RDONLY | O_CREAT, 0666);
+
+	(void)lib;
+	(void)self;
+	CLAIM_EQUAL(sim_calls.flock(fd, LOCK_EX), 0);
+	enter(FILELOCK_EXCLUSIVE);
+	pause_here("inside");
+	leave();
+	(void)sim_calls.close(fd);
+}
+
+static void blocked_shared(const struct library *lib, unsigned self)
+{
+	int fd = sim_calls.open(LOCK_PATH, O_RDONLY | O_CREAT, 0666);
+
+	(void)lib;
+	(void)self;
+	CLAIM_EQUAL(sim_calls.flock(fd, LOCK_SH), 0);
+	enter(FILELOCK_SHARED);
+	leave();
+	(void)sim_calls.close(fd);
+}
+
 #define FEW(n) .preempt_few = true, .preemptions = (n)
 
 static const struct scenario scenarios[] = {
@@ -50,6 +76,12 @@ static const struct scenario scenarios[] = {
 	  .sleeps_ms = 100, .crashes = 1, FEW(2) },
 	{ .name = "stranger_that_closes", .mains = { exclusive, exclusive, stranger },
 	  .sleeps_ms = 100, .strangers = 1 << 2, FEW(3) },
+	{ .name = "blocked_strangers", .mains = { exclusive, blocked, blocked },
+	  .sleeps_ms = 100, .strangers = 1 << 1 | 1 << 2 },
+	{ .name = "blocked_reader_and_writer", .mains = { exclusive, blocked_shared, blocked },
+	  .sleeps_ms = 100, .strangers = 1 << 1 | 1 << 2, FEW(3) },
+	{ .name = "a_crash_among_blocked", .mains = { exclusive, exclusive, blocked },
+	  .sleeps_ms = 100, .crashes = 1, .strangers = 1 << 2, FEW(1) },
 	/* when its back-off has grown long, an event must be worth more than one attempt */
 	{ .name = "a_crash_after_a_while", .mains = { slow, exclusive },
 	  .sleeps_ms = 10500, .crashes = 1 },

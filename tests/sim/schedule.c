@@ -3,7 +3,7 @@
  *
  * Before each call that others can notice a process comes here, and it is chosen who goes on:
  *
- *   run      a process that is not asleep makes its next call;
+ *   run      a thread that is not asleep makes its next call;
  *   die      one that was killed closes its next descriptor, becomes a zombie, is reaped;
  *   kill     the one whose call is next vanishes instead;
  *   pass     time goes on to when the next sleeper wakes: if nobody can run, or as a stall.
@@ -36,7 +36,7 @@ enum verb { RUN, DIE, KILL, PASS };
 
 struct action {
 	enum verb verb;
-	unsigned process;
+	unsigned who; /* the thread that runs, or the process */
 };
 
 static struct {
@@ -58,26 +58,27 @@ static struct {
 
 /* --- what can happen next --- */
 
-static bool is_live(unsigned p)
+static bool is_live(unsigned task)
 {
-	return sim_life(p) == SIM_ALIVE && !processes_is_done(p);
+	return sim_has_task(task) && sim_life(sim_process_of(task)) == SIM_ALIVE &&
+	       !processes_is_done(task);
 }
 
-static bool can_run(unsigned p)
+static bool can_run(unsigned task)
 {
-	return is_live(p) && sim_can_run(p);
+	return is_live(task) && sim_can_run(task);
 }
 
-static unsigned add(struct action *actions, unsigned n, enum verb verb, unsigned process)
+static unsigned add(struct action *actions, unsigned n, enum verb verb, unsigned who)
 {
-	actions[n] = (struct action){ verb, process };
+	actions[n] = (struct action){ verb, who };
 	return n + 1;
 }
 
 /* Those that bring somebody on; the one that runs comes first. */
 static unsigned collect_progress(struct action *actions)
 {
-	unsigned current = sim_current();
+	unsigned current = sim_task();
 	bool goes_on = can_run(current);
 	unsigned n = goes_on ? add(actions, 0, RUN, current) : 0;
 
@@ -89,6 +90,9 @@ static unsigned collect_progress(struct action *actions)
 		if (sim_life(p) == SIM_DYING)
 			n = add(actions, n, DIE, p);
 	}
+	for (unsigned t = SIM_PROCESSES; t < SIM_TASKS; t++)
+		if (t != current && can_run(t))
+			n = add(actions, n, RUN, t);
 	return n;
 }
 
@@ -99,15 +103,15 @@ static unsigned collect(struct action *actions)
 	bool stuck = n == 0;
 	bool waiting = false;
 
-	for (unsigned p = 0; p < x.processes; p++)
-		waiting = waiting || (is_live(p) && !sim_can_run(p));
+	for (unsigned t = 0; t < SIM_TASKS; t++)
+		waiting = waiting || (is_live(t) && !sim_can_run(t));
 	/* nobody need reap a zombie before others go on */
 	if (stuck ? waiting : x.stalls > 0)
 		n = add(actions, n, PASS, 0);
 	for (unsigned p = 0; p < x.processes && n > 0; p++)
 		if (sim_life(p) == SIM_ZOMBIE)
 			n = add(actions, n, DIE, p);
-	if (x.crashes > 0 && !stuck && can_run(current) &&
+	if (x.crashes > 0 && !stuck && can_run(sim_task()) &&
 	    !(x.scenario->spared & 1u << current))
 		n = add(actions, n, KILL, current);
 	return n;
@@ -140,7 +144,7 @@ static uint64_t state_hash(void)
 	uint64_t budgets = x.crashes + 16 * x.stalls;
 
 	if (x.scenario->preempt_few)
-		budgets += 256 * x.preemptions + 65536 * sim_current();
+		budgets += 256 * x.preemptions + 65536 * sim_task();
 	return (sim_state_hash() ^ budgets) * UINT64_C(0x9e3779b97f4a7c15);
 }
 
@@ -176,9 +180,9 @@ static void pass_time(bool stuck)
 {
 	int64_t next = INT64_MAX;
 
-	for (unsigned p = 0; p < x.processes; p++)
-		if (is_live(p) && !sim_can_run(p) && sim_wakes_at(p) < next)
-			next = sim_wakes_at(p);
+	for (unsigned t = 0; t < SIM_TASKS; t++)
+		if (is_live(t) && !sim_can_run(t) && sim_wakes_at(t) < next)
+			next = sim_wakes_at(t);
 	if (!stuck) {
 		x.stalls--;
 		if (next == INT64_MAX || next - sim_now() > STALL)
@@ -204,11 +208,11 @@ static void kill_process(unsigned process)
 	oracle_died(process);
 }
 
-/* Until it is the turn of a process to run, which may be the caller. */
+/* Until it is the turn of a thread to run, which may be the caller. */
 static void schedule(void)
 {
 	struct action actions[MOST_ACTIONS];
-	unsigned n, current = sim_current();
+	unsigned n, current = sim_task();
 	struct action action;
 
 	if (++x.points > MOST_POINTS)
@@ -222,22 +226,22 @@ static void schedule(void)
 		if (action.verb == RUN)
 			break;
 		if (action.verb == DIE)
-			(void)sim_die(action.process);
+			(void)sim_die(action.who);
 		else if (action.verb == KILL)
-			kill_process(action.process);
+			kill_process(action.who);
 		else
 			pass_time(actions[0].verb == PASS);
 		if (x.telling && action.verb == DIE)
-			tell(action.process, "dies on");
+			tell(action.who, "dies on");
 	}
-	if (action.process != current && can_run(current) && x.preemptions > 0)
+	if (action.who != current && can_run(current) && x.preemptions > 0)
 		x.preemptions--;
-	processes_enter(action.process);
+	processes_enter(action.who);
 }
 
-void processes_ended(unsigned process)
+void processes_ended(unsigned task)
 {
-	(void)process;
+	(void)task;
 	schedule();
 }
 

@@ -3,8 +3,8 @@
  *
  * Assign sim_calls to `sys` (lib/base/sys.h), and the library runs on virtual files, descriptors,
  * locks, events and time: nothing of it reaches the machine. sim_reset() begins anew, in
- * microseconds. One process calls at a time, the one that sim_switch named; the kernel knows
- * no threads and takes no locks.
+ * microseconds. One thread of one process calls at a time, the one that sim_switch named; the
+ * kernel takes no locks.
  *
  *     sys = sim_calls;
  *     sim_reset();
@@ -13,8 +13,8 @@
  * The model behaves as Linux does:
  *   - regular files and directories, hard links, O_TMPFILE, files without a name; the number of a
  *     file that is gone is given to the next one made;
- *   - open file descriptions, shared by dup3; flock(2) on them; leases; record locks of processes,
- *     which any close of the file drops;
+ *   - open file descriptions, shared by dup3; flock(2) on them, blocked as well, with the kernel's
+ *     queue; leases; record locks of processes, which any close of the file drops;
  *   - closing raises its event before it drops the flock, and record locks go before both; a
  *     change of mode by flock(2) lets go before it takes;
  *   - inotify(7): watches of inodes, masks, names in directories, equal events merged, a bounded
@@ -22,7 +22,7 @@
  *   - eventfd, timerfd, pidfd, poll, epoll (but waiting in it); /proc/PID/stat, boot_id,
  *     /proc/thread-self/fd/N;
  *   - virtual time: it stands still but for sim_advance, or a sleep with nobody to sleep for it.
- * Not modelled: users and permissions, symbolic links, signals, threads, short writes, other
+ * Not modelled: users and permissions, symbolic links, signals, short writes, other
  * file systems. A path is absolute; "." and ".." are not understood, but for a last "/.".
  *
  * When a table of the kernel is full, a call says what Linux would (EMFILE, ENOSPC, …).
@@ -41,6 +41,7 @@
 #define SIM_PID(process) (1000 + (pid_t)(process))
 enum {
 	SIM_PROCESSES = 4,
+	SIM_TASKS = 12, /* threads: the first of process i is i */
 	SIM_FIRST_FD = 3,
 	SIM_DESCRIPTORS = 24, /* of one process, numbered from SIM_FIRST_FD */
 	SIM_NODES = 24,
@@ -64,13 +65,20 @@ void sim_reset(void);
 
 enum sim_life { SIM_UNBORN, SIM_ALIVE, SIM_DYING, SIM_ZOMBIE, SIM_GONE };
 
+/* With its first thread. */
 void sim_start(unsigned process);
+/* One more thread of the current process; -1: there can be none. */
+int sim_start_thread(void);
+void sim_end_thread(unsigned task);
+bool sim_has_task(unsigned task);
+unsigned sim_process_of(unsigned task);
 /* Until the next reset, each process knows its own pid only, as in PID namespaces of their own, and
    leases are refused, as for another user's files. */
 void sim_set_apart(void);
-/* The calls to come are this process's. */
-void sim_switch(unsigned process);
-unsigned sim_current(void);
+/* The calls to come are this thread's. */
+void sim_switch(unsigned task);
+unsigned sim_current(void); /* process */
+unsigned sim_task(void);
 enum sim_life sim_life(unsigned process);
 /*
  * The process is killed, wherever it is: from now on it only dies, in steps, between which others
@@ -85,10 +93,10 @@ bool sim_die(unsigned process);
 #define SIM_BEGIN INT64_C(1000000000000) /* CLOCK_MONOTONIC after a reset */
 int64_t sim_now(void);
 void sim_advance(int64_t to);
-/* When a process that sleeps in a call wakes at the latest; INT64_MAX: never. */
-int64_t sim_wakes_at(unsigned process);
+/* When a thread that sleeps in a call wakes at the latest; INT64_MAX: never. */
+int64_t sim_wakes_at(unsigned task);
 /* Whether it can go on: it is not asleep, or what it waits for is there. */
-bool sim_can_run(unsigned process);
+bool sim_can_run(unsigned task);
 
 /* --- looking, from outside: never a call of anybody --- */
 
@@ -122,7 +130,7 @@ struct sim_hooks {
 	 * of a call that is ignored.
 	 */
 	int (*before)(const char *call, bool noticed);
-	/* The current process has nothing to do before sim_can_run says so. Without this hook, time
+	/* The current thread has nothing to do before sim_can_run says so. Without this hook, time
 	   advances. */
 	void (*sleep)(void);
 	/* A line about each call that is over. */
