@@ -44,6 +44,11 @@
  * acquisition is given up, and the handle can be used, or closed, by another thread. The callbacks
  * should_cancel and on_wait run with cancellation disabled.
  *
+ * Native locks (FILELOCK_NATIVE) are flock(2) on the lock file, which is never written. A file that
+ * may only be read serves both modes. NFS locks such a file only shared: an exclusive lock there is
+ * the error of opening it for writing, and filelock_last_error says so. A folder that takes no lock
+ * file is -ENOENT.
+ *
  * Soft locks (FILELOCK_SOFT) are exclusive only: a shared acquisition gives -ENOTSUP. The marker of
  * a killed holder stays; the next attempt sees it and takes it over, at once. The kernel is asked
  * first whether the holder lives: a holder keeps a flock(2) on its marker and keeps it open for
@@ -301,7 +306,8 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
  * change of mode through one is one through all (flock(2)). A waiter on a directory is not
  * woken, it polls.
  *
- * Errors: -EBADF; -EINVAL also for singleton or unlink_on_release, which need a path.
+ * Errors: -EBADF; -EINVAL also for singleton or unlink_on_release, which need a path, and for an
+ * eventfd, a timerfd or the like: they share one inode, so their lock would be the whole machine's.
  */
 FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options,
                                   struct filelock **ret_lock);
