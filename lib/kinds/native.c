@@ -272,7 +272,7 @@ static int look_again(struct native *n, const struct stat *named)
 		return PATH_NAMES_ANOTHER;
 	if (r < 0)
 		return r;
-	n->suspect = own.st_nlink > 0 ? -EOPNOTSUPP : 0;
+	n->suspect = own.st_nlink > 0 ? FILELOCK_EUNSTABLE : 0;
 	if (own.st_nlink == 0 || own.st_dev != named->st_dev || own.st_ino != named->st_ino ||
 	    is_earlier(&own.st_ctim, &named->st_ctim))
 		return PATH_NAMES_ANOTHER;
@@ -417,9 +417,7 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 	}
 	native_abandon(lock);
 	if (names == PATH_NAMES_ANOTHER)
-		return n->suspect ? call_it_a_race(lock, n->suspect, "cannot keep a lock on",
-		                                   "whenever it was looked at, the path named "
-		                                   "another file: numbers of inodes that change?")
+		return n->suspect ? call_it_a_race(lock, n->suspect, "cannot keep a lock on", NULL)
 		                  : ATTEMPT_RACED;
 	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
 }
