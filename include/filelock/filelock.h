@@ -1,9 +1,9 @@
 /*
  * filelock.h - file locks between processes, and between handles of one process.
  *
- * A handle (struct filelock) is one owner of one lock. Two handles on one path exclude each
- * other, in two processes as within one process or one thread. The locks are advisory: they bind
- * those who take them, and nobody else.
+ * A handle (struct filelock) is one owner of one lock. Two handles on one path exclude each other,
+ * also within one process and one thread. The locks are advisory: they bind only programs that take
+ * them.
  *
  *	struct filelock *lock;
  *	int r = filelock_open("/run/app/state.lock", FILELOCK_NATIVE, NULL, &lock);
@@ -16,33 +16,34 @@
  *		filelock_close(lock);
  *	}
  *
- * Results. Every call returns 0 or a negative error: the negative errno where one says it
- * exactly, else a code of enum filelock_error (below -4095). What a call returns through a
- * ret_ pointer is untouched when it fails. The errors that any call may give:
+ * Results. Every call returns 0 or a negative error: the negative errno where one fits exactly,
+ * else a code of enum filelock_error (below -4095). A call that fails leaves its ret_ pointers
+ * untouched. Any call may give these errors:
  *   -EINVAL          an argument is out of its range
  *   -ENOMEM          out of memory; nothing has changed
- *   FILELOCK_EFORKED the handle held the lock, or waited for it, when the process forked (see "Fork")
+ *   FILELOCK_EFORKED the handle held the lock, or waited for it, at a fork(2) (see "Fork")
  *
- * Threads. Different handles may be used from different threads at once, freely. One handle
- * may be used from one thread at a time; it need not always be the same thread. Only
- * filelock_interrupt may be called on a handle that another thread is using.
+ * Threads. Different threads may use different handles at once. One thread at a time may use a
+ * handle; it need not always be the same thread. Only filelock_interrupt may be called on a handle
+ * that another thread is using.
  *
- * Signals. Only filelock_interrupt may be called from a signal handler. A signal never ends a
- * wait by itself.
+ * Signals. A signal handler may call filelock_interrupt and nothing else. A signal by itself ends
+ * no wait.
  *
- * Fork. A lock belongs to the process that took it. In a child made by fork(2) a handle that held the
- * lock, or waited for it, is dead: each call on it but filelock_close gives FILELOCK_EFORKED, and
- * nothing that the child does, nor its exit, touches the parent's lock. Any other handle works in the
- * child, as a handle of its own: open before daemon(3), acquire after it. (flock(2): a lock belongs to
- * the open file description, which fork shares; so the child drops its descriptors, at the fork, by
- * pthread_atfork(3). A process made by a bare clone(2) or vfork(2) runs no such handler and
- * must do nothing but exec or exit.) To hand a lock to a child on purpose, lock a descriptor of your
- * own with filelock_open_fd and open it again, in the child, with filelock_open_fd. No descriptor of
- * ours survives exec(3).
+ * Fork. A lock belongs to the process that took it. In a child made by fork(2) a handle that held
+ * the lock, or waited for it, at the fork is dead: each call on it but filelock_close gives
+ * FILELOCK_EFORKED. Nothing that the child does, nor its exit, touches the parent's lock. Any other
+ * handle works in the child, as a handle of its own: open before daemon(3), acquire after it.
+ *   The reason is in flock(2): a lock belongs to the open file description, which fork shares. The
+ * child therefore drops its descriptors at the fork, by pthread_atfork(3). A process made by a bare
+ * clone(2) or vfork(2) runs no such handler, and may only exec or exit.
+ *   To hand a lock to a child on purpose, lock a descriptor of your own with filelock_open_fd, and
+ * open it again in the child with filelock_open_fd. No descriptor of the library survives exec(3).
+ * None is below 3, also in a program without standard files.
  *
- * Cancellation. pthread_cancel(3) ends a thread of ours in the sleep of filelock_acquire only; the
- * acquisition is given up, and the handle can be used, or closed, by another thread. The callbacks
- * should_cancel and on_wait run with cancellation disabled.
+ * Cancellation. pthread_cancel(3) ends a thread inside the library only in the sleep of
+ * filelock_acquire. The acquisition is given up, and another thread can use or close the handle.
+ * The callbacks should_cancel and on_wait run with cancellation disabled.
  *
  * Native locks (FILELOCK_NATIVE) are flock(2) on the lock file, which is never written. A file that
  * may only be read serves both modes. NFS locks such a file only shared: an exclusive lock there is
@@ -59,8 +60,8 @@
  *     empty marker (Python's releases before 3.22 write nothing); a marker that may be read but not
  *     written; on a local file system without flock(2) every marker, since two processes that took
  *     one over could not tell each other. filelock_break removes such a marker.
- *   - a record whose writing was cut short, until it was seen unchanged for 2 s and the process that
- *     it names has ended, and for as long as the file has another name (a hard link);
+ *   - a record whose writing was cut short, until it was seen unchanged for 2 s and the process
+ *     that it names has ended, and for as long as the file has another name (a hard link);
  *   - the lock of another program, until it goes: content that is no record of ours or of Python's
  *     filelock, or a folder;
  *   - a marker of Python's SoftFileLease, and one of its MarkerSoftFileLock while its owner lives.
@@ -73,35 +74,35 @@
  * Python 3.25.2 recovers two-line markers only: see two_line_marker.
  *
  * Read/write locks (FILELOCK_READWRITE). The lock file is an SQLite database, normally an empty
- * file, named *.db; its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and
- * later) and with any SQLite transaction. A waiting writer keeps new readers out and is let in when
- * the last one leaves. No SQL is run, no byte of the file is changed, nothing is removed (so
- * unlink_on_release is -EINVAL). Setting the file's times is how waiters are woken.
- *   - The file must be empty or a database (-EBADMSG) that is not in WAL mode (FILELOCK_EWAL)
- *     and has no journal beside it (FILELOCK_EJOURNAL). One that we may only read serves shared
- *     locks only (-EACCES, -EROFS). Errors of SQLite are the nearest errno, with its own words
- *     in filelock_last_error.
+ * file, named *.db. Its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and later) and
+ * with any SQLite transaction. A waiting writer keeps new readers out, and gets in when the last
+ * reader leaves. The library runs no SQL, changes no byte of the file and removes nothing (so
+ * unlink_on_release gives -EINVAL). It sets the file's times to wake waiters.
+ *   - The file must be empty or a database (-EBADMSG) that is not in WAL mode (FILELOCK_EWAL) and
+ *     has no journal beside it (FILELOCK_EJOURNAL). A file that we may only read serves shared
+ *     locks only (-EACCES, -EROFS). Errors of SQLite become the nearest errno, with SQLite's own
+ *     words in filelock_last_error.
  *   - An exclusive hold nests only in the thread that took it (-EDEADLK); any thread may release.
- *   - Python makes one lock of all ReadWriteLocks on a path in a process by default; here two
- *     handles exclude each other, unless the option singleton makes them one, whose holders nest.
- *   - In a child made by fork(2) a new handle on a database that the parent had locked is
- *     refused (FILELOCK_EFORKED_DATABASE) until exec(3): SQLite's memory of the parent's locks
- *     is copied, the locks are not. So is one on any database, if another thread did not come
- *     out of SQLite for two seconds before the fork.
- *   - Record locks belong to the process, and SQLite alone knows how to keep them: if anything
- *     else in this process closes a descriptor of the database file, or a second copy of the
- *     SQLite library (linked statically, or with other symbol names) uses it, the locks of
- *     this process on it are gone without a sign. Do not open that file otherwise.
- *   - Readers of one process that never all leave can keep a writer of another process out if
- *     they are not ours (SQLite grants them without looking); ours look.
- *   - Built without SQLite, filelock_open says -ENOSYS.
+ *   - By default Python makes one lock of all ReadWriteLocks on a path in a process. Here two
+ *     handles exclude each other, unless the option singleton makes them one.
+ *   - A new handle in a forked child is refused (FILELOCK_EFORKED_DATABASE) until exec(3) on a
+ *     database that the parent had locked: the child has SQLite's memory of the locks, and not the
+ *     locks. Every database is refused if another thread did not leave SQLite for two seconds
+ *     before the fork.
+ *   - Record locks belong to the process, and only SQLite knows how to keep them. The locks of this
+ *     process on a database are gone without a sign if anything else in it closes a descriptor of
+ *     that file, or if a second copy of the SQLite library (linked statically, or with other
+ *     symbol names) uses it. Do not open that file otherwise.
+ *   - Readers of one process that never all leave can keep a writer of another process out if they
+ *     are not ours: SQLite grants them without looking. Ours look.
+ *   - Without SQLite in the build filelock_open gives -ENOSYS.
  *
  * Caveats
- *   - Overlapping shared holders can keep an exclusive waiter out for ever: flock(2) has no
- *     queue that would stop new ones. FILELOCK_READWRITE is the kind that does not starve writers.
- *   - On NFS flock(2) is emulated by byte-range locks, per host and mount options; releases by
- *     other machines raise no event and are found by polling.
- *   - The lock file stays when the lock is released. That is right: see unlink_on_release.
+ *   - Overlapping shared holders can keep an exclusive waiter out for ever: flock(2) has no queue
+ *     that would stop new ones. FILELOCK_READWRITE does not starve writers.
+ *   - On NFS byte-range locks emulate flock(2), depending on host and mount options. Releases by
+ *     other machines raise no event; the poll finds them.
+ *   - The lock file stays after the release. unlink_on_release says why.
  */
 #ifndef FILELOCK_FILELOCK_H
 #define FILELOCK_FILELOCK_H
@@ -127,12 +128,12 @@ enum filelock_kind {
 	/* flock(2) on the lock file. Shares locks with flock(1) and Python's FileLock. */
 	FILELOCK_NATIVE = 0,
 
-	/* A marker file: the lock is its existence, its record says who holds it. For file systems
-	   without a usable flock(2), and with Python's SoftFileLock. See "Soft locks". */
+	/* A marker file: its existence is the lock, its record names the holder. For file systems
+	   without a usable flock(2). Shares locks with Python's SoftFileLock. See "Soft locks". */
 	FILELOCK_SOFT = 1,
 
-	/* Many readers or one writer, whom no reader can starve: the locks of an SQLite
-	   database, which they share with Python's ReadWriteLock. See "Read/write locks". */
+	/* The locks of an SQLite database: many readers or one writer, whom no reader can starve.
+	   Shares locks with Python's ReadWriteLock. See "Read/write locks". */
 	FILELOCK_READWRITE = 2
 };
 
@@ -174,7 +175,7 @@ enum filelock_error {
 	FILELOCK_ERROR_LAST_ = -4095 /* not an error: ends the list */
 };
 
-/* Who holds a lock. What is not known is 0, or the empty string. */
+/* The holder of a lock. Unknown members are 0, or the empty string. */
 struct filelock_owner {
 	size_t size;             /* sizeof(struct filelock_owner), by FILELOCK_OWNER_INIT */
 	pid_t pid;               /* in the caller's PID namespace; soft: in that of `host` */
@@ -182,7 +183,7 @@ struct filelock_owner {
 	int64_t start_time;      /* when the process began, seconds since the epoch */
 	char host[256];          /* host name of the holder's machine; soft: as recorded, with
 	                            "?pidns-" and a number in a PID namespace */
-	bool ours;               /* this process holds it: pid, host and start token agree */
+	bool ours;               /* it is this process, by pid, host and start token */
 	char start_token[64];    /* soft: Python's start token, a decimal number */
 	char contract[32];       /* soft: the mode of a marker of Python's protocol 2, as "lease" */
 	double duration;         /* soft: of a lease, seconds */
@@ -191,7 +192,7 @@ struct filelock_owner {
 	{ sizeof(struct filelock_owner), 0, FILELOCK_EXCLUSIVE, 0, { 0 }, false, { 0 }, { 0 }, \
 	  0 }
 
-/* What on_wait is told; valid during the call. */
+/* The argument of on_wait; valid during the call. */
 struct filelock_waiting {
 	size_t size;
 	const char *path;                    /* as filelock_path */
@@ -199,78 +200,78 @@ struct filelock_waiting {
 	const struct filelock_owner *holder; /* NULL: not known */
 };
 
-/* Zero is the default of every member. There is no padding, so that `size` tells all. */
+/* Zero is the default of every member. There is no padding, so `size` says which members there
+   are. */
 struct filelock_options {
 	size_t size; /* sizeof(struct filelock_options), by FILELOCK_OPTIONS_INIT */
 
-	/* Permission bits of a lock file that we make, through the umask; 0: 0666. An existing
-	   file is never changed. Beyond 07777: -EINVAL. */
+	/* Permission bits of a lock file that we make, through the umask. 0: 0666. An existing file
+	   keeps its own. Beyond 07777: -EINVAL. */
 	unsigned file_mode;
 
-	/* How often a waiter tries without having been woken, 1 … 3,600,000 ms. It is the safety
+	/* How often a waiter tries without a wake-up, 1 … 3,600,000 ms. The poll is the safety
 	   net under the wake-ups, and the only way to find a release on another machine. A try may
-	   come up to an eighth of this early, so that waiters do not go in step. 0: 50 ms, which
-	   a loop that waits for many locks stretches to a millisecond for each of them (to a
-	   tenth of that where the file system is not of this machine), to a minute at most. */
+	   come up to an eighth earlier, so that waiters do not go in step. 0: 50 ms. A loop that
+	   waits for many locks stretches the default to a millisecond for each of them (to a tenth
+	   of that where the file system belongs to other machines too), to a minute at most. */
 	unsigned poll_interval_ms;
 
-	/* How often on_wait is called; 0: 1000. */
+	/* Interval of on_wait in ms; 0: 1000. */
 	unsigned on_wait_ms;
 
-	/* Soft: a marker this old, by its modification time, is removed, whether its holder
-	   lives or not. Unsafe: both may then work at once, and a clock set wrong is enough for
-	   that. It is there because Python has it. 0: never. On another kind of lock:
-	   FILELOCK_ENOLIFETIME. */
+	/* Soft: a marker that is older than this, by its modification time, is removed, whether its
+	   holder lives or not. Unsafe: both may work at once then, and a wrong clock is enough for
+	   that. Python has this option. 0: never. On another kind of lock: FILELOCK_ENOLIFETIME. */
 	unsigned lifetime_ms;
 
-	/* One handle a path and kind in this process: opening it again returns the same handle,
-	   and filelock_close takes back one open. The path is compared with its parent
-	   resolved and its last name not followed. The other options must agree, else -EINVAL,
-	   and filelock_last_error(NULL) says which one differs. The holders nest: they do not
+	/* One handle for each path and kind in this process: opening it again returns the same
+	   handle, and filelock_close takes back one open. Paths are compared with their parent
+	   resolved and their last name not followed. The other options must agree, else -EINVAL,
+	   and filelock_last_error(NULL) names the one that differs. Holders nest: they do not
 	   exclude each other. */
 	bool singleton;
 
-	/* Remove the lock file when the lock is released: only while we hold it, as the last of
-	   its shared holders, and only while the path names the file that we hold. Unsafe with
-	   peers that do not check, once they have the lock, that the path still names their
-	   file, as flock(1) does not: one of them may hold the removed file while another holds
-	   its successor. */
+	/* Remove the lock file at the release: only while we hold it, as the last of its shared
+	   holders, and only while the path names the file that we hold. Unsafe with programs that
+	   do not check after the lock that the path still names their file, as flock(1) does not:
+	   one of them may hold the removed file while another holds its successor. */
 	bool unlink_on_release;
 
-	/* Soft: write the record of Python's releases before 3.30, without a start token. Should we
-	   crash, those releases recover it; three lines they leave alone for ever. Everybody then
-	   takes a process that got our pid for us. */
+	/* Soft: write the record of Python's releases before 3.30, without a start token. Those
+	   releases recover it after a crash; they leave a record of three lines alone for ever.
+	   A process that gets our pid later is taken for us then. */
 	bool two_line_marker;
 
-	/* Native: where flock(2) does not work (ENOSYS, ENOTSUP) fail with its error. Otherwise the
-	   handle becomes a soft one at its first acquisition, with a logged warning, and
-	   filelock_kind says so; not if it is acquired shared. */
+	/* Native: fail with the error of flock(2) where it does not work (ENOSYS, ENOTSUP).
+	   Otherwise the handle becomes a soft one at its first exclusive acquisition, with a logged
+	   warning, and filelock_kind says so. */
 	bool no_fallback;
 
-	/* Soft: leave the marker when the process exits (exit(3), the end of main) while it holds
-	   the lock. Otherwise it is removed then, never in a forked child: by an atexit(3) handler
-	   of the library's loading, so after those that the program has registered since, which
-	   may still work under the lock. */
+	/* Soft: keep the marker when the process exits (exit(3), the end of main) while it holds
+	   the lock. Otherwise an exit handler removes the marker, never in a forked child. The
+	   library installs that handler when it is loaded, so it runs after those that the program
+	   has registered since, which may still work under the lock. */
 	bool keep_on_exit;
 
 	/* FILELOCK_READWRITE: the path need not end in .db. */
 	bool any_extension;
 
-	/* The lock file that we make gets exactly the bits of file_mode, past the umask, so that
-	   users of one group, or all, can share a lock. */
+	/* A lock file that we make gets exactly the bits of file_mode, past the umask, so that the
+	   users of one group, or all users, can share a lock. */
 	bool exact_mode;
 
-	/* Do not make the missing folders of the path: acquiring fails with -ENOENT. They would be wrong
-	   below a mount point at which nothing is mounted. */
+	/* Do not make missing folders of the path: the acquisition fails with -ENOENT. Below a
+	   mount point without a mount such folders would be wrong. */
 	bool no_parents;
 
-	/* Asked whenever a synchronous wait is about to sleep, so at least once a poll interval:
-	   true ends the wait with -ECANCELED. May be NULL. Called on the waiting thread; must
-	   not use the handle. */
+	/* Called whenever a synchronous wait is about to sleep, so at least once in a poll
+	   interval. True ends the wait with -ECANCELED. May be NULL. Runs on the waiting thread,
+	   and must not use the handle. */
 	bool (*should_cancel)(void *arg);
 
-	/* Told as a synchronous wait begins and then every on_wait_ms. Looking for the holder
-	   reads /proc/locks. May be NULL. As should_cancel otherwise. */
+	/* Called when a synchronous wait begins, and then every on_wait_ms. The search for the
+	   holder reads /proc/locks. May be NULL. Runs on the waiting thread, and must not use the
+	   handle. */
 	void (*on_wait)(const struct filelock_waiting *waiting, void *arg);
 
 	void *arg; /* for the two callbacks; borrowed until the handle is closed */
@@ -280,13 +281,13 @@ struct filelock_options {
 	  false, false, false, NULL, NULL, NULL }
 
 /*
- * Opens a handle. Touches no file: the lock file, and missing parent directories, are made by
- * the first acquisition.
+ * Opens a handle. Touches no file: the first acquisition makes the lock file and missing parent
+ * directories.
  *
- * path     copied, and made absolute now: a later chdir(2) changes nothing. The last name
- *          must not be a symbolic link when the lock is acquired (-ELOOP).
+ * path     copied, and made absolute now: a later chdir(2) changes nothing. An acquisition gives
+ *          -ELOOP if the last name is a symbolic link.
  * options  copied; NULL for the defaults.
- * ret_lock the handle; close it with filelock_close.
+ * ret_lock the handle, owned by the caller; close it with filelock_close.
  *
  * Errors: -ENAMETOOLONG; -ENOSYS (the library was built without this kind); -EINVAL (no path,
  * unknown kind, option out of range or not of this kind: filelock_last_error(NULL) says which);
@@ -298,13 +299,14 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
                                struct filelock **ret_lock);
 
 /*
- * Opens a FILELOCK_NATIVE handle on the caller's descriptor, of any kind of file that flock(2)
- * takes, a directory too. It stays the caller's: never closed by us, in a forked child neither;
- * it must stay open until the handle is closed. No path is looked at, so filelock_verify never
- * finds it stale. The lock belongs to the open file description, so keep one handle for it:
- * handles on one descriptor, or its duplicates, do not exclude each other, and a release or a
- * change of mode through one is one through all (flock(2)). A waiter on a directory is not
- * woken, it polls.
+ * Opens a FILELOCK_NATIVE handle on a descriptor of the caller, of any kind of file that flock(2)
+ * takes, a directory too. The descriptor stays the caller's: the library never closes it, in a
+ * forked child neither, and it must stay open until the handle is closed. No path is looked at, so
+ * filelock_verify never finds it stale.
+ *
+ * The lock belongs to the open file description, so keep one handle for it. Handles on one
+ * descriptor, or on its duplicates, do not exclude each other; a release or a change of mode
+ * through one is one through all (flock(2)). A waiter on a directory is not woken; it polls.
  *
  * Errors: -EBADF; -EINVAL also for singleton or unlink_on_release, which need a path, and for an
  * eventfd, a timerfd or the like: they share one inode, so their lock would be the whole machine's.
@@ -313,24 +315,24 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
                                   struct filelock **ret_lock);
 
 /*
- * Acquires the lock, waiting at most timeout_ms (CLOCK_MONOTONIC). Acquiring again in the mode
- * that the handle holds nests: each needs its release.
+ * Acquires the lock, and waits at most timeout_ms for it (CLOCK_MONOTONIC). A handle that holds the
+ * lock in this mode gets one level more; each level needs its release.
  *
- * A wait is woken by the release (inotify(7)) and tries besides every poll interval. It is over
- * at the deadline, after one last attempt.
+ * A release wakes the wait (inotify(7)), which also tries at every poll interval. The wait ends at
+ * the deadline, after one last attempt.
  *
  * Errors worth branching on:
- *   -ETIMEDOUT  not had in time, also after the single attempt of FILELOCK_NO_WAIT
+ *   -ETIMEDOUT  held by others until the deadline, or at the attempt of FILELOCK_NO_WAIT
  *   -ECANCELED  should_cancel or filelock_interrupt ended the wait
- *   -EDEADLK    the handle holds the lock in the other mode; or a wait without end for a
- *               lock that another handle of this thread holds; or the write lock is
- *               another thread's (FILELOCK_READWRITE)
+ *   -EDEADLK    the handle holds the lock in the other mode; or an endless wait for a lock that
+ *               another handle of this thread holds; or another thread took the write lock
+ *               (FILELOCK_READWRITE)
  *   -EALREADY   an asynchronous request for this handle is pending
  *   -ELOOP      the path's last name is a symbolic link
- *   -ENOTSUP    shared, of a kind that is only exclusive
- *   -EISDIR, FILELOCK_ENOTREGULAR  what stands there is no regular file
+ *   -ENOTSUP    a shared acquisition of a kind that is exclusive only
+ *   -EISDIR, FILELOCK_ENOTREGULAR  no regular file stands at the path
  *   FILELOCK_EUNSTABLE  each look at the path finds another file
- *   other errors of open(2), mkdir(2) and flock(2), as they came, at once
+ *   other errors of open(2), mkdir(2) and flock(2), unchanged and at once
  */
 FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode,
                                   int timeout_ms);
@@ -345,48 +347,48 @@ FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode
 FILELOCK_API int filelock_take(const char *path, int timeout_ms, struct filelock **ret_lock);
 
 /*
- * Gives back one level; the last one unlocks. -EPERM: not held. If unlocking itself fails, its
- * error is returned, the lock is still held, and the call may be repeated.
+ * Releases one level; the last one unlocks. -EPERM: not held. If unlocking fails, the call returns
+ * its error, the lock is still held, and the call may be repeated.
  */
 FILELOCK_API int filelock_release(struct filelock *lock);
 
-/* Gives back every level. Errors as filelock_release. */
+/* Releases every level. Errors as in filelock_release. */
 FILELOCK_API int filelock_release_all(struct filelock *lock);
 
 /*
- * Closes the handle, releasing what it holds; NULL is fine. A pending asynchronous request is
- * cancelled; its callback still comes, and the handle lives until that returns. A singleton
- * handle closes with its last close. errno is kept.
+ * Closes the handle and releases its lock. NULL is allowed. A pending asynchronous request is
+ * cancelled; its callback still comes, and the handle lives until that returns. A singleton handle
+ * closes with its last close. errno is kept.
  */
 FILELOCK_API void filelock_close(struct filelock *lock);
-/* The same for a variable, which becomes NULL: for __attribute__((cleanup(filelock_closep))). */
+/* Closes *lock and sets it to NULL: for __attribute__((cleanup(filelock_closep))). */
 FILELOCK_API void filelock_closep(struct filelock **lock);
 
 /*
- * Ends the synchronous wait of this handle, at once, with -ECANCELED. If there is none, the
- * handle's next acquisition that would have to wait ends so: an interrupt is never lost. Safe from
- * any thread and from a signal handler; errno is kept. The handle must not be closed meanwhile.
+ * Ends the synchronous wait of this handle at once, with -ECANCELED. Without a wait the handle's
+ * next acquisition that would have to wait ends so: an interrupt is never lost. Safe from any
+ * thread and from a signal handler; errno is kept. The handle must not be closed meanwhile.
  */
 FILELOCK_API void filelock_interrupt(struct filelock *lock);
 
-/* Whether, and at how many levels, this handle holds the lock; false and 0 if it is a forked child's
-   copy of one that does. */
+/* Whether, and at how many levels, this handle holds the lock. False and 0 in a forked child if the
+   parent's handle does. */
 FILELOCK_API bool filelock_is_held(const struct filelock *lock);
 FILELOCK_API unsigned filelock_depth(const struct filelock *lock);
 
 /*
- * Whether what we hold is still what the path names: 0, or FILELOCK_ELOST if somebody removed, renamed
- * or replaced the lock file, so that others may now hold the lock too. -EPERM: not held.
+ * Whether the path still names the file that we hold: 0, or FILELOCK_ELOST if somebody removed,
+ * renamed or replaced the lock file, so that others may hold the lock, too. -EPERM: not held.
  */
 FILELOCK_API int filelock_verify(struct filelock *lock);
 
 /*
  * A number that grows from one exclusive hold of the lock to the next, for a resource that refuses
- * whoever comes with an older one. -EPERM: not held; -ENOTSUP: this kind has none.
+ * older numbers. -EPERM: not held; -ENOTSUP: this kind has none.
  */
 FILELOCK_API int filelock_token(struct filelock *lock, uint64_t *ret_token);
 
-/* The descriptor that holds the lock, lent while it is held: do not close it. -EPERM: not held;
+/* The descriptor that holds the lock, borrowed while it is held: do not close it. -EPERM: not held;
    -ENOTSUP: this kind holds by no descriptor. */
 FILELOCK_API int filelock_fd(const struct filelock *lock);
 
@@ -397,56 +399,57 @@ FILELOCK_API const char *filelock_path(const struct filelock *lock);
 FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
 
 /*
- * Looks who holds the lock now; of several shared holders, one. It is gone as soon as it is
- * said, so good for messages only. For native and read/write locks read from /proc/locks, which
- * takes half a second when the machine has 100,000 locks: not for an event loop's path.
+ * Finds the holder of the lock; one of several shared holders. The answer may be out of date when
+ * it is returned, so it is good for messages only. For native and read/write locks the call reads
+ * /proc/locks, which takes half a second when the machine has 100,000 locks: do not call it in an
+ * event loop. For soft locks it reads the marker's record, and does not ask whether that process
+ * lives.
  *
  * Errors: FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER (another PID namespace, a network file
- * system, no /proc; an empty or unreadable marker); errors of opening the file. For soft locks read
- * from the marker's record, without asking whether that process lives.
+ * system, no /proc; an empty or unreadable marker); errors of opening the file.
  */
 FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner);
 
 /*
- * The same as a sentence for a message, cut to size - 1 bytes:
+ * The holder as a sentence for a message, cut to size - 1 bytes:
  *	pid 4242 (nightly.sh) on host.example, running since 2026-05-01 12:00:00
- * It costs as much as filelock_holder. Errors as filelock_holder.
+ * Cost and errors as in filelock_holder.
  */
 FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buffer, size_t size);
 
 /*
  * Removes the marker of a soft lock by force, whoever holds it: for a person who knows that the
- * holder is gone, or an emergency. A holder that lives is not told; its filelock_verify is.
- * Errors: FILELOCK_ENOHOLDER, no marker; -EBUSY, this handle holds the lock; -ENOTSUP, not a soft
- * lock; -ELOOP, -EISDIR, FILELOCK_ENOTREGULAR, what stands there is none; those of unlink(2).
+ * holder is gone, or for an emergency. A live holder learns it by filelock_verify only. Errors:
+ * FILELOCK_ENOHOLDER, no marker; -EBUSY, this handle holds the lock; -ENOTSUP, not a soft lock;
+ * -ELOOP, -EISDIR, FILELOCK_ENOTREGULAR, no marker stands there; errors of unlink(2).
  */
 FILELOCK_API int filelock_break(struct filelock *lock);
 
-/* A sentence for an error of this library or a negative errno; never NULL. It is static; for a number
-   that has no text it is this thread's, until its next call. */
+/* A sentence for an error of this library or a negative errno; never NULL. It is static; for a
+   number that has no text it is this thread's, until its next call. */
 FILELOCK_API const char *filelock_strerror(int error);
 
 /*
- * What the last failed call on this handle failed at: what, on which path and why. Nothing is asked of
- * the system: after a timeout, filelock_describe_holder tells who holds the lock now. With NULL: the
- * same of this thread's last failed filelock_open or filelock_take. Empty if nothing failed. Valid
- * until the next call on the handle (or, with NULL, in the thread).
+ * The last failed call on this handle as a sentence: what failed, on which path, and why. The call
+ * asks nothing of the system: filelock_describe_holder names the holder after a timeout. NULL: the
+ * same for this thread's last failed filelock_open or filelock_take. Empty if nothing failed. Valid
+ * until the next call on the handle, or with NULL in the thread.
  */
 FILELOCK_API const char *filelock_last_error(const struct filelock *lock);
 
 enum filelock_log_level {
 	FILELOCK_LOG_ERROR = 0, /* something was lost: a descriptor could not be closed, … */
-	FILELOCK_LOG_WARNING,   /* works, but not as asked: polling for want of a watch, … */
+	FILELOCK_LOG_WARNING,   /* works, but not as asked: a wait without a watch polls, … */
 	FILELOCK_LOG_INFO,
 	FILELOCK_LOG_DEBUG
 };
 typedef void (*filelock_log_cb)(enum filelock_log_level level, const char *message, void *arg);
 
 /*
- * Sends log messages of the whole process up to this level to cb, on whatever thread they
- * arise; cb must not call into the library. NULL (the start): silence. The library never
- * prints. message is one line without its end, valid during the call. Another thread may
- * still be calling the one before when this returns: keep its arg alive.
+ * Sends the log messages of the process up to this level to cb, on the thread where they arise. cb
+ * must not call the library. NULL, the default, means silence: the library never prints. message is
+ * one line without its end, valid during the call. Another thread may still be calling the previous
+ * cb when this returns: keep its arg alive.
  */
 FILELOCK_API void filelock_set_log(filelock_log_cb cb, void *arg,
                                    enum filelock_log_level up_to);
