@@ -46,9 +46,9 @@
  * The callbacks should_cancel and on_wait run with cancellation disabled.
  *
  * Native locks (FILELOCK_NATIVE) are flock(2) on the lock file, which is never written. A file that
- * may only be read serves both modes. NFS locks such a file only shared: an exclusive lock there is
- * the error of opening it for writing, and filelock_last_error says so. A folder that takes no lock
- * file is -ENOENT.
+ * we may only read serves both modes. NFS locks such a file shared only: an exclusive acquisition
+ * gives the error of opening it for writing there, and filelock_last_error says so. A folder that
+ * takes no lock file gives -ENOENT.
  *
  * Soft locks (FILELOCK_SOFT) are exclusive only: a shared acquisition gives -ENOTSUP. The marker of
  * a killed holder stays; the next attempt sees it and takes it over, at once. The kernel is asked
