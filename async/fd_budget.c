@@ -4,20 +4,19 @@
  * Whoever waits with a descriptor is woken by events; without one it only polls. A process has
  * few of them, and the application needs some: a context lets so many queues keep one as was set,
  * or three quarters of RLIMIT_NOFILE. All others make each attempt with a descriptor of that
- * moment. Their polls come in turn (the heap of alarms), the more seldom the more there are
- * (acquire.c), and who comes at a time when another has finished stays.
+ * moment. Their polls come in turn (the heap of timers), the more seldom the more there are
+ * (lib/schedule.c), and who comes at a time when another has finished stays.
  *
  * When there is nevertheless none to be had, the one that has kept its own for the longest time
  * gives it back, and for a second nobody begins to keep one.
  */
-#include <stdint.h>
+#include "fd_budget.h"
+
 #include <sys/resource.h>
 
-#include "context.h"
+#define OUT_FOR 1000000000 /* ns */
 
-#define SCARCE_FOR 1000000000 /* ns */
-
-unsigned keepers_default(void)
+static unsigned default_max(void)
 {
 	struct rlimit limit = { .rlim_cur = UINT32_MAX };
 
@@ -25,59 +24,50 @@ unsigned keepers_default(void)
 	return (unsigned)(limit.rlim_cur / 4 * 3); /* at most fs.nr_open, an int: proc_sys_fs(5) */
 }
 
-void keepers_admit(struct queue *queue)
+void fd_budget_init(struct fd_budget *budget, unsigned max)
 {
-	const struct evfilelock *ev = queue->ev;
-	bool may = queue->keeps ||
-	           (ev->keepers < ev->most_keepers && ev->now >= ev->scarce_until);
-
-	filelock_set_poll_only(queue->requests.first->lock, !may);
+	list_init(&budget->queues);
+	budget->max = max ? max : default_max();
 }
 
-void keepers_add(struct queue *queue)
+static bool keeps(const struct queue *queue)
 {
-	struct evfilelock *ev = queue->ev;
+	return list_is_linked(&queue->budget_link);
+}
 
-	if (queue->keeps || filelock_is_poll_only(queue->requests.first->lock))
+void fd_budget_admit(const struct fd_budget *budget, struct queue *queue, int64_t now)
+{
+	bool may = keeps(queue) || (budget->count < budget->max && now >= budget->out_until);
+
+	filelock_set_poll_only(queue_first(queue)->lock, !may);
+}
+
+void fd_budget_add(struct fd_budget *budget, struct queue *queue)
+{
+	if (keeps(queue) || filelock_is_poll_only(queue_first(queue)->lock))
 		return;
-	queue->keeps = true;
-	queue->next_keeper = NULL;
-	queue->previous_keeper = ev->last_keeper;
-	if (ev->last_keeper)
-		ev->last_keeper->next_keeper = queue;
-	else
-		ev->first_keeper = queue;
-	ev->last_keeper = queue;
-	ev->keepers++;
+	list_add_last(&budget->queues, &queue->budget_link);
+	budget->count++;
 }
 
-void keepers_remove(struct queue *queue)
+void fd_budget_remove(struct fd_budget *budget, struct queue *queue)
 {
-	struct evfilelock *ev = queue->ev;
-
-	if (!queue->keeps)
+	if (!keeps(queue))
 		return;
-	queue->keeps = false;
-	if (queue->previous_keeper)
-		queue->previous_keeper->next_keeper = queue->next_keeper;
-	else
-		ev->first_keeper = queue->next_keeper;
-	if (queue->next_keeper)
-		queue->next_keeper->previous_keeper = queue->previous_keeper;
-	else
-		ev->last_keeper = queue->previous_keeper;
-	ev->keepers--;
+	list_remove(&queue->budget_link);
+	budget->count--;
 }
 
-bool keepers_make_room(struct evfilelock *ev)
+bool fd_budget_make_room(struct fd_budget *budget, int64_t now)
 {
-	struct queue *oldest = ev->first_keeper;
+	struct list *link = list_first(&budget->queues);
+	struct queue *oldest = link ? list_entry(link, struct queue, budget_link) : NULL;
 
 	if (!oldest)
 		return false;
-	ev->scarce_until = ev->now + SCARCE_FOR;
-	keepers_remove(oldest);
-	filelock_set_poll_only(oldest->requests.first->lock, true);
+	budget->out_until = now + OUT_FOR;
+	fd_budget_remove(budget, oldest);
+	filelock_set_poll_only(queue_first(oldest)->lock, true);
 	/* it has neither watch nor deadline of its own for what it missed: soon */
 	queue_make_ready(oldest);
 	return true;

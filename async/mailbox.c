@@ -1,23 +1,26 @@
 /*
- * mailbox.c - the end of a hold, on whichever thread it comes.
+ * mailbox.c - what other threads leave for the loop: the holds that they have ended.
  *
- * A granted request becomes a grant: the handle's listener (driver.h) until the hold ends. On the
- * loop's thread a release is asked first whether the next request of the queue gets the hold as
- * it is: cohort hand-over. The one system call is a look whether the path still names the file, as
- * after each lock that is taken. It is bounded in number and in time, so that other processes get
- * their turn.
- *
- * Other threads release what they were given, too. They touch neither queue nor request list, only
- * the hub: they leave the ended grant there and ring.
- *
- * A grant ends once: whoever ends it gives it to the loop's thread, or frees it if the context is
- * gone.
+ * They touch neither queue nor request, only the mailbox: they post, and the loop is notified. It
+ * lives until its last reference goes, so that a hold may end after its context.
  */
-#include <errno.h>
+#include "mailbox.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 
-#include "context.h"
-#include "workers.h"
+struct mailbox {
+	pthread_mutex_t mutex;
+	struct list mail;
+	void (*notify)(void *arg); /* NULL: the loop looks by itself */
+	void *arg;
+	bool closed;
+	atomic_uint references;
+	atomic_uintptr_t thread; /* that runs the loop */
+	atomic_bool pending;     /* `mail` is not empty */
+};
 
 static uintptr_t this_thread(void)
 {
@@ -29,172 +32,90 @@ static uintptr_t this_thread(void)
 	return number;
 }
 
-static bool is_loop_thread(const struct hub *hub)
+struct mailbox *mailbox_new(void)
 {
-	return atomic_load_explicit(&hub->thread, memory_order_relaxed) == this_thread();
+	struct mailbox *mailbox = calloc(1, sizeof(*mailbox));
+
+	if (!mailbox)
+		return NULL;
+	(void)pthread_mutex_init(&mailbox->mutex, NULL); /* never fails, on Linux */
+	list_init(&mailbox->mail);
+	atomic_init(&mailbox->references, 1);
+	return mailbox;
 }
 
-void hub_enter(struct hub *hub)
+void mailbox_ref(struct mailbox *mailbox)
 {
-	atomic_store_explicit(&hub->thread, this_thread(), memory_order_relaxed);
+	atomic_fetch_add_explicit(&mailbox->references, 1, memory_order_relaxed);
 }
 
-int hub_new(struct evfilelock *ev)
+void mailbox_unref(struct mailbox *mailbox)
 {
-	struct hub *hub = calloc(1, sizeof(*hub));
-
-	if (!hub)
-		return -ENOMEM;
-	(void)pthread_mutex_init(&hub->mutex, NULL); /* never fails, on Linux */
-	hub->ev = ev;
-	atomic_init(&hub->references, 1);
-	ev->hub = hub;
-	return 0;
-}
-
-void hub_unref(struct hub *hub)
-{
-	if (atomic_fetch_sub_explicit(&hub->references, 1, memory_order_acq_rel) > 1)
+	if (atomic_fetch_sub_explicit(&mailbox->references, 1, memory_order_acq_rel) > 1)
 		return;
-	(void)pthread_mutex_destroy(&hub->mutex);
-	free(hub);
+	(void)pthread_mutex_destroy(&mailbox->mutex);
+	free(mailbox);
 }
 
-static struct request *take_ended(struct hub *hub)
+void mailbox_enter(struct mailbox *mailbox)
 {
-	struct request *ended = hub->ended;
-
-	hub->ended = NULL;
-	atomic_store_explicit(&hub->pending, false, memory_order_relaxed);
-	return ended;
+	atomic_store_explicit(&mailbox->thread, this_thread(), memory_order_relaxed);
 }
 
-void hub_settle(struct evfilelock *ev)
+bool mailbox_is_loop_thread(const struct mailbox *mailbox)
 {
-	struct request *grant, *next;
+	return atomic_load_explicit(&mailbox->thread, memory_order_relaxed) == this_thread();
+}
 
-	if (!atomic_load_explicit(&ev->hub->pending, memory_order_relaxed))
-		return;
-	(void)pthread_mutex_lock(&ev->hub->mutex);
-	grant = take_ended(ev->hub);
-	(void)pthread_mutex_unlock(&ev->hub->mutex);
-	for (; grant; grant = next) {
-		next = grant->next_ended;
-		queue_settle(grant, NULL);
+void mailbox_set_notify(struct mailbox *mailbox, void (*notify)(void *arg), void *arg)
+{
+	(void)pthread_mutex_lock(&mailbox->mutex);
+	mailbox->notify = notify;
+	mailbox->arg = arg;
+	(void)pthread_mutex_unlock(&mailbox->mutex);
+}
+
+bool mailbox_post(struct mailbox *mailbox, struct list *mail)
+{
+	bool open;
+
+	(void)pthread_mutex_lock(&mailbox->mutex);
+	open = !mailbox->closed;
+	if (open) {
+		list_add_last(&mailbox->mail, mail);
+		atomic_store_explicit(&mailbox->pending, true, memory_order_relaxed);
+		if (mailbox->notify)
+			mailbox->notify(mailbox->arg);
 	}
+	(void)pthread_mutex_unlock(&mailbox->mutex);
+	return open;
 }
 
-void hub_leave(struct evfilelock *ev)
+bool mailbox_has_mail(const struct mailbox *mailbox)
 {
-	struct request *grant, *next;
-	struct hub *hub = ev->hub;
-	/* in a forked child a thread that is not there may have the mutex */
-	bool alone = filelock_watcher_is_inherited(ev->watcher);
-
-	if (!alone)
-		(void)pthread_mutex_lock(&hub->mutex);
-	hub->ev = NULL;
-	grant = take_ended(hub);
-	if (!alone)
-		(void)pthread_mutex_unlock(&hub->mutex);
-	for (; grant; grant = next) {
-		next = grant->next_ended;
-		request_free(grant);
-	}
-	hub_unref(hub);
+	return atomic_load_explicit(&mailbox->pending, memory_order_relaxed);
 }
 
-/* On another thread: leaves the grant to the loop's. */
-static void hand_in(struct request *grant)
+static void take_all(struct mailbox *mailbox, struct list *to)
 {
-	struct hub *hub = grant->hub;
-	bool gone;
-
-	grant->since = filelock_now();
-	(void)pthread_mutex_lock(&hub->mutex);
-	gone = !hub->ev;
-	if (!gone) {
-		grant->next_ended = hub->ended;
-		hub->ended = grant;
-		atomic_store_explicit(&hub->pending, true, memory_order_relaxed);
-		if (hub->has_bell)
-			filelock_watcher_ring(hub->ev->watcher);
-	}
-	(void)pthread_mutex_unlock(&hub->mutex);
-	if (gone)
-		request_free(grant);
+	list_splice_last(to, &mailbox->mail);
+	atomic_store_explicit(&mailbox->pending, false, memory_order_relaxed);
 }
 
-static bool on_wanted(struct filelock *lock, void *arg)
+void mailbox_take(struct mailbox *mailbox, struct list *to)
 {
-	const struct request *grant = arg;
-
-	(void)lock;
-	return is_loop_thread(grant->hub) && grant->queue && !grant->ev->freeing &&
-	       grant->queue->requests.first && queue_may_pass(grant->queue);
+	(void)pthread_mutex_lock(&mailbox->mutex);
+	take_all(mailbox, to);
+	(void)pthread_mutex_unlock(&mailbox->mutex);
 }
 
-static bool on_take(struct filelock *lock, void *arg)
+void mailbox_close(struct mailbox *mailbox, bool in_child, struct list *to)
 {
-	struct request *grant = arg;
-
-	(void)lock;
-	return queue_pass(grant->queue, grant, grant->queue->requests.first);
-}
-
-static void on_ended(struct filelock *lock, void *arg)
-{
-	struct request *grant = arg;
-
-	if (filelock_is_inherited(lock) || is_loop_thread(grant->hub))
-		queue_settle(grant, lock);
-	else
-		hand_in(grant);
-}
-
-void hub_follow(struct request *grant)
-{
-	static const struct filelock_listener listener = { on_wanted, on_take, on_ended };
-
-	grant->hub = grant->ev->hub;
-	atomic_fetch_add_explicit(&grant->hub->references, 1, memory_order_relaxed);
-	filelock_set_listener(grant->lock, &listener, grant);
-}
-
-static void on_bell(evutil_socket_t fd, short events, void *arg)
-{
-	struct evfilelock *ev = arg;
-
-	(void)fd;
-	(void)events;
-	if (filelock_watcher_is_inherited(ev->watcher)) {
-		(void)event_del(ev->bell); /* the parent's: see on_readable */
-		return;
-	}
-	hub_enter(ev->hub);
-	filelock_watcher_hush(ev->watcher);
-	hub_settle(ev);
-	if (ev->pool)
-		workers_collect(ev);
-	pass_arm_surely(ev);
-}
-
-bool hub_hear(struct evfilelock *ev)
-{
-	int fd;
-
-	if (ev->hearing)
-		return true;
-	fd = filelock_watcher_bell(ev->watcher);
-	if (fd < 0)
-		return false;
-	if (!ev->bell)
-		ev->bell = context_event(ev, fd, on_bell);
-	if (!ev->bell || event_add(ev->bell, NULL) < 0)
-		return false;
-	ev->hearing = true;
-	(void)pthread_mutex_lock(&ev->hub->mutex);
-	ev->hub->has_bell = true;
-	(void)pthread_mutex_unlock(&ev->hub->mutex);
-	return true;
+	if (!in_child)
+		(void)pthread_mutex_lock(&mailbox->mutex);
+	mailbox->closed = true;
+	take_all(mailbox, to);
+	if (!in_child)
+		(void)pthread_mutex_unlock(&mailbox->mutex);
+	mailbox_unref(mailbox);
 }

@@ -13,11 +13,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "workers.h"
+#include "event.h"
 
 struct set {
 	struct evfilelock *ev;
-	struct set *previous, *next; /* in ev->sets */
+	struct list link; /* in ev->sets */
 	evfilelock_all_cb cb;
 	void *arg;
 	int64_t deadline;
@@ -85,38 +85,30 @@ static int set_new(struct filelock *const *locks, size_t n, struct set **ret_set
 	return 0;
 }
 
+static struct set *set_at(struct list *link)
+{
+	return link ? list_entry(link, struct set, link) : NULL;
+}
+
+/* What is left of the sets: in a forked child. */
+static void free_all(struct evfilelock *ev)
+{
+	struct set *set;
+
+	while ((set = set_at(list_take_first(&ev->sets))))
+		set_free(set);
+}
+
 static void link_to_context(struct set *set, struct evfilelock *ev)
 {
 	set->ev = ev;
-	set->next = ev->sets;
-	if (set->next)
-		set->next->previous = set;
-	ev->sets = set;
-}
-
-static void unlink_from_context(struct set *set)
-{
-	if (set->previous)
-		set->previous->next = set->next;
-	else
-		set->ev->sets = set->next;
-	if (set->next)
-		set->next->previous = set->previous;
-}
-
-void sets_free(struct evfilelock *ev)
-{
-	while (ev->sets) {
-		struct set *set = ev->sets;
-
-		unlink_from_context(set);
-		set_free(set);
-	}
+	ev->free_sets = free_all;
+	list_add_first(&ev->sets, &set->link);
 }
 
 static void complete(struct set *set)
 {
-	unlink_from_context(set);
+	list_remove(&set->link);
 	set->cb(set->locks, set->n, set->result, set->failed, set->arg);
 	set_free(set);
 }
@@ -141,8 +133,8 @@ static void on_released(struct filelock *lock, int result, void *arg)
 
 static void give_back(struct set *set, struct filelock *lock)
 {
-	if (workers_are_for(set->ev, lock) &&
-	    request_release(set->ev, lock, on_released, set) == 0)
+	if (event_releases_by_worker(set->ev, lock) &&
+	    event_release(set->ev, lock, on_released, set) == 0)
 		set->releasing++;
 	else
 		note_release(lock, filelock_release(lock));
@@ -209,20 +201,20 @@ FILELOCK_API int evfilelock_acquire_all(struct evfilelock *ev, struct filelock *
                                         void *arg)
 {
 	struct set *set;
-	int r = ev && cb && timeout_is_valid(timeout) ? check_locks(locks, n) : -EINVAL;
+	int r = ev && cb && event_timeout_is_valid(timeout) ? check_locks(locks, n) : -EINVAL;
 
 	if (r == 0)
 		r = set_new(locks, n, &set);
 	if (r < 0)
 		return r;
-	set->deadline = filelock_deadline(filelock_now(), timeout_ns(timeout));
+	set->deadline = filelock_deadline(filelock_now(), event_timeout_ns(timeout));
 	set->mode = mode;
 	set->cb = cb;
 	set->arg = arg;
 	link_to_context(set, ev);
 	r = ask_next(set);
 	if (r < 0) {
-		unlink_from_context(set);
+		list_remove(&set->link);
 		set_free(set);
 	}
 	return r;
@@ -241,10 +233,13 @@ static int cancel_sets(struct evfilelock *ev, const struct filelock *lock)
 {
 	int r = -ENOENT;
 
-	for (struct set *set = ev->sets; set; set = set->next)
+	list_for_each(link, &ev->sets) {
+		struct set *set = set_at(link);
+
 		if (!set->ended && contains(set, lock) &&
 		    event_cancel(ev, set->order[set->taken]) == 0)
 			r = 0;
+	}
 	return r;
 }
 
@@ -254,7 +249,7 @@ FILELOCK_API int evfilelock_cancel(struct evfilelock *ev, struct filelock *lock)
 
 	if (!ev || !lock)
 		return -EINVAL;
-	if (filelock_watcher_is_inherited(ev->watcher) || filelock_is_inherited(lock))
+	if (context_check(ev) || filelock_is_inherited(lock))
 		return FILELOCK_EFORKED;
 	r = event_cancel(ev, lock);
 	return r == -ENOENT ? cancel_sets(ev, lock) : r;

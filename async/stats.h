@@ -2,95 +2,90 @@
  * stats.h - what an operator sees of a context: counters, the trace hook, slow waits.
  *
  * Each thing that happens is said once, by one of the calls below, which counts it and tells the
- * hook, if there is one.
+ * hook, if there is one. Nobody decides by a counter.
  */
 #ifndef EVFILELOCK_STATS_H
 #define EVFILELOCK_STATS_H
 
-#include "context.h"
+#include "queue.h"
+
+struct stats {
+	struct evfilelock_stats counts; /* all but what can be derived */
+	evfilelock_trace_cb trace;      /* NULL: none */
+	void *trace_arg;
+	int64_t slow_wait;   /* ns; 0: never */
+	int64_t next_holder; /* when a holder may be looked for again */
+};
 
 /* Tells the hook. `time`: when it happened; 0: now. */
-void stats_tell(const struct request *request, enum evfilelock_trace_what what,
-                int result, int64_t time);
+void stats_tell(const struct stats *stats, const struct request *request,
+                enum evfilelock_trace_what what, int result, int64_t time);
 
-static inline void stats_requested(struct request *request)
+static inline void stats_requested(struct stats *stats, struct request *request)
 {
-	struct evfilelock *ev = request->ev;
-
-	request->id = ++ev->stats.requested;
-	if (ev->trace)
-		stats_tell(request, EVFILELOCK_TRACE_REQUESTED, 0, request->since);
-}
-
-/* Requests that have no answer yet. */
-static inline uint64_t stats_waiting(const struct evfilelock *ev)
-{
-	const struct evfilelock_stats *stats = &ev->stats;
-
-	return stats->requested - stats->granted - stats->timed_out - stats->cancelled -
-	       stats->failed;
+	request->id = ++stats->counts.requested;
+	if (stats->trace)
+		stats_tell(stats, request, EVFILELOCK_TRACE_REQUESTED, 0, request->since);
 }
 
 /* In a queue of now so many requests. */
-static inline void stats_queued(struct evfilelock *ev, uint32_t length)
+static inline void stats_queued(struct stats *stats, const struct queue *queue)
 {
-	if (length > ev->stats.longest_queue_ever)
-		ev->stats.longest_queue_ever = length;
+	if (queue->length > stats->counts.longest_queue_ever)
+		stats->counts.longest_queue_ever = queue->length;
 }
 
 /* The queue's first request is looked at since there was an event, or its time came. */
-static inline void stats_woken(struct queue *queue, bool by_event)
+static inline void stats_woken(struct stats *stats, const struct queue *queue, bool by_event)
 {
-	struct evfilelock *ev = queue->ev;
-
 	if (by_event)
-		ev->stats.wakes_by_event++;
+		stats->counts.wakes_by_event++;
 	else
-		ev->stats.wakes_by_poll++;
-	if (ev->trace)
-		stats_tell(queue->requests.first,
+		stats->counts.wakes_by_poll++;
+	if (stats->trace)
+		stats_tell(stats, queue_first(queue),
 		           by_event ? EVFILELOCK_TRACE_WOKEN : EVFILELOCK_TRACE_POLLED, 0, 0);
 }
 
 /* result: of filelock_step. */
-static inline void stats_attempted(const struct request *request, int result)
+static inline void stats_attempted(struct stats *stats, const struct request *request, int result)
 {
-	struct evfilelock *ev = request->ev;
-
 	if (result == FILELOCK_STEP_EARLY)
 		return;
-	if (request->queue->passed) {
-		ev->stats.handed_over++;
+	if (request->queue->handed_over) {
+		stats->counts.handed_over++;
 		return;
 	}
-	ev->stats.attempts++;
+	stats->counts.attempts++;
 	if (result == FILELOCK_STEP_HELD && filelock_missed_wakeup(request->lock))
-		ev->stats.missed_wakeups++;
-	if (ev->trace)
-		stats_tell(request, EVFILELOCK_TRACE_ATTEMPTED, result, 0);
+		stats->counts.missed_wakeups++;
+	if (stats->trace)
+		stats_tell(stats, request, EVFILELOCK_TRACE_ATTEMPTED, result, 0);
 }
 
 /* Before its callback. */
-void stats_answered(const struct request *request, int result);
+void stats_answered(struct stats *stats, const struct request *request, int result, int64_t now);
 
-static inline void stats_held(struct evfilelock *ev)
+static inline void stats_held(struct stats *stats)
 {
-	ev->stats.held++;
+	stats->counts.held++;
 }
 
 /* Of a grant whose context lives. time: when, on another thread; 0: now. */
-static inline void stats_released(const struct request *grant, int64_t time)
+static inline void stats_released(struct stats *stats, const struct request *grant, int64_t time)
 {
-	struct evfilelock *ev = grant->ev;
-
-	ev->stats.held--;
-	if (ev->trace)
-		stats_tell(grant, EVFILELOCK_TRACE_RELEASED, 0, time);
+	stats->counts.held--;
+	if (stats->trace)
+		stats_tell(stats, grant, EVFILELOCK_TRACE_RELEASED, 0, time);
 }
 
+/* All of them, as of now. */
+void stats_measure(const struct stats *stats, const struct queues *queues,
+                   struct evfilelock_stats *ret_stats);
+
 /* When to look whether the first request waits too long; FILELOCK_NEVER: it needs no look. */
-int64_t slow_due(const struct queue *queue);
-/* If so, says it, and returns true. */
-bool slow_say(struct queue *queue);
+int64_t stats_slow_due(const struct stats *stats, const struct queue *queue);
+/* If so, says it, and returns true. ask: its holder may be looked for here. */
+bool stats_say_slow(struct stats *stats, struct queue *queue, int64_t now, bool ask);
 
 #endif

@@ -4,78 +4,78 @@
 
 #define SOON 5000000 /* ns */
 
-int alarms_reserve(struct alarms *alarms)
+int timers_reserve(struct timers *timers)
 {
-	uint32_t size = alarms->size ? alarms->size * 2 : 16;
-	struct alarm **heap;
+	uint32_t size = timers->size ? timers->size * 2 : 16;
+	struct timer **heap;
 
-	if (alarms->reserved + 1 >= alarms->size) {
-		heap = realloc(alarms->heap, size * sizeof(*heap));
+	if (timers->reserved + 1 >= timers->size) {
+		heap = realloc(timers->heap, size * sizeof(*heap));
 		if (!heap)
 			return -1;
-		alarms->heap = heap;
-		alarms->size = size;
+		timers->heap = heap;
+		timers->size = size;
 	}
-	alarms->reserved++;
+	timers->reserved++;
 	return 0;
 }
 
-void alarms_unreserve(struct alarms *alarms)
+void timers_unreserve(struct timers *timers)
 {
-	alarms->reserved--;
+	timers->reserved--;
 }
 
-void alarms_free(struct alarms *alarms)
+void timers_free(struct timers *timers)
 {
-	free(alarms->heap);
-	*alarms = (struct alarms){ 0 };
+	free(timers->heap);
+	*timers = (struct timers){ 0 };
 }
 
-static void place(struct alarms *alarms, struct alarm *alarm, uint32_t slot)
+static void place(struct timers *timers, struct timer *timer, uint32_t slot)
 {
-	alarms->heap[slot] = alarm;
-	alarm->slot = slot;
+	timers->heap[slot] = timer;
+	timer->slot = slot;
 }
 
-/* Moves the alarm up or down from `slot`, which is free, to where it belongs. */
-static void settle(struct alarms *alarms, struct alarm *alarm, uint32_t slot)
+/* Moves the timer up or down from `slot`, which is free, to where it belongs. */
+static void settle(struct timers *timers, struct timer *timer, uint32_t slot)
 {
-	while (slot > 1 && alarms->heap[slot / 2]->at > alarm->at) {
-		place(alarms, alarms->heap[slot / 2], slot);
+	while (slot > 1 && timers->heap[slot / 2]->at > timer->at) {
+		place(timers, timers->heap[slot / 2], slot);
 		slot /= 2;
 	}
 	for (;;) {
 		uint32_t child = slot * 2;
 
-		if (child > alarms->count)
+		if (child > timers->count)
 			break;
-		if (child < alarms->count &&
-		    alarms->heap[child + 1]->at < alarms->heap[child]->at)
+		if (child < timers->count &&
+		    timers->heap[child + 1]->at < timers->heap[child]->at)
 			child++;
-		if (alarms->heap[child]->at >= alarm->at)
+		if (timers->heap[child]->at >= timer->at)
 			break;
-		place(alarms, alarms->heap[child], slot);
+		place(timers, timers->heap[child], slot);
 		slot = child;
 	}
-	place(alarms, alarm, slot);
+	place(timers, timer, slot);
 }
 
-void alarms_set(struct alarms *alarms, struct alarm *alarm, int64_t at, int64_t now)
+void timers_set(struct timers *timers, struct timer *timer, int64_t at, int64_t now)
 {
-	alarm->at = at;
-	alarm->precise = at - now <= SOON;
-	settle(alarms, alarm, alarm->slot ? alarm->slot : ++alarms->count);
+	timer->at = at;
+	timer->precise = at - now <= SOON;
+	settle(timers, timer, timer->slot ? timer->slot : ++timers->count);
 }
 
-void alarms_unset(struct alarms *alarms, struct alarm *alarm)
+void timers_unset(struct timers *timers, struct timer *timer)
 {
-	uint32_t slot = alarm->slot;
-	struct alarm *last;
+	uint32_t slot = timer->slot;
+	struct timer *last;
 
 	if (slot == 0)
 		return;
-	alarm->slot = 0;
-	last = alarms->heap[alarms->count--];
-	if (last != alarm)
-		settle(alarms, last, slot);
+	timer->slot = 0;
+	last = timers->heap[timers->count--];
+	if (last != timer)
+		settle(timers, last, slot);
 }

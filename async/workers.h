@@ -5,29 +5,29 @@
 #ifndef EVFILELOCK_WORKERS_H
 #define EVFILELOCK_WORKERS_H
 
-#include "context.h"
+#include "request.h"
 
 /* A descriptor that is the caller's, and may be closed before a worker returns, is the loop's. */
 static inline bool workers_are_for(const struct evfilelock *ev, const struct filelock *lock)
 {
-	return ev->pool && !filelock_is_borrowed(lock);
+	return ev->workers && !filelock_is_borrowed(lock);
 }
 
 /* In a new context: so many threads. 0, or -ENOMEM, -EMFILE, -EAGAIN. */
 int workers_start(struct evfilelock *ev, unsigned n);
-/* Serves the first request, which the context's workers attempt; false if the queue has to wait. */
-bool workers_serve(struct queue *queue);
-/* The request needs its attempts no more: it leaves its queue. */
-void workers_forget(struct request *request);
+/* Serves the first request, which the context's workers attempt; and how it waits, or SERVED. */
+enum queue_state workers_serve(struct queue *queue);
 /* What the request waits for shall be attempted at once. */
 void workers_hasten(struct request *request);
 /* Releases on a worker; or an error, and nothing was done. */
 int workers_release(struct request *request);
+/* Takes one that is being released out of their hands: they go on by themselves. */
+void workers_abandon_release(struct request *request);
 /* It is held by others: ends what waits for that one attempt, and had its deadline by then. */
 void workers_refused(struct queue *queue, int64_t at);
 /* Takes back what the workers have done. */
 void workers_collect(struct evfilelock *ev);
-/* The context goes: they end what they have begun by themselves. with_watcher: and free it then. */
-void workers_leave(struct evfilelock *ev, bool with_watcher);
+/* The context goes: they end what they have begun by themselves, and free the watcher then. */
+void workers_leave(struct evfilelock *ev);
 
 #endif

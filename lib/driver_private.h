@@ -117,22 +117,6 @@ FILELOCK_API void filelock_log(enum filelock_log_level level, const char *format
 /* How many waiters watch through it: none, and its descriptor has nothing to tell. */
 FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher);
 
-/*
- * A descriptor that becomes readable at `at`, to the microsecond: event loops' own timers are often
- * late by milliseconds. Made at the first call, kept by the watcher; setting another time takes
- * back the one before, and what was readable. Or a negative error (-EMFILE, -ENOMEM, …).
- */
-FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at);
-
-/*
- * A descriptor that becomes readable when another thread rings, until it is hushed. Made at the
- * first call, kept by the watcher; or a negative error. Ringing is for any thread, once there is
- * one and as long as the watcher lives.
- */
-FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher);
-FILELOCK_API void filelock_watcher_ring(struct filelock_watcher *watcher);
-FILELOCK_API void filelock_watcher_hush(struct filelock_watcher *watcher);
-
 /* True in a forked child, for a watcher made before the fork: its descriptor is an idle one. */
 FILELOCK_API bool filelock_watcher_is_inherited(const struct filelock_watcher *watcher);
 
@@ -149,7 +133,15 @@ struct filelock_guarded_fd {
 	bool keep_number;
 };
 FILELOCK_API void filelock_guard_fd(struct filelock_guarded_fd *entry, int fd, bool keep_number);
+/* A timerfd, an eventfd, not blocking, with its number kept. 0, or a negative error. */
+FILELOCK_API int filelock_guard_timerfd(struct filelock_guarded_fd *entry);
+FILELOCK_API int filelock_guard_eventfd(struct filelock_guarded_fd *entry);
 /* Closes it. Idempotent. */
 FILELOCK_API void filelock_unguard_fd(struct filelock_guarded_fd *entry);
+
+/* The table that the library makes its system calls by (base/sys.h), so that tests can make those of
+   async/ fail, too. */
+struct sys_table;
+FILELOCK_API const struct sys_table *filelock_sys(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 
 #include "base/sys.h"
 
@@ -102,6 +103,31 @@ FILELOCK_API void filelock_guard_fd(struct filelock_guarded_fd *entry, int fd, b
 	(void)pthread_mutex_lock(&fds.mutex);
 	list_add_first(&fds.list, &entry->link);
 	(void)pthread_mutex_unlock(&fds.mutex);
+}
+
+FILELOCK_API int filelock_guard_timerfd(struct filelock_guarded_fd *entry)
+{
+	int fd = sys_timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+	if (fd < 0)
+		return fd;
+	filelock_guard_fd(entry, fd, true);
+	return 0;
+}
+
+FILELOCK_API int filelock_guard_eventfd(struct filelock_guarded_fd *entry)
+{
+	int fd = sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		return fd;
+	filelock_guard_fd(entry, fd, true);
+	return 0;
+}
+
+FILELOCK_API const struct sys_table *filelock_sys(void)
+{
+	return &sys;
 }
 
 static void unlist(struct filelock_guarded_fd *entry)

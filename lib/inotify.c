@@ -56,8 +56,6 @@ struct filelock_watcher {
 	pthread_mutex_t mutex;
 	struct filelock_guarded_fd fd;    /* of inotify */
 	struct filelock_guarded_fd epoll; /* -1: no process was watched yet */
-	struct filelock_guarded_fd timer;
-	struct filelock_guarded_fd bell;
 	struct hash watches;
 	struct watch *idle;
 	struct hash subscriptions;
@@ -106,8 +104,6 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	(void)pthread_mutex_init(&watcher->mutex, NULL); /* never fails, on Linux */
 	watcher->fd.fd = -1;
 	watcher->epoll.fd = -1;
-	watcher->timer.fd = -1;
-	watcher->bell.fd = -1;
 	watcher->generation = filelock_generation();
 	*ret_watcher = watcher;
 	return 0;
@@ -121,8 +117,6 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 		(void)pthread_mutex_destroy(&watcher->mutex);
 	filelock_unguard_fd(&watcher->epoll);
 	filelock_unguard_fd(&watcher->fd);
-	filelock_unguard_fd(&watcher->timer);
-	filelock_unguard_fd(&watcher->bell);
 	for (size_t i = 0; i < watcher->watches.size; i++) {
 		struct hash_node *node = watcher->watches.buckets[i];
 
@@ -174,54 +168,6 @@ size_t inotify_count(struct filelock_watcher *watcher, int change)
 	waiting = watcher->waiting;
 	leave(watcher);
 	return waiting;
-}
-
-FILELOCK_API int filelock_watcher_set_timer(struct filelock_watcher *watcher, int64_t at)
-{
-	/* zero would disarm it: timerfd_settime(2) */
-	int64_t time = at > 0 ? at : 1;
-	struct itimerspec when = { .it_value = { time / 1000000000, time % 1000000000 } };
-	int fd;
-
-	if (watcher->timer.fd < 0) {
-		fd = sys_timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-		if (fd < 0)
-			return fd;
-		filelock_guard_fd(&watcher->timer, fd, true);
-	}
-	if (sys.timerfd_settime(watcher->timer.fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
-		return -errno;
-	return watcher->timer.fd;
-}
-
-FILELOCK_API int filelock_watcher_bell(struct filelock_watcher *watcher)
-{
-	int fd;
-
-	if (watcher->bell.fd >= 0)
-		return watcher->bell.fd;
-	fd = sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fd < 0)
-		return fd;
-	filelock_guard_fd(&watcher->bell, fd, true);
-	return fd;
-}
-
-FILELOCK_API void filelock_watcher_ring(struct filelock_watcher *watcher)
-{
-	const uint64_t one = 1;
-
-	/* EAGAIN: it has rung 2^64 - 2 times, and is to be heard yet */
-	while (sys.write(watcher->bell.fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
-}
-
-FILELOCK_API void filelock_watcher_hush(struct filelock_watcher *watcher)
-{
-	uint64_t rings;
-
-	while (sys.read(watcher->bell.fd, &rings, sizeof(rings)) < 0 && errno == EINTR)
-		;
 }
 
 /* watch NULL: inotify's descriptor. */

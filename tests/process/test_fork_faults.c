@@ -14,15 +14,13 @@
 #include <sqlite3.h>
 #endif
 
-/* A watcher with a descriptor, which an event loop may have registered. */
-static struct filelock_watcher *watcher_with_timer(int *ret_fd)
-{
-	struct filelock_watcher *watcher;
+/* One that an event loop may have registered. */
+static struct filelock_guarded_fd timer;
 
-	ck_assert_int_eq(filelock_watcher_new(&watcher), 0);
-	*ret_fd = filelock_watcher_set_timer(watcher, filelock_now() + 3600 * SECONDS);
-	ck_assert_int_ge(*ret_fd, 0);
-	return watcher;
+static int guard_timer(void)
+{
+	ck_assert_int_eq(filelock_guard_timerfd(&timer), 0);
+	return timer.fd;
 }
 
 static int is_open(void *arg)
@@ -32,18 +30,16 @@ static int is_open(void *arg)
 
 START_TEST(test_child_keeps_the_number_of_a_descriptor_that_a_loop_may_know)
 {
-	int fd;
-	struct filelock_watcher *watcher = watcher_with_timer(&fd);
+	int fd = guard_timer();
 
 	ck_assert_int_eq(test_in_child(is_open, &fd), 1);
-	filelock_watcher_free(watcher);
+	filelock_unguard_fd(&timer);
 }
 END_TEST
 
 START_TEST(test_child_without_an_idle_descriptor_closes_its_copy)
 {
-	int fd;
-	struct filelock_watcher *watcher = watcher_with_timer(&fd);
+	int fd = guard_timer();
 
 	fault_set(FAULT_eventfd, 1, FAULT_FOR_GOOD, EMFILE);
 	ck_assert_int_eq(test_in_child(is_open, &fd), 0);
@@ -52,7 +48,7 @@ START_TEST(test_child_without_an_idle_descriptor_closes_its_copy)
 	ck_assert_int_eq(test_in_child(is_open, &fd), 0);
 	fault_clear();
 	ck_assert(is_open(&fd));
-	filelock_watcher_free(watcher);
+	filelock_unguard_fd(&timer);
 }
 END_TEST
 

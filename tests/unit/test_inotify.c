@@ -464,35 +464,6 @@ START_TEST(test_failing_allocation_of_a_watch_leaves_none)
 }
 END_TEST
 
-START_TEST(test_timer_makes_its_descriptor_readable_at_its_time)
-{
-	struct pollfd fd = { .events = POLLIN };
-
-	set_up();
-	fd.fd = filelock_watcher_set_timer(driver.watcher, filelock_now() + 3600 * SECONDS);
-	ck_assert_int_ge(fd.fd, 0);
-	ck_assert_int_eq(poll(&fd, 1, 0), 0);
-	ck_assert_int_eq(filelock_watcher_set_timer(driver.watcher, filelock_now()), fd.fd);
-	ck_assert_int_eq(poll(&fd, 1, 50000), 1);
-	ck_assert_int_eq(filelock_watcher_set_timer(driver.watcher, filelock_now() + SECONDS * 60),
-	                 fd.fd);
-	ck_assert_int_eq(poll(&fd, 1, 0), 0);
-	ck_assert_int_eq(filelock_watcher_set_timer(driver.watcher, 1), fd.fd); /* long past */
-	ck_assert_int_eq(poll(&fd, 1, 50000), 1);
-	tear_down();
-}
-END_TEST
-
-START_TEST(test_timer_that_cannot_be_made_is_its_error)
-{
-	set_up();
-	fault_set(FAULT_timerfd_create, 1, FAULT_ONCE, EMFILE);
-	ck_assert_int_eq(filelock_watcher_set_timer(driver.watcher, 1), -EMFILE);
-	ck_assert_int_ge(filelock_watcher_set_timer(driver.watcher, 1), 0);
-	tear_down();
-}
-END_TEST
-
 static unsigned closings;
 
 static void note_closing(struct filelock *lock, void *arg)
@@ -587,8 +558,6 @@ int main(void)
 	        test_overflow_stirs_every_waiter, test_lost_watch_stirs_and_is_set_again,
 	        test_forged_and_cut_events_do_no_harm, test_failing_read_of_events_is_no_stir,
 	        test_failing_allocation_of_a_watch_leaves_none,
-	        test_timer_makes_its_descriptor_readable_at_its_time,
-	        test_timer_that_cannot_be_made_is_its_error,
 	        test_handle_closed_while_waiting_lives_by_the_drivers_reference,
 	        test_watch_that_is_removed_as_it_is_had_again_is_set_anew,
 	        test_handles_of_one_lock_compare_equal_and_hash_alike));

@@ -80,40 +80,6 @@ static bool is_readable(int fd)
 	return poll(&poll_fd, 1, 0) > 0;
 }
 
-START_TEST(test_bell_is_rung_and_heard_once_whatever_interrupts)
-{
-	int bell;
-
-	set_up();
-	bell = filelock_watcher_bell(driver.watcher);
-	ck_assert_int_ge(bell, 0);
-	fault_set(FAULT_write, 1, FAULT_ONCE, EINTR);
-	filelock_watcher_ring(driver.watcher);
-	ck_assert(is_readable(bell));
-	fault_set(FAULT_read, 1, FAULT_ONCE, EINTR);
-	filelock_watcher_hush(driver.watcher);
-	ck_assert(!is_readable(bell));
-	filelock_watcher_hush(driver.watcher); /* there is nothing to hear */
-	tear_down();
-}
-END_TEST
-
-START_TEST(test_bell_that_cannot_count_further_is_heard_all_the_same)
-{
-	const uint64_t most = UINT64_MAX - 1;
-	int bell;
-
-	set_up();
-	bell = filelock_watcher_bell(driver.watcher);
-	ck_assert_int_eq(write(bell, &most, sizeof(most)), sizeof(most));
-	filelock_watcher_ring(driver.watcher);
-	ck_assert(is_readable(bell));
-	filelock_watcher_hush(driver.watcher);
-	ck_assert(!is_readable(bell));
-	tear_down();
-}
-END_TEST
-
 /* Both descriptors are to be waited for as one: without that there is no watch. */
 START_TEST(test_inotify_that_cannot_be_joined_is_closed)
 {
@@ -332,9 +298,7 @@ END_TEST
 int main(void)
 {
 	return support_main(SUITE(
-	        "watch faults", test_bell_is_rung_and_heard_once_whatever_interrupts,
-	        test_bell_that_cannot_count_further_is_heard_all_the_same,
-	        test_inotify_that_cannot_be_joined_is_closed,
+	        "watch faults", test_inotify_that_cannot_be_joined_is_closed,
 	        test_death_is_told_though_its_look_was_interrupted,
 	        test_child_can_do_nothing_with_its_parents_watcher_but_free_it,
 	        test_watch_that_is_had_already_is_not_added_twice_when_another_goes,

@@ -1,0 +1,65 @@
+/*
+ * context.c - when the loop is to call next: at once, at the first timer, at an event of the
+ * watcher, at a notice of another thread, or never.
+ */
+#include "context.h"
+
+bool context_check(struct evfilelock *ev)
+{
+	if (filelock_generation() != ev->generation)
+		ev->inherited = true;
+	return ev->inherited;
+}
+
+void context_notify(void *arg)
+{
+	struct evfilelock *ev = arg;
+
+	loop_notify(&ev->loop);
+}
+
+bool context_hear(struct evfilelock *ev)
+{
+	if (!loop_hear(&ev->loop))
+		return false;
+	if (!ev->notified)
+		mailbox_set_notify(ev->mailbox, context_notify, ev);
+	ev->notified = true;
+	return true;
+}
+
+static int64_t next_turn(const struct evfilelock *ev, bool *ret_precise)
+{
+	const struct timer *timer = timers_first(&ev->timers);
+
+	*ret_precise = false;
+	if (!list_is_empty(&ev->prompt) || !list_is_empty(&ev->queues.ready))
+		return LOOP_AT_ONCE;
+	if (!timer)
+		return FILELOCK_NEVER;
+	*ret_precise = timer->precise;
+	return timer->at;
+}
+
+bool context_arm(struct evfilelock *ev)
+{
+	bool precise;
+	int64_t at = next_turn(ev, &precise);
+
+	if (ev->inherited)
+		return false;
+	/* a worker may have to close yet what nobody waits for any more */
+	loop_listen(&ev->loop, ev->watcher,
+	            ev->queues.waiting > 0 && filelock_watcher_load(ev->watcher) > 0);
+	if (ev->queues.blocked == 0 && ev->awaited == 0)
+		loop_stop_hearing(&ev->loop);
+	return loop_set_timer(&ev->loop, at, precise);
+}
+
+void context_arm_surely(struct evfilelock *ev)
+{
+	if (ev->running || ev->freeing || ev->inherited)
+		return;
+	if (!context_arm(ev))
+		loop_force(&ev->loop); /* without memory for a timer nor for a descriptor */
+}

@@ -1,0 +1,19 @@
+/*
+ * event.h - what sets need of the public face, beyond it.
+ */
+#ifndef EVFILELOCK_EVENT_H
+#define EVFILELOCK_EVENT_H
+
+#include "context.h"
+
+/* evfilelock_cancel, but for sets. */
+int event_cancel(struct evfilelock *ev, struct filelock *lock);
+/* As evfilelock_release, also while the context is being freed: a worker then goes on with it. */
+int event_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb, void *arg);
+/* Whether a release is made by a worker. */
+bool event_releases_by_worker(const struct evfilelock *ev, const struct filelock *lock);
+bool event_timeout_is_valid(const struct timeval *timeout);
+/* In nanoseconds, below zero for ever; what cannot be told from it is. */
+int64_t event_timeout_ns(const struct timeval *timeout);
+
+#endif

@@ -1,0 +1,135 @@
+/*
+ * job.c - attempts and releases of a request, as jobs of a pool.
+ *
+ * A worker never touches a handle of the user's. For a request that is to be attempted the loop
+ * makes a job with a handle of its own of the same lock, the proxy; a worker steps that. When it
+ * holds, the loop moves the hold to the user's handle (filelock_hand_over), which takes no system
+ * call. So a request can end, by its deadline, cancel or the end of the context, while a worker sits
+ * in a call that never returns; the job is then an orphan, and what it may yet win is released.
+ *
+ * What is over, its proxy to be closed, goes to a worker once more: closing makes system calls. What
+ * an orphan has the worker lets go of by itself: a loop that waits for nothing else does not hear
+ * that it comes back.
+ *
+ * But for `request`, `queue` and `woken`, which are always the loop's, a job belongs to the worker
+ * while it is submitted.
+ */
+#include "job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define MAX_STEPS 16 /* of one job, while attempts are due at once */
+
+static struct job *job_of(struct pool_job *base)
+{
+	return list_entry(base, struct job, base);
+}
+
+/* --- a worker --- */
+
+static void step(struct job *job)
+{
+	job->refused_at = INT64_MIN;
+	for (unsigned i = 0; i < MAX_STEPS; i++) {
+		int64_t now = filelock_now();
+
+		job->result = filelock_step(job->proxy, now, &job->until);
+		if (job->result == FILELOCK_STEP_WAIT)
+			job->refused_at = now;
+		if (job->result <= 0 || job->until > now)
+			return;
+	}
+}
+
+/* Nobody wants what it has won: not even the loop, which may not run for a long time. */
+static void drop_hold(struct pool_job *base)
+{
+	struct job *job = job_of(base);
+
+	(void)filelock_give_up(job->proxy, -ECANCELED);
+	if (filelock_is_held(job->proxy))
+		(void)filelock_release_all(job->proxy); /* else closing tries again, and logs */
+}
+
+static void job_free(struct job *job)
+{
+	(void)filelock_give_up(job->proxy, -ECANCELED);
+	filelock_close(job->proxy);
+	free(job);
+}
+
+static bool run(struct pool_job *base, bool alone)
+{
+	struct job *job = job_of(base);
+
+	if (alone || job->work == JOB_CLOSE) {
+		job_free(job);
+		return false;
+	}
+	if (job->work == JOB_RELEASE)
+		job->result = filelock_release_all(job->proxy);
+	else
+		step(job);
+	return true;
+}
+
+/* --- the loop --- */
+
+void job_on_woken(struct filelock *proxy, void *arg)
+{
+	struct job *job = arg;
+
+	(void)proxy;
+	job->woken = true;
+	if (pool_state(&job->base) != JOB_IDLE)
+		return;
+	if (job->queue->state != QUEUE_READY && !job->queue->again)
+		stats_woken(&job->queue->ev->stats, job->queue, true);
+	queue_make_ready(job->queue);
+}
+
+int job_new(struct request *request, struct job **ret_job)
+{
+	struct job *job = calloc(1, sizeof(*job));
+	int r = job ? filelock_clone(request->lock, &job->proxy) : -ENOMEM;
+
+	if (r < 0) {
+		free(job);
+		return r;
+	}
+	/* refused to no handle that is new */
+	(void)filelock_begin(job->proxy, (enum filelock_mode)request->mode, FILELOCK_NEVER,
+	                     &request->ev->workers->driver, job);
+	filelock_follow(job->proxy, request->lock);
+	job->base.run = run;
+	job->base.drop = drop_hold;
+	job->request = request;
+	job->queue = request->queue;
+	request->job = job;
+	*ret_job = job;
+	return 0;
+}
+
+void job_submit(struct evfilelock *ev, struct job *job, enum job_work work)
+{
+	job->work = work;
+	job->woken = false;
+	pool_submit(ev->workers->pool, &job->base);
+}
+
+void job_abandon(struct request *request)
+{
+	struct evfilelock *ev = request->ev;
+	struct job *job = request->job;
+
+	request->job = NULL;
+	/* in a forked child a thread that is not there may have the mutex */
+	if (!job || ev->inherited)
+		return;
+	job->request = NULL;
+	if (!job_is_out(job) || pool_recall(ev->workers->pool, &job->base))
+		job_submit(ev, job, JOB_CLOSE);
+	else if (job->queue)
+		job->queue->orphan = job->proxy;
+}

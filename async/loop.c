@@ -1,0 +1,244 @@
+/*
+ * loop.c - the events of a context on the caller's base: a timer, a watcher, a wake-up.
+ *
+ *	OFF, PARKED ── set ──> COARSE, PRECISE ── unset ──> OFF ── park ──> PARKED
+ *
+ * libevent's timers are late by milliseconds on most bases; short delays are worth two system
+ * calls more, on a timerfd. Most bases go by a clock that ticks every few milliseconds, and is
+ * behind: what falls between two ticks has libevent wake in vain until the next one. So a coarse
+ * timer ends with a tick, and not before.
+ */
+#include "loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sys/timerfd.h>
+#include <time.h>
+
+#include "base/sys.h" /* the table's type: filelock_sys() */
+
+static void move(struct loop *loop, enum loop_timer to)
+{
+	static const unsigned char allowed[] = {
+		[TIMER_OFF] = 1 << TIMER_PARKED | 1 << TIMER_COARSE | 1 << TIMER_PRECISE,
+		[TIMER_PARKED] = 1 << TIMER_OFF,
+		[TIMER_COARSE] = 1 << TIMER_OFF,
+		[TIMER_PRECISE] = 1 << TIMER_OFF,
+	};
+
+	assert(allowed[loop->state] >> to & 1);
+	(void)allowed;
+	loop->state = to;
+}
+
+static struct event *new_event(struct loop *loop, int fd, event_callback_fn callback)
+{
+	struct event *event = event_new(loop->base, fd, EV_READ | EV_PERSIST, callback, loop->arg);
+
+	if (event && loop->priority >= 0)
+		(void)event_priority_set(event, loop->priority);
+	return event;
+}
+
+int loop_open(struct loop *loop, struct event_base *base, int priority)
+{
+	loop->base = base;
+	loop->priority = priority;
+	loop->at = FILELOCK_NEVER;
+	loop->timer_fd.fd = -1;
+	loop->wakeup_fd.fd = -1;
+	loop->timer = evtimer_new(base, loop->on_time, loop->arg);
+	if (!loop->timer)
+		return -ENOMEM;
+	if (priority >= 0)
+		(void)event_priority_set(loop->timer, priority);
+	return 0;
+}
+
+static void free_event(struct event **event)
+{
+	if (*event)
+		event_free(*event);
+	*event = NULL;
+}
+
+void loop_close(struct loop *loop)
+{
+	free_event(&loop->timer);
+	free_event(&loop->precise);
+	free_event(&loop->readable);
+	free_event(&loop->wakeup);
+	filelock_unguard_fd(&loop->timer_fd);
+	filelock_unguard_fd(&loop->wakeup_fd);
+}
+
+void loop_unset_timer(struct loop *loop)
+{
+	if (loop->state == TIMER_OFF)
+		return;
+	(void)event_del(loop->state == TIMER_PRECISE ? loop->precise : loop->timer);
+	move(loop, TIMER_OFF);
+	loop->at = FILELOCK_NEVER;
+}
+
+void loop_stop(struct loop *loop)
+{
+	loop_unset_timer(loop);
+	if (loop->listening)
+		(void)event_del(loop->readable);
+	loop->listening = false;
+}
+
+/* Unless another event of this turn takes its place. */
+void loop_park_timer(struct loop *loop)
+{
+	static const struct timeval later = { 3600, 0 };
+
+	if (event_add(loop->timer, &later) < 0)
+		return;
+	move(loop, TIMER_PARKED);
+	loop->at = FILELOCK_NEVER - 1;
+}
+
+static int set_timer_fd(struct loop *loop, int64_t at)
+{
+	/* zero would disarm it: timerfd_settime(2) */
+	int64_t time = at > 0 ? at : 1;
+	struct itimerspec when = { .it_value = { time / 1000000000, time % 1000000000 } };
+	int r = loop->timer_fd.fd < 0 ? filelock_guard_timerfd(&loop->timer_fd) : 0;
+
+	if (r < 0)
+		return r;
+	r = filelock_sys()->timerfd_settime(loop->timer_fd.fd, TFD_TIMER_ABSTIME, &when, NULL);
+	return r < 0 ? -errno : 0;
+}
+
+static bool set_precise(struct loop *loop, int64_t at)
+{
+	if (set_timer_fd(loop, at) < 0)
+		return false;
+	if (!loop->precise)
+		loop->precise = new_event(loop, loop->timer_fd.fd, loop->on_time);
+	if (!loop->precise || event_add(loop->precise, NULL) < 0)
+		return false;
+	move(loop, TIMER_PRECISE);
+	return true;
+}
+
+static int64_t nanoseconds(struct timespec t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int64_t up_to_a_tick(int64_t delay)
+{
+	struct timespec tick, ticked, now;
+
+	/* of these clocks none of the calls can fail on Linux */
+	(void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ticked);
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	delay += nanoseconds(now) - nanoseconds(ticked) + nanoseconds(tick) - 1;
+	return delay - delay % nanoseconds(tick);
+}
+
+static bool set_coarse(struct loop *loop, int64_t delay)
+{
+	int64_t us = delay > 0 ? (up_to_a_tick(delay) + 999) / 1000 : 0;
+	struct timeval after = { us / 1000000, us % 1000000 };
+
+	if (event_add(loop->timer, &after) < 0)
+		return false;
+	move(loop, TIMER_COARSE);
+	return true;
+}
+
+bool loop_set_timer(struct loop *loop, int64_t at, bool precise)
+{
+	int64_t delay = 0;
+	int64_t now;
+
+	if (at == loop->at)
+		return true;
+	loop_unset_timer(loop);
+	if (at == FILELOCK_NEVER)
+		return true;
+	now = filelock_now();
+	if (at > now)
+		delay = at - now;
+	if (!(delay > 0 && precise && set_precise(loop, at)) && !set_coarse(loop, delay) &&
+	    !set_precise(loop, now + delay))
+		return false;
+	loop->at = at;
+	return true;
+}
+
+void loop_force(struct loop *loop)
+{
+	/* but after what else is due */
+	event_active(loop->timer, EV_TIMEOUT, 1);
+	(void)event_base_loopcontinue(loop->base);
+}
+
+void loop_listen(struct loop *loop, struct filelock_watcher *watcher, bool wanted)
+{
+	int fd = filelock_watcher_fd(watcher);
+
+	if (loop->readable && event_get_fd(loop->readable) != fd) {
+		free_event(&loop->readable);
+		loop->listening = false;
+	}
+	if (wanted == loop->listening)
+		return;
+	if (!wanted) {
+		(void)event_del(loop->readable);
+		loop->listening = false;
+		return;
+	}
+	if (!loop->readable)
+		loop->readable = new_event(loop, fd, loop->on_readable);
+	loop->listening = loop->readable && event_add(loop->readable, NULL) == 0;
+}
+
+int loop_make_wakeup(struct loop *loop)
+{
+	return loop->wakeup_fd.fd < 0 ? filelock_guard_eventfd(&loop->wakeup_fd) : 0;
+}
+
+void loop_notify(struct loop *loop)
+{
+	const uint64_t one = 1;
+
+	/* EAGAIN: it was notified 2^64 - 2 times, and has to look yet */
+	while (filelock_sys()->write(loop->wakeup_fd.fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+void loop_clear_wakeup(struct loop *loop)
+{
+	uint64_t count;
+
+	while (filelock_sys()->read(loop->wakeup_fd.fd, &count, sizeof(count)) < 0 &&
+	       errno == EINTR)
+		;
+}
+
+bool loop_hear(struct loop *loop)
+{
+	if (loop->hearing)
+		return true;
+	if (loop_make_wakeup(loop) < 0)
+		return false;
+	if (!loop->wakeup)
+		loop->wakeup = new_event(loop, loop->wakeup_fd.fd, loop->on_wakeup);
+	loop->hearing = loop->wakeup && event_add(loop->wakeup, NULL) == 0;
+	return loop->hearing;
+}
+
+void loop_stop_hearing(struct loop *loop)
+{
+	if (!loop->hearing)
+		return;
+	(void)event_del(loop->wakeup);
+	loop->hearing = false;
+}

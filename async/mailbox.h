@@ -1,0 +1,34 @@
+/*
+ * mailbox.h - what other threads leave for the loop.
+ */
+#ifndef EVFILELOCK_MAILBOX_H
+#define EVFILELOCK_MAILBOX_H
+
+#include <stdbool.h>
+
+#include "base/list.h"
+
+struct mailbox;
+
+/* With one reference, the owner's. NULL: out of memory. */
+struct mailbox *mailbox_new(void);
+void mailbox_ref(struct mailbox *mailbox);
+void mailbox_unref(struct mailbox *mailbox);
+
+/* The calling thread runs the loop, or is about to. */
+void mailbox_enter(struct mailbox *mailbox);
+bool mailbox_is_loop_thread(const struct mailbox *mailbox);
+
+/* From now on `notify` is called, on the thread that posts, for each post. */
+void mailbox_set_notify(struct mailbox *mailbox, void (*notify)(void *arg), void *arg);
+/* From any thread. False: it is closed, and the mail stays the caller's. */
+bool mailbox_post(struct mailbox *mailbox, struct list *mail);
+/* Whether there may be any. */
+bool mailbox_has_mail(const struct mailbox *mailbox);
+/* Moves all that there is to the end of `to`. */
+void mailbox_take(struct mailbox *mailbox, struct list *to);
+/* The owner goes, with what there is. In a forked child a thread that is not there may have the
+   mutex. */
+void mailbox_close(struct mailbox *mailbox, bool in_child, struct list *to);
+
+#endif

@@ -1,0 +1,420 @@
+/*
+ * request.c - every transition of a request, its queue and its grant.
+ *
+ *	        enlist                    grant                callback
+ *	NEW ──────────> QUEUED, NESTING ─────────> GRANTED ─────────────> HELD ─> ENDED
+ *	  │                │ cancel                  │ the hold ends         when the hold ends
+ *	  │                v                         v meanwhile
+ *	  │            CANCELLED ────────────────> TOLD ─> ENDED
+ *	  │  release                                 ^
+ *	  └─────────> RELEASING ─> RELEASED ─────────┘
+ *
+ * Every request is answered by request_answer, exactly once. What a callback begins carries the
+ * number of a turn that must not answer it.
+ *
+ * A granted request becomes a grant: the handle's listener (driver_private.h) until the hold ends.
+ * On the loop's thread a release is asked first whether the next request of the queue gets the hold:
+ * cohort hand-over. The one system call is a look whether the path still names the file, as after
+ * each lock that is taken. It is bounded in number and in time, so that other processes get their
+ * turn. Other threads release what they were given, too: they post the grant to the mailbox.
+ * A grant ends once: whoever ends it gives it to the loop's thread, or frees it if the context is
+ * gone.
+ *
+ * While the queue's own grants keep its first request out, that one makes no attempt: it is blocked
+ * until the last of them ends, here or on another thread, and has neither descriptor nor watch. Not
+ * with the option lifetime_ms: it waits for the lock as anybody's.
+ */
+#include "request.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "job.h"
+
+#define TO(state) (1u << REQUEST_##state)
+
+static void move(struct request *request, enum request_state to)
+{
+	static const unsigned short allowed[] = {
+		[REQUEST_NEW] = TO(QUEUED) | TO(NESTING) | TO(RELEASING) | TO(RELEASED) | TO(ENDED),
+		[REQUEST_QUEUED] = TO(GRANTED) | TO(TOLD) | TO(CANCELLED) | TO(ENDED),
+		[REQUEST_NESTING] = TO(QUEUED) | TO(NESTING) | TO(TOLD) | TO(CANCELLED) | TO(ENDED),
+		[REQUEST_CANCELLED] = TO(TOLD) | TO(ENDED),
+		[REQUEST_RELEASING] = TO(RELEASED) | TO(TOLD) | TO(ENDED),
+		[REQUEST_RELEASED] = TO(TOLD) | TO(ENDED),
+		[REQUEST_GRANTED] = TO(HELD) | TO(TOLD),
+		[REQUEST_HELD] = TO(ENDED),
+		[REQUEST_TOLD] = TO(ENDED),
+	};
+
+	assert(allowed[request->state] >> to & 1);
+	(void)allowed;
+	request->state = (unsigned char)to;
+}
+
+/* --- what the handles say --- */
+
+static void on_woken(struct filelock *lock, void *arg)
+{
+	const struct request *request = arg;
+	struct queue *queue = request->queue;
+
+	(void)lock;
+	if (!queue)
+		return;
+	if (queue->state != QUEUE_READY && !queue->again)
+		stats_woken(&request->ev->stats, queue, true);
+	queue_make_ready(queue);
+}
+
+static void on_closing(struct filelock *lock, void *arg)
+{
+	struct request *request = arg;
+
+	(void)lock;
+	if (request_cancel(request))
+		context_arm_surely(request->ev);
+}
+
+static bool on_out_of_fds(struct filelock *lock, void *arg)
+{
+	struct request *request = arg;
+
+	if (!fd_budget_make_room(&request->ev->fds, request->ev->now))
+		return false;
+	filelock_set_poll_only(lock, true);
+	return true;
+}
+
+void request_init_driver(struct evfilelock *ev)
+{
+	ev->driver = (struct filelock_driver){ ev->watcher, on_woken, on_closing, on_out_of_fds };
+}
+
+/* --- a request comes --- */
+
+struct request *request_new(struct evfilelock *ev, struct filelock *lock, enum filelock_mode mode,
+                            evfilelock_cb cb, void *arg)
+{
+	struct request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return NULL;
+	if (timers_reserve(&ev->timers) < 0) {
+		free(request);
+		return NULL;
+	}
+	request->ev = ev;
+	request->lock = lock;
+	request->mode = (unsigned char)mode;
+	request->cb = cb;
+	request->arg = arg;
+	request->born = ev->next_born;
+	return request;
+}
+
+static void request_free(struct request *request)
+{
+	move(request, REQUEST_ENDED);
+	if (request->mailbox)
+		mailbox_unref(request->mailbox);
+	filelock_unref(request->lock);
+	free(request);
+}
+
+void request_discard(struct request *request)
+{
+	timers_unreserve(&request->ev->timers);
+	free(request);
+}
+
+int request_enlist(struct request *request, int64_t now)
+{
+	struct evfilelock *ev = request->ev;
+	struct queue *queue;
+
+	if (filelock_is_held(request->lock)) {
+		move(request, REQUEST_NESTING);
+		list_add_last(&ev->prompt, &request->link);
+		return 0;
+	}
+	queue = queue_get(&ev->queues, request->lock, ev, ev->turn);
+	if (!queue)
+		return -ENOMEM;
+	move(request, REQUEST_QUEUED);
+	queue_add(queue, request);
+	stats_queued(&ev->stats, queue);
+	if (request->expires != FILELOCK_NEVER)
+		timers_set(&ev->timers, &request->deadline, request->expires, now);
+	return 0;
+}
+
+void request_unlist(struct request *request)
+{
+	if (request->queue)
+		request_leave(request);
+	else
+		list_remove(&request->link);
+	timers_unset(&request->ev->timers, &request->deadline);
+}
+
+void request_release_begun(struct request *request)
+{
+	move(request, REQUEST_RELEASING);
+	list_add_last(&request->ev->releases, &request->link);
+	request->ev->awaited++;
+}
+
+void request_release_ended(struct request *request, int result)
+{
+	struct evfilelock *ev = request->ev;
+
+	if (request->state == REQUEST_RELEASING) {
+		list_remove(&request->link);
+		ev->awaited--;
+	}
+	move(request, REQUEST_RELEASED);
+	request->result = result;
+	list_add_last(&ev->prompt, &request->link);
+}
+
+/* --- a request goes --- */
+
+void request_leave(struct request *request)
+{
+	struct queue *queue = request->queue;
+	struct evfilelock *ev = request->ev;
+	bool was_first = queue_first(queue) == request;
+	const struct request *next = queue_next(queue, request);
+
+	job_abandon(request);
+	queue_remove(queue, request);
+	request->queue = NULL;
+	if (was_first) {
+		queue->handed_over = next && filelock_is_held(next->lock);
+		fd_budget_remove(&ev->fds, queue);
+		/* the next one steps from the start */
+		timers_unset(&ev->timers, &queue->poll);
+		if (queue->state != QUEUE_SERVED)
+			queue_make_ready(queue);
+	}
+	queue_free_if_unused(queue);
+}
+
+void request_answer(struct request *request, int result)
+{
+	struct evfilelock *ev = request->ev;
+
+	timers_unset(&ev->timers, &request->deadline);
+	if (ev->left > 0)
+		ev->left--;
+	if (request->state != REQUEST_GRANTED)
+		move(request, REQUEST_TOLD);
+	if (!request->releases)
+		stats_answered(&ev->stats, request, result, ev->now);
+	/* from here on the handle is the user's, who may give it to another thread */
+	request->cb(request->lock, result, request->arg);
+	(void)context_check(ev);
+	timers_unreserve(&ev->timers);
+	if (request->state == REQUEST_GRANTED)
+		move(request, REQUEST_HELD);
+	else
+		request_free(request);
+}
+
+void request_end(struct request *request, int result)
+{
+	request_leave(request);
+	request_answer(request, filelock_give_up(request->lock, result));
+}
+
+void request_drop(struct request *request)
+{
+	timers_unset(&request->ev->timers, &request->deadline);
+	timers_unreserve(&request->ev->timers);
+	request_free(request);
+}
+
+/* A hold that was handed over to it goes on to the next, or back to the system. */
+static void give_hold_on(struct request *request)
+{
+	struct request *next = queue_next(request->queue, request);
+
+	if (filelock_is_held(request->lock) && !(next && request_hand_over(request, next)))
+		(void)filelock_release_all(request->lock);
+}
+
+bool request_cancel(struct request *request)
+{
+	if (request->state != REQUEST_QUEUED && request->state != REQUEST_NESTING)
+		return false;
+	request->result = -ECANCELED;
+	if (request->state == REQUEST_QUEUED) {
+		give_hold_on(request);
+		/* the handle's acquisition stays pending until it is told: nobody else may begin one */
+		request_leave(request);
+		timers_unset(&request->ev->timers, &request->deadline);
+		list_add_last(&request->ev->prompt, &request->link);
+	}
+	move(request, REQUEST_CANCELLED);
+	return true;
+}
+
+/* --- grants --- */
+
+static bool may_hand_over(const struct queue *queue)
+{
+	return queue->handovers + 1 < queue->ev->handover_max &&
+	       filelock_now() - queue->taken_at < queue->ev->handover_time;
+}
+
+static bool on_wanted(struct filelock *lock, void *arg)
+{
+	const struct request *grant = arg;
+
+	(void)lock;
+	return mailbox_is_loop_thread(grant->mailbox) && grant->queue && !grant->ev->freeing &&
+	       queue_first(grant->queue) && may_hand_over(grant->queue);
+}
+
+static bool on_take(struct filelock *lock, void *arg)
+{
+	struct request *grant = arg;
+
+	(void)lock;
+	return request_hand_over(grant, queue_first(grant->queue));
+}
+
+static void on_ended(struct filelock *lock, void *arg)
+{
+	struct request *grant = arg;
+
+	if (filelock_is_inherited(lock)) {
+		if (grant->queue)
+			(void)context_check(grant->ev);
+		request_settle(grant, lock);
+	} else if (mailbox_is_loop_thread(grant->mailbox)) {
+		request_settle(grant, lock);
+	} else {
+		grant->since = filelock_now();
+		if (!mailbox_post(grant->mailbox, &grant->mail))
+			request_free(grant);
+	}
+}
+
+void request_grant(struct request *request)
+{
+	static const struct filelock_listener listener = { on_wanted, on_take, on_ended };
+	struct evfilelock *ev = request->ev;
+	struct queue *queue = request->queue;
+
+	if (!queue->handed_over) {
+		queue->taken_at = ev->now;
+		queue->handovers = 0;
+	}
+	queue->handed_over = false;
+	job_abandon(request); /* it may have been handed a hold meanwhile */
+	fd_budget_remove(&ev->fds, queue);
+	timers_unset(&ev->timers, &queue->poll);
+	queue_remove(queue, request);
+	stats_held(&ev->stats);
+	move(request, REQUEST_GRANTED);
+	list_add_last(&queue->grants, &request->link);
+	request->mailbox = ev->mailbox;
+	mailbox_ref(request->mailbox);
+	filelock_set_listener(request->lock, &listener, request);
+}
+
+bool request_hand_over(struct request *from, struct request *to)
+{
+	struct queue *queue = to->queue;
+
+	if (!filelock_hand_over(from->lock, to->lock))
+		return false;
+	queue->handed_over = true;
+	queue->handovers++;
+	return true;
+}
+
+static void leave_grants(struct request *grant, const struct filelock *lock)
+{
+	struct queue *queue = grant->queue;
+	struct evfilelock *ev = grant->ev;
+	const struct request *first = queue_first(queue);
+
+	if (!ev->inherited)
+		stats_released(&ev->stats, grant, lock ? 0 : grant->since);
+	list_remove(&grant->link);
+	grant->queue = NULL;
+	if (first && lock)
+		filelock_follow(first->lock, lock);
+	/* also one that is not blocked, and waits for others, does not hear of being handed it */
+	if ((queue->state == QUEUE_BLOCKED ||
+	     (queue->handed_over && queue->state != QUEUE_SERVED)) &&
+	    !queue_waits_for_itself(queue)) {
+		queue_make_ready(queue);
+		context_arm_surely(ev);
+	}
+	queue_free_if_unused(queue);
+}
+
+void request_settle(struct request *grant, const struct filelock *lock)
+{
+	if (grant->queue)
+		leave_grants(grant, lock);
+	if (grant->state == REQUEST_GRANTED)
+		move(grant, REQUEST_TOLD); /* freed when its callback returns */
+	else
+		request_free(grant);
+}
+
+void request_settle_mail(struct evfilelock *ev)
+{
+	struct list mail;
+	struct list *link;
+
+	if (!mailbox_has_mail(ev->mailbox))
+		return;
+	list_init(&mail);
+	mailbox_take(ev->mailbox, &mail);
+	while ((link = list_take_first(&mail)))
+		request_settle(list_entry(link, struct request, mail), NULL);
+}
+
+bool request_may_block(struct queue *queue)
+{
+	struct evfilelock *ev = queue->ev;
+	int64_t slow = stats_slow_due(&ev->stats, queue);
+
+	if (!context_hear(ev))
+		return false;
+	timers_unset(&ev->timers, &queue->poll);
+	if (slow != FILELOCK_NEVER)
+		timers_set(&ev->timers, &queue->poll, slow, ev->now);
+	return true;
+}
+
+void request_orphan_grants(struct queue *queue)
+{
+	struct list *link;
+
+	while ((link = list_take_first(&queue->grants)))
+		request_at(link)->queue = NULL;
+	queue->orphan = NULL;
+	if (queue->state == QUEUE_SERVED)
+		queue_end_service(queue, QUEUE_EMPTY);
+	else
+		queue_free_if_unused(queue);
+}
+
+void request_close_mailbox(struct evfilelock *ev)
+{
+	struct list mail;
+	struct list *link;
+
+	list_init(&mail);
+	mailbox_close(ev->mailbox, ev->inherited, &mail);
+	while ((link = list_take_first(&mail)))
+		request_free(list_entry(link, struct request, mail));
+}
