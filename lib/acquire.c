@@ -1,8 +1,8 @@
 /*
  * acquire.c - one acquisition, step by step.
  *
- * The machine never sleeps, reads no clock and knows no loop. A step makes at most one attempt;
- * when the next one is due is schedule.c's arithmetic.
+ * The machine never sleeps, reads no clock and knows no loop. A step makes at most one attempt.
+ * schedule.c computes when the next one is due.
  *
  *   begun ──> (yielding ──>) attempt ──> held
  *                               │busy
@@ -10,16 +10,16 @@
  *           contending: watch, if that is new attempt again, sleep until the next attempt is due
  *           or something wakes, (yield), attempt
  *
- * No sleep follows a watch without an attempt between the two, so that a release before the
- * watch is not missed, also when the watch was lost and is made anew. A new watch is worth
- * one attempt at once, and the same series as a sign of a release. The poll stays armed under every
- * watch: it is the safety net.
+ * An attempt comes between every watch and the sleep after it, so that a release before the watch is
+ * not missed, also when the watch was lost and is made anew. A new watch gives one attempt at once,
+ * and the same series as a sign of a release. The poll stays armed under every watch: it is the
+ * safety net.
  *
- * Deadline: the next attempt is never later, and at it one last attempt is made before -ETIMEDOUT
- * is said.
+ * Deadline. The next attempt is never later than the deadline. One last attempt is made at it before
+ * -ETIMEDOUT is returned.
  *
  * Races. After MOST_RACES the attempts wait as if the lock were held. After RACES_LIMIT with nothing
- * else between, it is no race: the acquisition fails.
+ * else between it is no race, and the acquisition fails.
  */
 #include <errno.h>
 

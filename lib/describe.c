@@ -1,5 +1,5 @@
 /*
- * describe.c - who holds a lock, in a sentence.
+ * describe.c - the holder of a lock, in a sentence.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /*
- * filelock.c - handles: opening, options, closing, and what one can ask of them.
+ * filelock.c - handles: opening, options, closing, and questions about them.
  *
- * A handle is freed when its last reference goes: the opens count as one together, each driver
- * that is still to tell its user about the handle holds another.
+ * A handle is freed with its last reference. All opens together count as one reference; each driver
+ * that has yet to call its user back about the handle has another.
  */
 #include <errno.h>
 #include <stdlib.h>

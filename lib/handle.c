@@ -1,5 +1,5 @@
 /*
- * handle.c - what the floors below filelock.c ask of a handle.
+ * handle.c - calls on a handle that the layers below filelock.c make.
  */
 #include "handle.h"
 

@@ -1,5 +1,5 @@
 /*
- * process.h - what this process does at a fork: the root of the handlers.
+ * process.h - the root of the handlers of fork and exit.
  */
 #ifndef FILELOCK_PROCESS_H
 #define FILELOCK_PROCESS_H

@@ -1,16 +1,16 @@
 /*
  * schedule.c - when to attempt next.
  *
- * After a sign of a release that finds the lock still held, the release may be under way (on a plain
- * close or a kill the event can come first): three more attempts follow at once, then after
- * 1, 2, 4 … ms, until the poll interval is reached.
+ * A sign of a release may find the lock still held, because the release is under way: on a plain
+ * close or a kill the event can come first. Three more attempts then follow at once, and others
+ * after 1, 2, 4 … ms, until the poll interval is reached.
  *
- * Fairness. flock(2) has no queue for those who poll: whoever asks again right after its own
- * release beats everybody that must first be woken. So a handle that asks again within 1 ms of
- * releasing a lock that it had to wait for yields: before each attempt it waits 200 µs,
- * halved for each wake-up that it has lost, so that who has lost most goes first. A handle that
- * never had to wait cannot know whether it keeps others out; it lets them go first
- * once every 25 ms of asking again at once, and if it must then wait, it has found out.
+ * Fairness. flock(2) has no queue for those who poll: a handle that asks again right after its own
+ * release beats everybody who must first be woken. A handle that asks again within 1 ms of releasing
+ * a lock that it had to wait for therefore yields: before each attempt it waits 200 µs, halved for
+ * each wake-up that it has lost, so that the one that has lost most goes first. A handle that never
+ * had to wait cannot know whether it keeps others out. It lets them go first once in every 25 ms of
+ * asking again at once, and knows when it then has to wait.
  */
 #include "schedule.h"
 

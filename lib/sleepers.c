@@ -1,10 +1,10 @@
 /*
  * sleepers.c - the pool of sleepers.
  *
- * A sleeper is an inotify watcher and an eventfd. The pool only grows: a user has few inotify
- * instances, and closing one takes milliseconds. As a sleeper's eventfd is never closed,
- * filelock_interrupt may write to one that its handle has just given back: it wakes somebody for
- * nothing, who looks and sleeps on.
+ * A sleeper is an inotify watcher with an eventfd. The pool only grows: a user has few inotify
+ * instances, and closing one takes milliseconds. A sleeper's eventfd is never closed, so
+ * filelock_interrupt may write to one that its handle has just given back: the next sleeper wakes,
+ * looks, and sleeps on.
  */
 #include "sleepers.h"
 

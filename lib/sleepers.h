@@ -1,5 +1,5 @@
 /*
- * sleepers.h - what a thread needs to sleep until a lock may have come free.
+ * sleepers.h - descriptors by which a thread sleeps until a lock may have come free.
  */
 #ifndef FILELOCK_SLEEPERS_H
 #define FILELOCK_SLEEPERS_H

@@ -1,6 +1,6 @@
 /*
- * cancel.h - pthread_cancel(3) of a thread that is inside the library: put off, for as long as there
- * is something that would be left half done.
+ * cancel.h - delays pthread_cancel(3) of a thread inside the library, while it would leave something
+ * half done.
  */
 #ifndef FILELOCK_CANCEL_H
 #define FILELOCK_CANCEL_H

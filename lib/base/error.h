@@ -1,5 +1,5 @@
 /*
- * error.h - what failed, kept for filelock_last_error; and the log.
+ * error.h - the last failure of a handle, kept for filelock_last_error, and the log.
  */
 #ifndef FILELOCK_ERROR_H
 #define FILELOCK_ERROR_H
