@@ -1,6 +1,6 @@
 /*
- * context.c - when the loop is to call next: at once, at the first timer, at an event of the
- * watcher, at a notice of another thread, or never.
+ * context.c - when the loop calls next: at once, at the first timer, at an event of the watcher, at
+ * a notice of another thread, or never.
  */
 #include "context.h"
 

@@ -1,21 +1,20 @@
 /*
- * engine.c - what a context does when the loop calls it: all callbacks of libevent's enter here.
+ * engine.c - one turn of a context: all callbacks of libevent enter here.
  *
- * The timer starts a turn of the context, so that a turn of the loop sees at most one. A turn takes
- * requests that wait for nobody (cancelled, nested, released), queues that are ready (new, woken,
- * due), and timers that have passed; in each turn another of the three first, since any may have
- * more than the turns get done, and a deadline is kept also then. It stops after 256 answers or
- * 1 ms, when a callback broke the loop, and when the context was freed; a zero timer starts the
- * next one. (event_active(3) from a callback would starve the other events of the loop.) One answer
- * of the 256 may come before the turn: an event of the watcher is mostly for one waiter, which
- * shall not wait for the timer's turn.
+ * The timer starts a turn, so that a turn of the loop contains at most one. A turn serves requests
+ * that wait for nobody (cancelled, nested, released), queues that are ready (new, woken, due), and
+ * timers that have passed. Each turn begins with another of the three: any of them may have more
+ * work than one turn does, and deadlines must be kept all the same. A turn stops after 256 answers
+ * or 1 ms, when a callback broke the loop, and when the context was freed. A zero timer then starts
+ * the next one. (event_active(3) from a callback would starve the other events of the loop.) One
+ * of the 256 answers may come before the turn: an event of the watcher mostly concerns one waiter,
+ * which does not wait for the timer.
  *
- * What a callback begins carries the number of a turn that must not answer it: of the one that runs
- * or, before it, of the one that may follow in the same turn of the loop.
+ * A request that a callback begins carries the number of a turn that must not answer it: the turn
+ * that runs or, before it, the one that may follow in the same turn of the loop.
  *
- * A request that is not the first of its queue has made no attempt of its own. Its deadline
- * makes the first one's handle attempt at once; if that finds the lock held, it is held for all
- * behind it as well.
+ * A request that is not the first of its queue has made no attempt of its own. At its deadline the
+ * first one's handle attempts at once. If that finds the lock held, it is held for all behind it.
  */
 #include "engine.h"
 

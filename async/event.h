@@ -1,5 +1,5 @@
 /*
- * event.h - what sets need of the public face, beyond it.
+ * event.h - calls of the public face that sets need, too.
  */
 #ifndef EVFILELOCK_EVENT_H
 #define EVFILELOCK_EVENT_H

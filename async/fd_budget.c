@@ -1,14 +1,14 @@
 /*
- * fd_budget.c - which of those that wait keep a descriptor and a watch.
+ * fd_budget.c - which waiting queues keep a descriptor and a watch.
  *
- * Whoever waits with a descriptor is woken by events; without one it only polls. A process has
- * few of them, and the application needs some: a context lets so many queues keep one as was set,
- * or three quarters of RLIMIT_NOFILE. All others make each attempt with a descriptor of that
- * moment. Their polls come in turn (the heap of timers), the more seldom the more there are
- * (lib/schedule.c), and who comes at a time when another has finished stays.
+ * Events wake a request that keeps a descriptor; one without only polls. A process has few
+ * descriptors, and the application needs some. A context therefore lets as many queues keep one as
+ * the option says, or three quarters of RLIMIT_NOFILE. All others open a descriptor for each
+ * attempt. Their polls come in turn (the heap of timers), and the more there are the longer are the
+ * intervals (lib/schedule.c). A queue that attempts when another has finished keeps its descriptor.
  *
- * When there is nevertheless none to be had, the one that has kept its own for the longest time
- * gives it back, and for a second nobody begins to keep one.
+ * The process may run out of descriptors all the same. The queue that has kept one for the longest
+ * time then gives it back, and for a second nobody begins to keep one.
  */
 #include "fd_budget.h"
 

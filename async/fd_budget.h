@@ -1,5 +1,5 @@
 /*
- * fd_budget.h - which of those that wait keep a descriptor and a watch.
+ * fd_budget.h - which waiting queues keep a descriptor and a watch.
  */
 #ifndef EVFILELOCK_FD_BUDGET_H
 #define EVFILELOCK_FD_BUDGET_H

@@ -1,18 +1,19 @@
 /*
  * job.c - attempts and releases of a request, as jobs of a pool.
  *
- * A worker never touches a handle of the user's. For a request that is to be attempted the loop
- * makes a job with a handle of its own of the same lock, the proxy; a worker steps that. When it
- * holds, the loop moves the hold to the user's handle (filelock_hand_over), which takes no system
- * call. So a request can end, by its deadline, cancel or the end of the context, while a worker sits
- * in a call that never returns; the job is then an orphan, and what it may yet win is released.
+ * A worker never touches a handle of the user. The loop makes a job for a request that is to be
+ * attempted, with a handle of its own on the same lock, the proxy, and a worker steps the proxy.
+ * When the proxy holds, the loop moves the hold to the user's handle (filelock_hand_over), which
+ * takes no system call. A request can therefore end, by its deadline, a cancel or the end of the
+ * context, while a worker is in a call that never returns. The job is an orphan then, and a lock
+ * that it still wins is released.
  *
- * What is over, its proxy to be closed, goes to a worker once more: closing makes system calls. What
- * an orphan has the worker lets go of by itself: a loop that waits for nothing else does not hear
- * that it comes back.
+ * A finished job goes to a worker once more to close its proxy, since closing makes system calls. The
+ * worker itself gives up whatever an orphan has: a loop that waits for nothing else would not learn
+ * of its return.
  *
- * But for `request`, `queue` and `woken`, which are always the loop's, a job belongs to the worker
- * while it is submitted.
+ * A job belongs to the worker while it is submitted, except `request`, `queue` and `woken`, which
+ * always belong to the loop.
  */
 #include "job.h"
 

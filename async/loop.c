@@ -3,10 +3,10 @@
  *
  *	OFF, PARKED ── set ──> COARSE, PRECISE ── unset ──> OFF ── park ──> PARKED
  *
- * libevent's timers are late by milliseconds on most bases; short delays are worth two system
- * calls more, on a timerfd. Most bases go by a clock that ticks every few milliseconds, and is
- * behind: what falls between two ticks has libevent wake in vain until the next one. So a coarse
- * timer ends with a tick, and not before.
+ * libevent's timers are late by milliseconds on most bases. Short delays are worth the two further
+ * system calls of a timerfd. Most bases use a clock that ticks every few milliseconds, and is
+ * behind: for a time between two ticks libevent wakes in vain until the next tick. A coarse timer
+ * therefore ends with a tick, and not before.
  */
 #include "loop.h"
 

@@ -1,8 +1,8 @@
 /*
- * mailbox.c - what other threads leave for the loop: the holds that they have ended.
+ * mailbox.c - holds that other threads have ended, left for the loop.
  *
- * They touch neither queue nor request, only the mailbox: they post, and the loop is notified. It
- * lives until its last reference goes, so that a hold may end after its context.
+ * Other threads touch neither queue nor request. They post to the mailbox, and the loop is notified.
+ * The mailbox lives until its last reference goes, so that a hold may end after its context.
  */
 #include "mailbox.h"
 

@@ -1,5 +1,5 @@
 /*
- * mailbox.h - what other threads leave for the loop.
+ * mailbox.h - holds that other threads have ended, left for the loop.
  */
 #ifndef EVFILELOCK_MAILBOX_H
 #define EVFILELOCK_MAILBOX_H

@@ -5,8 +5,8 @@
  *	IDLE ─────────> SUBMITTED ─────────> DONE ─────────────> COLLECTED ─> looked at: IDLE, or
  *	                                       recall                         submitted once more
  *
- * The two lists stand under the mutex. A job is the worker's while it is SUBMITTED, else the
- * loop's. The pool lives until the loop and all threads have left it.
+ * The mutex guards the two lists. A job belongs to the worker while it is SUBMITTED, else to the
+ * loop. The pool lives until the loop and all threads have left it.
  */
 #include "pool.h"
 

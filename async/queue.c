@@ -1,13 +1,13 @@
 /*
- * queue.c - requests for one lock in one context, and which queues are to be served.
+ * queue.c - requests for one lock in one context, and the queues that are ready to be served.
  *
  *                         take_ready            end_service
  *	EMPTY ──add──> READY ───────────> SERVED ─────────────> TIMED, BLOCKED, READY
  *	                 ^                                          │
  *	                 └──────────────── make_ready ──────────────┘
  *
- * A queue is EMPTY when its last request goes. What makes it ready while it is served is noted, and
- * it is READY after that.
+ * A queue is EMPTY when its last request goes. A queue that becomes ready while it is served notes
+ * that, and is READY afterwards.
  */
 #include "queue.h"
 

@@ -9,20 +9,19 @@
  *	  │  release                                 ^
  *	  └─────────> RELEASING ─> RELEASED ─────────┘
  *
- * Every request is answered by request_answer, exactly once. What a callback begins carries the
+ * request_answer answers every request, exactly once. A request that a callback begins carries the
  * number of a turn that must not answer it.
  *
- * A granted request becomes a grant: the handle's listener (driver_private.h) until the hold ends.
- * On the loop's thread a release is asked first whether the next request of the queue gets the hold:
- * cohort hand-over. The one system call is a look whether the path still names the file, as after
+ * A granted request becomes a grant: the handle's listener (driver_private.h) until the hold ends. A
+ * release on the loop's thread first asks whether the next request of the queue gets the hold: the
+ * cohort hand-over. Its one system call is a look whether the path still names the file, as after
  * each lock that is taken. It is bounded in number and in time, so that other processes get their
- * turn. Other threads release what they were given, too: they post the grant to the mailbox.
- * A grant ends once: whoever ends it gives it to the loop's thread, or frees it if the context is
- * gone.
+ * turn. Other threads may release, too: they post the grant to the mailbox. A grant ends once:
+ * whoever ends it gives it to the loop's thread, or frees it if the context is gone.
  *
- * While the queue's own grants keep its first request out, that one makes no attempt: it is blocked
- * until the last of them ends, here or on another thread, and has neither descriptor nor watch. Not
- * with the option lifetime_ms: it waits for the lock as anybody's.
+ * While the queue's own grants keep its first request out, that request makes no attempt. It is
+ * blocked until the last of them ends, here or on another thread, and has neither descriptor nor
+ * watch. With the option lifetime_ms it waits for the lock as for anybody's.
  */
 #include "request.h"
 

@@ -1,14 +1,14 @@
 /*
  * set.c - sets of locks, all or none.
  *
- * A set is taken one lock after the other, in the order of filelock_compare, each by an ordinary
- * request: whoever waits holds only locks that come before the one it waits for, so that sets
- * cannot wait for each other in a circle. While a set is pending exactly one of its requests is,
- * and that one's callback (on_answer) either asks for the next lock or ends the set: all guarantees
- * of a set are those of its requests. One that failed is told when nothing of it is held any more:
- * at once, or when the workers have released what was taken.
+ * A set takes one lock after the other, in the order of filelock_compare, each by an ordinary
+ * request. A waiting set holds only locks that come before the one it waits for, so sets cannot wait
+ * for each other in a circle. Exactly one request of a pending set is pending. Its callback
+ * (on_answer) asks for the next lock or ends the set, so the guarantees of a set are those of its
+ * requests. A set that failed is reported when nothing of it is held any more: at once, or when
+ * the workers have released its locks.
  *
- * In a forked child no callback comes: what is left of the sets goes with the context.
+ * In a forked child no callback comes. What is left of the sets goes with the context.
  */
 #include <errno.h>
 #include <stdlib.h>

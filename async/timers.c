@@ -1,3 +1,6 @@
+/*
+ * timers.c - a binary heap of points in time.
+ */
 #include "timers.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /*
  * timers.h - a binary heap of points in time: one timer of the base serves a whole context.
  *
- * Room is reserved when a timer's owner is made, so that setting one cannot fail.
+ * Setting a timer cannot fail: room for it is reserved when its owner is made.
  */
 #ifndef EVFILELOCK_TIMERS_H
 #define EVFILELOCK_TIMERS_H

@@ -1,9 +1,9 @@
 /*
  * trace.c - a file of trace events in Chrome's JSON array format.
  *
- * The buffer is our own, not stdio's: that one would be written once more by a forked child that
- * exits. Errors are told at the end: an event for which there is no memory is left out, and after a
- * write that failed nothing more is written.
+ * The buffer is our own: a forked child that exits would write stdio's once more. Closing reports
+ * the first error. An event without memory is left out, and nothing more is written after a write
+ * that failed.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /*
- * workers.c - a queue's first request, attempted on the pool, and releases there.
+ * workers.c - attempts of a queue's first request on the pool, and releases there.
  *
- * Each queue has at most one job out, orphans included, so that a path whose calls do not return
- * costs one worker, however often it is asked for.
+ * Each queue has at most one submitted job, orphans included. A path whose calls do not return
+ * therefore costs one worker, however many requests it has.
  */
 #include "workers.h"
 

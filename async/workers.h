@@ -1,6 +1,6 @@
 /*
- * workers.h - attempts and releases on threads of the context's own, for file systems that make
- * a call wait.
+ * workers.h - attempts and releases on threads of the context, for file systems whose calls take
+ * long.
  */
 #ifndef EVFILELOCK_WORKERS_H
 #define EVFILELOCK_WORKERS_H
