@@ -120,9 +120,11 @@ bool event_timeout_is_valid(const struct timeval *timeout)
 
 int64_t event_timeout_ns(const struct timeval *timeout)
 {
-	if (!timeout || timeout->tv_sec >= INT64_MAX / 1000000000)
+	int64_t seconds = timeout ? timeout->tv_sec : INT64_MAX;
+
+	if (seconds >= INT64_MAX / 1000000000)
 		return -1;
-	return (int64_t)timeout->tv_sec * 1000000000 + (int64_t)timeout->tv_usec * 1000;
+	return seconds * 1000000000 + (int64_t)timeout->tv_usec * 1000;
 }
 
 /* At each public entry that is refused in a child, or while the context is freed. */

@@ -5,7 +5,9 @@ if(FILELOCK_WERROR)
 	target_compile_options(filelock_flags INTERFACE -Werror)
 endif()
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
-	target_compile_definitions(filelock_flags INTERFACE _GNU_SOURCE)
+	# 32 bit: inode numbers and sizes of 64 bit, or stat(2) fails with EOVERFLOW
+	target_compile_definitions(filelock_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64)
+	set(FILELOCK_64_BIT_TIMES _TIME_BITS=64)
 endif()
 if(FILELOCK_SANITIZE)
 	set(sanitize -fsanitize=${FILELOCK_SANITIZE} -fno-omit-frame-pointer

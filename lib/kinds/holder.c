@@ -78,8 +78,9 @@ static int find_mount(uint64_t mount, struct proc_device *ret)
 /* Whether stat(2) reports the device of the superblock: btrfs and overlay do not. */
 static bool has_plain_device(const struct statfs *file_system)
 {
-	return file_system->f_type != BTRFS_SUPER_MAGIC &&
-	       file_system->f_type != OVERLAYFS_SUPER_MAGIC;
+	unsigned long type = (unsigned long)file_system->f_type; /* signed, and of any width */
+
+	return type != BTRFS_SUPER_MAGIC && type != OVERLAYFS_SUPER_MAGIC;
 }
 
 static bool in_first_namespace(void)

@@ -105,8 +105,10 @@ START_TEST(test_huge_timeouts_wait)
 	struct filelock *holder = hold("a", EXCLUSIVE);
 	static const struct timeval huge[] = {
 		{ LONG_MAX, 999999 }, { LONG_MAX, 0 },         { INT_MAX, 0 },
-		{ INT64_MAX / 1000000000, 999999 }, { INT64_MAX / 1000000000 - 1, 0 },
-		{ INT64_MAX / 1000000, 0 },
+		/* some other long times where time_t has 32 bit */
+		{ (time_t)(INT64_MAX / 1000000000), 999999 },
+		{ (time_t)(INT64_MAX / 1000000000 - 1), 0 },
+		{ (time_t)(INT64_MAX / 1000000), 0 },
 	};
 
 	for (unsigned i = 0; i < sizeof(huge) / sizeof(huge[0]); i++) {

@@ -13,9 +13,15 @@
 /* Stands before the C library's: the library, linked statically here, asks this one. */
 static _Atomic long shift;
 
+#ifdef SYS_clock_gettime64
+#define GETTIME SYS_clock_gettime64 /* 32 bit, with times of 64 */
+#else
+#define GETTIME SYS_clock_gettime
+#endif
+
 int clock_gettime(clockid_t clock, struct timespec *ret)
 {
-	int r = (int)syscall(SYS_clock_gettime, clock, ret);
+	int r = (int)syscall(GETTIME, clock, ret);
 
 	if (clock == CLOCK_REALTIME)
 		ret->tv_sec += shift;

@@ -347,7 +347,8 @@ static bool has_plain_device(void)
 	struct statfs fs;
 
 	ck_assert_int_eq(statfs(test_folder(), &fs), 0);
-	if (fs.f_type != BTRFS_SUPER_MAGIC && fs.f_type != OVERLAYFS_SUPER_MAGIC)
+	if ((unsigned long)fs.f_type != BTRFS_SUPER_MAGIC &&
+	    (unsigned long)fs.f_type != OVERLAYFS_SUPER_MAGIC)
 		return true;
 	test_skip("stat(2) tells another device than /proc/locks on this file system");
 	return false;
