@@ -1,8 +1,8 @@
 /*
  * stats.h - counters, the trace hook and slow waits of a context.
  *
- * Each thing that happens is reported once, by one of the calls below, which counts it and calls the
- * hook, if there is one. Nothing is decided by a counter.
+ * Each thing that happens is reported once, by one of the calls below, which counts it and calls
+ * the hook, if there is one. Nothing is decided by a counter.
  */
 #ifndef EVFILELOCK_STATS_H
 #define EVFILELOCK_STATS_H

@@ -12,7 +12,7 @@
 
 /* --- acquisitions and holds --- */
 
-/* filelock_begin of a thread that sleeps meanwhile, so that it can wait for itself; without a driver
+/* filelock_begin for a thread that sleeps meanwhile, and so could wait for itself. It has no driver
    until filelock_set_driver, after the first step. */
 FILELOCK_API int filelock_begin_blocking(struct filelock *lock, enum filelock_mode mode,
                                          int64_t deadline);
@@ -22,7 +22,8 @@ FILELOCK_API void filelock_set_driver(struct filelock *lock,
 /* Whether an attempt of the acquisition found the lock held. */
 FILELOCK_API bool filelock_is_contended(const struct filelock *lock);
 
-/* The eventfd that filelock_interrupt writes to, -1: none; and whether it was called since asked last. */
+/* The eventfd that filelock_interrupt writes to, -1: none. Whether it was called since the last
+   question. */
 FILELOCK_API void filelock_set_wake_fd(struct filelock *lock, int fd);
 FILELOCK_API bool filelock_take_interrupt(struct filelock *lock);
 
@@ -30,7 +31,7 @@ FILELOCK_API const struct filelock_options *filelock_options(const struct filelo
 
 /* Notes a refusal for filelock_last_error, and returns its code. */
 FILELOCK_API int filelock_refuse(struct filelock *lock, int code, const char *what);
-/* What failed last on the handle becomes what filelock_last_error(NULL) says. */
+/* filelock_last_error(NULL) gives the last failure of this handle from now on. */
 FILELOCK_API void filelock_note_open_failure(const struct filelock *lock);
 
 /* filelock_holder that notes no failure; ret_owner is FILELOCK_OWNER_INIT. */
@@ -41,56 +42,58 @@ FILELOCK_API int filelock_look_for_holder(const struct filelock *lock,
 FILELOCK_API void filelock_hasten(struct filelock *lock);
 
 /*
- * Moves a hold, of one level, to another handle of the same lock whose acquisition is under way:
- * its next step says held; giving it up, or closing the handle, releases it. No system call is
- * made, so nobody else learns that the owner changed. False, and nothing was done: the two do not
- * want the same (mode, or an option of the file or of its release), or there is no such hold.
+ * Moves a hold of one level to another handle of the same lock whose acquisition is under way. The
+ * next step of that handle says held; giving up, or closing the handle, releases the lock. No
+ * system call is made, so nobody else sees that the owner changed. Returns false, with nothing
+ * done, if the two differ in the mode or in an option of the file or of its release, or if there is
+ * no such hold.
  */
 FILELOCK_API bool filelock_hand_over(struct filelock *from, struct filelock *to);
 
-/* Of an acquisition that was begun and not yet stepped: it follows, in one queue, the release of
-   another handle. What that one knows of others who wait, this one goes by. */
+/* Says that an acquisition without a step yet follows the release of another handle in one
+   queue. It takes over what that handle knows about other waiters. */
 FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor);
 
-/* Who is told that a hold ends. Called on the thread that releases. */
+/* Calls at the end of a hold, on the thread that releases. */
 struct filelock_listener {
-	/* The last level is about to be given back: whether there is anybody to pass it on to. */
+	/* The last level is about to be released: whether another request wants the hold. */
 	bool (*wants)(struct filelock *lock, void *arg);
-	/* The path is known to name the file still: true if filelock_hand_over has moved it away. */
+	/* The path still names the file: true if filelock_hand_over has moved the hold away. */
 	bool (*take)(struct filelock *lock, void *arg);
-	/* It is over; or the handle goes as it is: in a forked child, or since it cannot be
-	   unlocked. */
+	/* The hold is over, or the handle goes without an unlock: in a forked child, or because
+	   unlocking failed. */
 	void (*ended)(struct filelock *lock, void *arg);
 };
 
-/* For the hold that the handle has; listener is borrowed until it has ended. NULL: nobody. */
+/* Sets the listener of the present hold, borrowed until the hold has ended. NULL: none. */
 FILELOCK_API void filelock_set_listener(struct filelock *lock, const struct filelock_listener *listener,
                                     void *arg);
 
-/* Whether an acquisition keeps nothing between its attempts: neither descriptor nor watch, so that
-   it only polls. What it has at this moment it gives back. */
-FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool frugal);
+/* Whether an acquisition keeps neither descriptor nor watch between its attempts, and only
+   polls. It gives back at once what it has. */
+FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool poll_only);
 FILELOCK_API bool filelock_is_poll_only(const struct filelock *lock);
 
-/* Of a hold that filelock_hand_over has moved away, and that is not to come back: the listener, which stays
-   with the handle, is told that it is over. */
+/* Ends a hold that filelock_hand_over has moved away for good: the listener, which stays with the
+   handle, gets its `ended`. */
 FILELOCK_API void filelock_end_hold(struct filelock *lock);
 
-/* Of the hold that the handle has. */
+/* The mode of the present hold. */
 FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock);
 
-/* Another handle, of the same lock and options, for attempts on another thread: what it comes to
-   hold is moved by filelock_hand_over. Closed by filelock_close; not a singleton. 0, or -ENOMEM. */
+/* Makes another handle of the same lock and options, for attempts on another thread;
+   filelock_hand_over moves its hold. Close it by filelock_close. It is no singleton. Returns 0 or
+   -ENOMEM. */
 FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock);
 
 /* The argument of the acquisition that is under way for this driver; NULL: none is. */
 FILELOCK_API void *filelock_driver_arg(const struct filelock *lock,
                                        const struct filelock_driver *driver);
 
-/* Whether it is on a descriptor of the caller's: filelock_open_fd. */
+/* Whether the handle is on a descriptor of the caller: filelock_open_fd. */
 FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock);
 
-/* Whether it ends others' holds by their age: the option lifetime_ms. */
+/* Whether the handle ends others' holds by their age: the option lifetime_ms. */
 FILELOCK_API bool filelock_has_lifetime(const struct filelock *lock);
 
 /* A total order of locks, 0 for handles that name the same lock; and a hash that agrees. */
@@ -100,8 +103,8 @@ FILELOCK_API size_t filelock_hash(const struct filelock *lock);
 /* True in a forked child, for what was made before the fork. */
 FILELOCK_API bool filelock_is_inherited(const struct filelock *lock);
 
-/* Of an acquisition that has just ended with held: it had to wait, and no event told that the lock
-   was free: it was found by the poll. */
+/* Whether the acquisition that has just ended with held had waited, and a poll found the lock free
+   without an event. */
 FILELOCK_API bool filelock_missed_wakeup(const struct filelock *lock);
 
 /* Whether somebody listens to the log; and writes to it: filelock_set_log. */
@@ -139,8 +142,8 @@ FILELOCK_API int filelock_guard_eventfd(struct filelock_guarded_fd *entry);
 /* Closes it. Idempotent. */
 FILELOCK_API void filelock_unguard_fd(struct filelock_guarded_fd *entry);
 
-/* The table that the library makes its system calls by (base/sys.h), so that tests can make those of
-   async/ fail, too. */
+/* The table that the library makes its system calls by (base/sys.h), so that tests can make
+   those of async/ fail, too. */
 struct sys_table;
 FILELOCK_API const struct sys_table *filelock_sys(void);
 

@@ -21,7 +21,8 @@ void fork_allow(void);
 /* 0, or why this process has no handlers for forks. */
 int fork_check(void);
 
-/* For process.c, which has the handlers: how their installation went; and in the order of a fork. */
+/* For process.c, which has the handlers: how their installation went; and in the order of a
+   fork. */
 void fork_note_handlers(int error);
 void fork_close_gate(void);
 void fork_lock_fds(void);

@@ -1,5 +1,5 @@
 /*
- * handle.h - the inside of a handle, for the floors that work on it: filelock.c, hold.c,
+ * handle.h - the members of a handle, for the files that work on them: filelock.c, hold.c,
  * acquire.c, registry.c and the kinds.
  */
 #ifndef FILELOCK_HANDLE_H
@@ -26,7 +26,7 @@ static inline bool identity_equal(struct identity a, struct identity b)
 	return a.dev == b.dev && a.ino == b.ino;
 }
 
-/* How far an acquisition has come; moved by acquisition_move alone. */
+/* States of an acquisition; only acquisition_move changes them. */
 enum acquisition_state {
 	ACQUISITION_NONE,       /* none is under way */
 	ACQUISITION_BEGUN,      /* no step was made yet */
@@ -136,7 +136,7 @@ static inline void acquisition_move(struct acquisition *a, enum acquisition_stat
 	a->state = (unsigned char)to;
 }
 
-/* Something happened that the acquisition waits for: it attempts soon. */
+/* An event has woken the acquisition: it attempts soon. */
 void handle_wake(struct filelock *lock);
 
 /* Makes the missing folders of the path, unless the options say not to: then -ENOENT. */

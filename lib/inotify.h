@@ -1,6 +1,6 @@
 /*
- * inotify.h - wake-ups: one inotify instance for each watcher, one counted watch for each inode, any
- * number of subscriptions on it; and the same for the end of processes.
+ * inotify.h - wake-ups: one inotify instance for each watcher, one counted watch for each inode,
+ * any number of subscriptions on it; and the same for the end of processes.
  */
 #ifndef FILELOCK_INOTIFY_H
 #define FILELOCK_INOTIFY_H
@@ -14,9 +14,9 @@
 struct watch;
 
 /*
- * One interest of one acquisition. It lives in a kind's state, zeroed when unused. The events of its
- * mask wake it and, if name is not NULL, only those of that name in the watched directory. The end
- * of the watch (the inode deleted, its file system unmounted) wakes it too, and leaves it
+ * One interest of one acquisition. It lives in a kind's state, zeroed when unused. The events of
+ * its mask wake it and, if name is not NULL, only those of that name in the watched directory. The
+ * end of the watch (the inode deleted, its file system unmounted) wakes it too, and leaves it
  * unsubscribed.
  */
 struct subscription {
@@ -32,8 +32,8 @@ struct subscription {
 /* Returns 0 or an error: no more watches (-ENOSPC), no more instances (-EMFILE), no inotify. */
 int inotify_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
                       struct filelock *lock, const char *path, uint32_t mask, const char *name);
-/* Wakes when the process has ended, which leaves it unsubscribed. -ESRCH: there is no process. The pid
-   may have been given away before the call, so look at the process again after it. */
+/* Wakes when the process has ended, which leaves it unsubscribed. -ESRCH: there is no process.
+   The pid may have been given away before the call, so look at the process again after it. */
 int inotify_subscribe_process(struct filelock_watcher *watcher, struct subscription *subscription,
                               struct filelock *lock, pid_t pid);
 /* Idempotent. */

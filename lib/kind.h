@@ -1,5 +1,5 @@
 /*
- * kind.h - what a kind of lock is: one table of functions and a state of its own in the handle.
+ * kind.h - a kind of lock: one table of functions, and a state of its own in the handle.
  *
  * Nothing outside a kind's file knows how it locks. A new kind is a new file and one row in
  * kinds.c.
@@ -32,15 +32,16 @@ struct kind {
 
 	/* Checks the options and sets the state up; touches no file. */
 	int (*open)(struct filelock *lock);
-	/* The handle goes, unlocked: frees what an abandoned one still has. May be NULL. */
+	/* The unlocked handle goes: frees what an abandoned one still has. May be NULL. */
 	void (*close)(struct filelock *lock);
-	/* One attempt that does not block: enum attempt. Unless it is held or busy, nothing is kept. */
+	/* One attempt that does not block: enum attempt. Unless it is held or busy, nothing is
+	   kept. */
 	int (*try)(struct filelock *lock, enum filelock_mode mode);
 	/* After a busy try: the longest wait, in ns, before the next one, watch or no watch; 0: the
 	   poll interval. May be NULL. */
 	int64_t (*retry_delay)(const struct filelock *lock);
-	/* Watches what stirs when the lock comes free. 1: newly; 0: it does already; or an
-	   error: only poll. After a try that was busy. */
+	/* Called after a busy try: watches for the release. 1: newly; 0: it did already; an error:
+	   only poll. */
 	int (*watch)(struct filelock *lock, struct filelock_watcher *watcher);
 	/* Takes the subscriptions back, if any; the lock may be held. */
 	void (*unwatch)(struct filelock *lock);
@@ -57,12 +58,13 @@ struct kind {
 	int (*token)(const struct filelock *lock, uint64_t *ret_token);
 	/* Which file the last try met, to find another handle of this thread on it. */
 	struct identity (*identity)(const struct filelock *lock);
-	/* Moves the hold to another handle of the same lock, which keeps nothing: filelock_hand_over. */
+	/* Moves the hold to another handle of the same lock, which keeps nothing:
+	   filelock_hand_over. */
 	void (*hand_over)(struct filelock *from, struct filelock *to);
-	/* Whether the hold is as good as one taken now, found out more cheaply than by verify. May be
-	   NULL: verify. */
+	/* Whether the hold is as good as one taken now, found out more cheaply than by verify.
+	   May be NULL: verify. */
 	bool (*is_intact)(struct filelock *lock);
-	/* What another handle of the same lock has found out about its file system. May be NULL. */
+	/* Learns what another handle of the same lock knows about its file system. May be NULL. */
 	void (*learn)(struct filelock *lock, const struct filelock *other);
 	/* Takes the lock from whoever holds it, by force; NULL: impossible. */
 	int (*break_lock)(struct filelock *lock);

@@ -1,6 +1,6 @@
 /*
- * schedule.h - when to attempt next: arithmetic of deadlines, polls, back-off and fairness. It reads
- * no clock and knows no handle.
+ * schedule.h - when to attempt next: arithmetic of deadlines, polls, back-off and fairness. It
+ * reads no clock and knows no handle.
  */
 #ifndef FILELOCK_SCHEDULE_H
 #define FILELOCK_SCHEDULE_H

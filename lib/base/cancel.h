@@ -1,6 +1,6 @@
 /*
- * cancel.h - delays pthread_cancel(3) of a thread inside the library, while it would leave something
- * half done.
+ * cancel.h - delays pthread_cancel(3) of a thread inside the library, while it would leave
+ * something half done.
  */
 #ifndef FILELOCK_CANCEL_H
 #define FILELOCK_CANCEL_H

@@ -1,5 +1,6 @@
 /*
- * path.h - paths of lock files. The path of a handle is absolute, its directory shorter than PATH_MAX.
+ * path.h - paths of lock files. The path of a handle is absolute, its directory shorter than
+ * PATH_MAX.
  */
 #ifndef FILELOCK_PATH_H
 #define FILELOCK_PATH_H

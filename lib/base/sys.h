@@ -1,10 +1,10 @@
 /*
  * sys.h - the system calls of the library.
  *
- * Every call that can fail goes through this table, so that a test can replace an entry and make the
- * Nth call fail, in a plain build. An entry has the contract of the call it is named after (-1 and
- * errno). The library uses the sys_… functions below: they repeat EINTR where repeating is right,
- * return a negative errno, and give no descriptor below 3.
+ * Every call that can fail goes through this table, so that a test can replace an entry and make
+ * the Nth call fail, in a plain build. An entry has the contract of the call it is named after (-1
+ * and errno). The library uses the sys_… functions below: they repeat EINTR where repeating is
+ * right, return a negative errno, and give no descriptor below 3.
  */
 #ifndef FILELOCK_SYS_H
 #define FILELOCK_SYS_H

@@ -1,6 +1,6 @@
 /*
- * readwrite_database.h - an SQLite database, used for its locks only: opened, examined and locked by
- * the methods of SQLite's VFS, without any SQL.
+ * readwrite_database.h - an SQLite database, used for its locks only: opened, examined and locked
+ * by the methods of SQLite's VFS, without any SQL.
  */
 #ifndef FILELOCK_READWRITE_DATABASE_H
 #define FILELOCK_READWRITE_DATABASE_H
@@ -56,7 +56,8 @@ int readwrite_database_lock(struct filelock *lock, struct database *db, enum dat
 int readwrite_database_unlock(struct database *db);
 /* Whether somebody, here or in another process, is at RESERVED or above. */
 bool readwrite_database_is_reserved(struct database *db);
-/* Whether other connections of this process have a level of the file, or take one. db is unlocked. */
+/* Whether other connections of this process have a level of the file, or take one. db is
+   unlocked. */
 bool readwrite_database_has_company(const struct database *db);
 
 /* Whether the database may serve as a lock. db is locked; size is from lstat(2). */

@@ -6,7 +6,8 @@
 
 #include "handle.h"
 
-/* The ways to make a marker, the best first. A handle goes on to the next where one does not work. */
+/* The ways to make a marker, the best first. A handle goes on to the next where one does not
+   work. */
 enum publish_way {
 	PUBLISH_TMPFILE, /* O_TMPFILE, then linkat(2): a crash leaves nothing */
 	PUBLISH_NAME,    /* a private name, then link(2) */
@@ -39,12 +40,13 @@ int soft_publish(const struct filelock *lock, struct draft *draft);
 
 void soft_publish_drop(struct draft *draft);
 
-/* Takes the flock of a holder. Returns 0 and *ret_flocked, -EWOULDBLOCK (another process has it), or an
-   error. */
+/* Takes the flock of a holder. Returns 0 and *ret_flocked, -EWOULDBLOCK (another process has
+   it), or an error. */
 int soft_publish_flock(const char *path, int fd, bool *ret_flocked);
 
-/* Probes for native locks whether flock(2) works in the directory of path, on a file without a name or
-   with a private one. Returns 0 and the result of flock(2), or an error of making that file. */
+/* Probes for native locks whether flock(2) works in the directory of path, on a file without a
+   name or with a private one. Returns 0 and the result of flock(2), or an error of making that
+   file. */
 int soft_publish_probe_flock(const char *path, int *ret_result);
 
 #endif
