@@ -166,7 +166,9 @@ enum filelock_mode {
 	X(FILELOCK_EWAL, -4111,                                                                \
 	  "the database is in WAL mode, in which its locks exclude nobody")                   \
 	X(FILELOCK_EJOURNAL, -4112,                                                            \
-	  "a journal lies beside the database: let SQLite recover it first")
+	  "a journal lies beside the database: let SQLite recover it first")                   \
+	X(FILELOCK_ENOEXCLUSION, -4113,                                                        \
+	  "record locks exclude nobody on this file system: several processes would hold the lock")
 
 enum filelock_error {
 #define FILELOCK_ERROR_CODE(name, value, text) name = value,

@@ -52,6 +52,11 @@ static int fcntl_getfl(int fd)
 	return fcntl(fd, F_GETFL);
 }
 
+static int fcntl_ofd_setlk(int fd, struct flock *range)
+{
+	return fcntl(fd, F_OFD_SETLK, range);
+}
+
 static int fcntl_setsig(int fd, int signal)
 {
 	return fcntl(fd, F_SETSIG, signal);
@@ -119,6 +124,9 @@ struct sys_table sys = {
 	.gethostname = gethostname,
 	.fcntl_dupfd = fcntl_dupfd,
 	.fcntl_getfl = fcntl_getfl,
+	.fcntl_ofd_setlk = fcntl_ofd_setlk,
+	.fchmod = fchmod,
+	.chmod = chmod,
 	.fcntl_setsig = fcntl_setsig,
 	.fcntl_setlease = fcntl_setlease,
 	.getrandom = getrandom,
@@ -326,7 +334,16 @@ int sys_make_file(const char *path, mode_t mode)
 	int r;
 
 	REPEAT_EINTR(r, sys.mknod(path, S_IFREG | mode, 0));
-	return r < 0 && errno != EEXIST ? -errno : 0;
+	return r < 0 ? -errno : 0;
+}
+
+int sys_lock_record(int fd)
+{
+	struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int r;
+
+	REPEAT_EINTR(r, sys.fcntl_ofd_setlk(fd, &range));
+	return r < 0 ? -errno : 0;
 }
 
 int sys_truncate(int fd, off_t size)

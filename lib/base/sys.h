@@ -49,6 +49,9 @@ struct sys_table {
 	int (*gethostname)(char *name, size_t size);
 	int (*fcntl_dupfd)(int fd, int lowest);
 	int (*fcntl_getfl)(int fd);
+	int (*fcntl_ofd_setlk)(int fd, struct flock *range);
+	int (*fchmod)(int fd, mode_t mode);
+	int (*chmod)(const char *path, mode_t mode);
 	int (*fcntl_setsig)(int fd, int signal);
 	int (*fcntl_setlease)(int fd, int type);
 	ssize_t (*getrandom)(void *buffer, size_t size, unsigned flags);
@@ -100,7 +103,10 @@ int sys_unlink(const char *path);
 int sys_link(const char *from, const char *to, int flags);
 /* Unless there is one already, or something else. */
 int sys_mkdir(const char *path, mode_t mode);
+/* -EEXIST, if there is one. */
 int sys_make_file(const char *path, mode_t mode);
+/* An exclusive record lock of the open file description on the whole file. */
+int sys_lock_record(int fd);
 int sys_truncate(int fd, off_t size);
 /* 0 also where there is nothing to wait for. */
 int sys_sync(int fd);

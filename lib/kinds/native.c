@@ -163,22 +163,46 @@ static int open_standing(const char *path, int *ret_refused)
 /* How the lock file is made. Not at all where flock(2) is not known to work: probe saw a file. */
 static int making_flags(const struct native *n)
 {
-	if (n->probed)
-		return O_CREAT;
-	return n->alone ? O_CREAT | O_EXCL : 0;
+	if (n->alone)
+		return O_CREAT | O_EXCL;
+	return n->probed ? O_CREAT : 0;
+}
+
+/* The bits that the umask took are given to a file that is ours for certain. */
+static int open_or_make_exactly(const struct filelock *lock)
+{
+	mode_t bits = lock->options.file_mode;
+	int fd = sys_open(lock->path, O_RDWR | SAFE_FLAGS, 0);
+
+	if (fd != -ENOENT)
+		return fd;
+	fd = sys_open(lock->path, O_RDWR | SAFE_FLAGS | O_CREAT | O_EXCL, bits);
+	if (fd >= 0 && sys.fchmod(fd, bits) < 0)
+		log_write(FILELOCK_LOG_WARNING, "cannot set the mode of %s: %s", lock->path,
+		          filelock_strerror(-errno));
+	return fd;
+}
+
+static int open_once(const struct filelock *lock)
+{
+	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
+	int make = making_flags(native_state(lock));
+	int flags = O_RDWR | SAFE_FLAGS;
+
+	if (make && lock->options.exact_mode && lock->options.file_mode)
+		return open_or_make_exactly(lock);
+	return sys_open(lock->path, flags | make, bits);
 }
 
 static int open_or_make(const struct filelock *lock)
 {
-	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
-	int flags = O_RDWR | SAFE_FLAGS | making_flags(native_state(lock));
-	int fd = sys_open(lock->path, flags, bits);
+	int fd = open_once(lock);
 	int r;
 
 	if (fd != -ENOENT)
 		return fd;
 	r = handle_make_parents(lock);
-	return r < 0 ? r : sys_open(lock->path, flags, bits);
+	return r < 0 ? r : open_once(lock);
 }
 
 /* The descriptor, or an error. */

@@ -26,6 +26,7 @@
 #ifdef FILELOCK_SQLITE
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@
 #include "base/path.h"
 #include "fork.h"
 #include "base/sys.h"
+#include "kinds/readwrite_probe.h"
 
 #define MOST_RESTING 64
 #define HEADER_SIZE 20 /* of the header's 100 bytes: the text, page size, format versions */
@@ -48,6 +50,14 @@ struct database_file {
 
 static atomic_uint inside; /* threads that are inside SQLite */
 
+/* Whether SQLite has mutexes. It has none if it was built so, or if the program told it so by
+   sqlite3_config(SQLITE_CONFIG_SINGLETHREAD). Known from the first connection on. */
+enum { MUTEXES_UNKNOWN, MUTEXES_THERE, MUTEXES_MISSING };
+static atomic_int mutexes;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER; /* to be inside, unless they are there */
+static _Thread_local bool has_turn;
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER; /* see make_by_open */
+
 static struct {
 	pthread_mutex_t mutex;
 	struct database_file *files;
@@ -60,12 +70,17 @@ static struct {
 static void enter_sqlite(void)
 {
 	fork_hold_off();
+	has_turn = atomic_load(&mutexes) != MUTEXES_THERE;
+	if (has_turn)
+		(void)pthread_mutex_lock(&turn);
 	atomic_fetch_add(&inside, 1);
 }
 
 static void leave_sqlite(void)
 {
 	atomic_fetch_sub(&inside, 1);
+	if (has_turn)
+		(void)pthread_mutex_unlock(&turn);
 	fork_allow();
 }
 
@@ -166,17 +181,67 @@ static void destroy(struct database *db)
 	free(db);
 }
 
+/* Where mknod(2) is refused (CIFS, some FUSE servers). The close drops what this process has locked on
+   the file, so no connection to it may be opened in between: await_making. */
+static int make_by_open(const char *path, mode_t bits)
+{
+	int fd;
+
+	fork_hold_off();
+	(void)pthread_mutex_lock(&making);
+	fd = sys_open(path, O_WRONLY | O_CREAT | O_EXCL | SAFE_FLAGS, bits);
+	if (fd >= 0)
+		(void)sys_close(fd);
+	(void)pthread_mutex_unlock(&making);
+	fork_allow();
+	return fd < 0 ? fd : 0;
+}
+
+static void await_making(void)
+{
+	(void)pthread_mutex_lock(&making);
+	(void)pthread_mutex_unlock(&making);
+}
+
+static int make_by_any_means(const char *path, mode_t bits)
+{
+	int r = sys_make_file(path, bits);
+
+	return r == -EPERM || r == -ENOSYS || r == -EOPNOTSUPP || r == -EINVAL
+	               ? make_by_open(path, bits)
+	               : r;
+}
+
+/* Gives the new file the bits that the umask took: by O_PATH, whose close drops no locks. */
+static void set_mode(const struct filelock *lock)
+{
+	int fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	char link[SYS_FD_LINK];
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	sys_fd_link(link, fd);
+	if (sys_fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	    sys.chmod(link, lock->options.file_mode) < 0)
+		log_write(FILELOCK_LOG_WARNING, "cannot set the mode of %s: %s", lock->path,
+		          filelock_strerror(-errno));
+	(void)sys_close(fd);
+}
+
 static int make_file(const struct filelock *lock)
 {
 	mode_t bits = lock->options.file_mode ? lock->options.file_mode : 0666;
-	int r = sys_make_file(lock->path, bits);
+	int r = make_by_any_means(lock->path, bits);
 
 	if (r == -ENOENT) {
 		r = handle_make_parents(lock);
 		if (r == 0)
-			r = sys_make_file(lock->path, bits);
+			r = make_by_any_means(lock->path, bits);
 	}
-	return r;
+	if (r == 0 && lock->options.exact_mode && lock->options.file_mode)
+		set_mode(lock);
+	return r == -EEXIST ? 0 : r;
 }
 
 /* Looks at what stands at the path, before SQLite does: opening a device can have effects. */
@@ -203,15 +268,23 @@ static int look(struct filelock *lock, struct stat *ret)
 
 static int connect_to(struct filelock *lock, struct database *db, const char *path)
 {
-	sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
-	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX |
+	/* FULLMUTEX: the connection has a mutex, if SQLite has any */
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_FULLMUTEX |
 	            SQLITE_OPEN_PRIVATECACHE;
-	int code;
+	int code = sqlite3_initialize(); /* not by itself, if it was built so */
+	sqlite3_vfs *vfs;
 
+	if (code != SQLITE_OK)
+		return fail_with(lock, code == SQLITE_NOMEM ? -ENOMEM : -EIO,
+		                 "cannot initialize SQLite", sqlite3_errstr(code));
+	vfs = sqlite3_vfs_find("unix");
 	if (vfs && strlen(path) > (size_t)vfs->mxPathname)
 		return fail_with(lock, -ENAMETOOLONG, "cannot open the database",
 		                 "SQLite takes shorter paths only");
 	code = sqlite3_open_v2(path, &db->connection, flags, "unix");
+	if (db->connection)
+		atomic_store(&mutexes, sqlite3_db_mutex(db->connection) ? MUTEXES_THERE
+		                                                        : MUTEXES_MISSING);
 	if (code == SQLITE_OK) {
 		/* caches for SQL, which is never run: 48 KB a connection */
 		(void)sqlite3_db_config(db->connection, SQLITE_DBCONFIG_LOOKASIDE, NULL, 0, 0);
@@ -282,6 +355,10 @@ static int open_verified(struct filelock *lock, struct database *db)
 	db->identity = (struct identity){ before.st_dev, before.st_ino };
 	if (was_locked_at_fork(db->identity))
 		return handle_fail(lock, FILELOCK_EFORKED_DATABASE, "cannot use the database");
+	r = readwrite_probe(lock->path, before.st_dev);
+	if (r < 0)
+		return handle_fail(lock, r, "cannot use the database");
+	await_making();
 	db->file = get_file(db->identity);
 	if (!db->file)
 		return handle_fail(lock, -ENOMEM, "cannot open the database");
@@ -538,18 +615,19 @@ int readwrite_database_examine(struct filelock *lock, struct database *db, off_t
 	int r;
 
 	/* any other content may change, and a journal come, whenever nobody holds it */
-	if (db->was_empty && size == 0)
+	if (size == 0) {
+		/* SQLite ignores a journal of nothing */
+		db->was_empty = true;
 		return 0;
+	}
 	journal = has_journal(lock, &r);
 	/* a live writer's is its own business, and no obstacle to readers */
 	if (journal && (db->level >= DATABASE_RESERVED || !readwrite_database_is_reserved(db)))
 		return handle_fail(lock, FILELOCK_EJOURNAL, "cannot use the database");
 	if (r < 0)
 		return handle_fail(lock, r, "cannot look for a journal of the database");
-	/* not xFileSize, which calls one byte nothing */
-	r = size > 0 ? examine_header(lock, db) : 0;
-	db->was_empty = r == 0 && !journal && size == 0;
-	return r;
+	db->was_empty = false;
+	return examine_header(lock, db);
 }
 
 /* --- fork --- */
@@ -561,8 +639,12 @@ void readwrite_database_before_fork(void)
 
 void readwrite_database_after_fork(bool in_child)
 {
-	if (in_child && atomic_exchange(&inside, 0) > 0)
-		table.unusable = true;
+	if (in_child) {
+		/* threads that are not here may have them */
+		(void)pthread_mutex_init(&turn, NULL);
+		(void)pthread_mutex_init(&making, NULL);
+		table.unusable = atomic_exchange(&inside, 0) > 0 || table.unusable;
+	}
 	leave_table();
 }
 

@@ -368,7 +368,7 @@ int soft_publish(const struct filelock *lock, struct draft *draft)
 }
 
 /* An empty file in the directory, and its name if it has one (owned by the caller). */
-static int make_probe(const char *path, char **ret_name)
+int soft_publish_make_probe(const char *path, char **ret_name)
 {
 	char parent[PATH_MAX];
 	int fd, r;
@@ -386,7 +386,7 @@ static int make_probe(const char *path, char **ret_name)
 int soft_publish_probe_flock(const char *path, int *ret_result)
 {
 	char *name;
-	int fd = make_probe(path, &name);
+	int fd = soft_publish_make_probe(path, &name);
 
 	if (fd >= 0) {
 		*ret_result = sys_flock(fd, LOCK_EX | LOCK_NB);

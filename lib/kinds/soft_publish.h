@@ -49,4 +49,8 @@ int soft_publish_flock(const char *path, int fd, bool *ret_flocked);
    file. */
 int soft_publish_probe_flock(const char *path, int *ret_result);
 
+/* A file in the folder of path to try locks on: its descriptor, or an error. *ret_name: NULL if it has
+   no name; else to be removed and freed. */
+int soft_publish_make_probe(const char *path, char **ret_name);
+
 #endif

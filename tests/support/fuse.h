@@ -16,7 +16,8 @@
 
 enum fuse_flock {
 	FUSE_FLOCK_LOCAL,    /* flock(2) is the kernel's, on the mount */
-	FUSE_FLOCK_FORWARDED /* it comes to the server: FUSE_SETLK, FUSE_SETLKW */
+	FUSE_FLOCK_FORWARDED, /* it comes to the server: FUSE_SETLK, FUSE_SETLKW */
+	FUSE_RECORDS_FORWARDED /* so do record locks, which become the server's own: all succeed */
 };
 
 /* What stat(2) says of each file. */

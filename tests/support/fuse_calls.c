@@ -404,6 +404,26 @@ static int flock_operation(uint32_t type)
 	return type == F_RDLCK ? LOCK_SH : LOCK_EX;
 }
 
+static int set_record(const struct fuse_lk_in *in)
+{
+	struct flock range = { .l_type = (short)in->lk.type, .l_whence = SEEK_SET,
+		               .l_start = (off_t)in->lk.start };
+
+	if (in->lk.end < INT64_MAX)
+		range.l_len = (off_t)(in->lk.end - in->lk.start) + 1;
+	return result(fcntl((int)in->fh, F_SETLK, &range));
+}
+
+/* A process conflicts with no lock of its own. */
+static int do_getlk(struct job *job)
+{
+	struct fuse_lk_out *out = (void *)job->data;
+
+	*out = (struct fuse_lk_out){ .lk.type = F_UNLCK };
+	job->size = sizeof(*out);
+	return 0;
+}
+
 static int do_flock(struct job *job)
 {
 	const struct fuse_lk_in *in = body(job);
@@ -411,7 +431,7 @@ static int do_flock(struct job *job)
 	bool waits = job->request.in.opcode == FUSE_SETLKW;
 
 	if (!(in->lk_flags & FUSE_LK_FLOCK))
-		return -ENOSYS;
+		return job->fuse->flock == FUSE_RECORDS_FORWARDED ? set_record(in) : -ENOSYS;
 	while (flock((int)in->fh, operation) < 0) {
 		if (errno != EWOULDBLOCK || !waits)
 			return -errno;
@@ -432,6 +452,8 @@ static int do_init(struct job *job)
 		return -EPROTO;
 	if (job->fuse->flock == FUSE_FLOCK_FORWARDED)
 		flags |= FUSE_FLOCK_LOCKS;
+	if (job->fuse->flock == FUSE_RECORDS_FORWARDED)
+		flags |= FUSE_POSIX_LOCKS;
 	*out = (struct fuse_init_out){
 		.major = FUSE_KERNEL_VERSION,
 		.minor = FUSE_KERNEL_MINOR_VERSION,
@@ -477,6 +499,7 @@ static int (*const calls[FUSE_OPCODES])(struct job *job) = {
 	[FUSE_READDIR] = do_readdir,
 	[FUSE_RELEASEDIR] = do_releasedir,
 	[FUSE_FSYNCDIR] = do_flush,
+	[FUSE_GETLK] = do_getlk,
 	[FUSE_SETLK] = do_flock,
 	[FUSE_SETLKW] = do_flock,
 };

@@ -64,6 +64,10 @@ const struct fault_errors fault_errors[] = {
 	/* Of a program without standard files: process/test_low_fds.c */
 	{ FAULT_fcntl_dupfd, 0, { EMFILE } },
 	{ FAULT_fcntl_getfl, 0, { EBADF } },
+	/* On file systems of other machines, and past the umask: process/test_readwrite_files.c */
+	{ FAULT_fcntl_ofd_setlk, 0, { ENOLCK } },
+	{ FAULT_fchmod, 0, { EPERM } },
+	{ FAULT_chmod, 0, { EPERM } },
 	{ FAULT_dup3, 0, { EBUSY, EINTR, EMFILE } },
 };
 const size_t fault_errors_count = sizeof(fault_errors) / sizeof(fault_errors[0]);
@@ -103,7 +107,7 @@ const struct rule rules[] = {
 	POLLS(FAULT_eventfd), POLLS(FAULT_ppoll), POLLS(FAULT_timerfd_create),
 	POLLS(FAULT_timerfd_settime), POLLS(FAULT_write),
 	{ RULE, EVERY_KIND, LOCKING, FAULT_read, ELSE, { 0 }, ANY_TIME, FINE, 0 },
-	{ RULE, SOFT, LOCKING, FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, SOFT | READWRITE, LOCKING, FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 
 	/* A folder that is missing is made, with those above it, which are there. */
 	{ RULE, EVERY_KIND, LOCKING, FAULT_mkdir, ELSE, { 0 }, ANY_TIME, FINE, 0 },
