@@ -116,7 +116,11 @@ int64_t schedule_until(const struct schedule *schedule)
 
 bool fairness_should_yield(struct fairness *fairness, int64_t now)
 {
-	if (fairness->released_at == 0 || now - fairness->released_at >= AGAIN_AT_ONCE) {
+	bool is_at_once =
+	        fairness->released_at != 0 && now - fairness->released_at < AGAIN_AT_ONCE;
+
+	/* a handle that has only tried so far, without waiting, has kept nobody out yet */
+	if (!is_at_once || fairness->yielded_at == 0) {
 		fairness->yielded_at = now;
 		return false;
 	}

@@ -64,6 +64,90 @@ START_TEST(test_every_call_on_a_childs_handle_is_eforked)
 }
 END_TEST
 
+static int hold_in_child(void *arg)
+{
+	struct filelock *other = arg;
+	char sentence[256];
+
+	ck_assert(!filelock_is_inherited(lock));
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(filelock_acquire(other, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	(void)filelock_describe_holder(lock, sentence, sizeof(sentence));
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
+	ck_assert_int_eq(filelock_release_all(lock), 0);
+	ck_assert_int_eq(filelock_acquire(other, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_release(other), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(lock);
+	filelock_close(other);
+	return 0;
+}
+
+/* As daemon(3) does. It has held the lock, and failed to have it, before. */
+START_TEST(test_handle_that_holds_and_awaits_nothing_works_in_the_child)
+{
+	struct filelock *holder = test_open(test_path("lock"), NULL);
+
+	hold(NULL);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 2), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_int_eq(test_in_child(hold_in_child, holder), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(lock);
+	filelock_close(holder);
+}
+END_TEST
+
+static int wait_in_child(void *arg)
+{
+	(void)arg;
+	peer_notify();
+	return filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER);
+}
+
+/* The watch of its own first wait is of no use to the child, which makes one of its own. */
+START_TEST(test_handle_that_has_waited_waits_in_the_child_and_is_woken)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *holder = test_open(test_path("lock"), NULL);
+	struct peer child;
+
+	options.poll_interval_ms = 3600000;
+	lock = test_open(test_path("lock"), &options);
+	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 2), -ETIMEDOUT);
+	peer_start(&child);
+	peer_order(&child, wait_in_child, NULL);
+	peer_await_notice(&child);
+	ck_assert_int_eq(filelock_release(holder), 0);
+	ck_assert_int_eq(peer_answer(&child), 0);
+	peer_kill(&child, SIGKILL);
+	filelock_close(lock);
+	filelock_close(holder);
+}
+END_TEST
+
+static int ask_for_the_sentence(void *arg)
+{
+	(void)arg;
+	ck_assert_int_eq(filelock_fd(lock), FILELOCK_EFORKED);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock),
+	                             filelock_strerror(FILELOCK_EFORKED)));
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "open a new handle"));
+	return 0;
+}
+
+START_TEST(test_last_error_of_a_dead_handle_says_what_to_do)
+{
+	hold(NULL);
+	ck_assert_int_eq(test_in_child(ask_for_the_sentence, NULL), 0);
+	filelock_close(lock);
+}
+END_TEST
+
 static int close_handle(void *arg)
 {
 	(void)arg;
@@ -469,7 +553,10 @@ END_TEST
 int main(void)
 {
 	return support_main(SUITE(
-	        "fork", test_every_call_on_a_childs_handle_is_eforked,
+	        "fork", test_handle_that_holds_and_awaits_nothing_works_in_the_child,
+	        test_handle_that_has_waited_waits_in_the_child_and_is_woken,
+	        test_last_error_of_a_dead_handle_says_what_to_do,
+	        test_every_call_on_a_childs_handle_is_eforked,
 	        test_close_in_the_child_leaves_the_parents_lock,
 	        test_exit_of_the_child_leaves_the_parents_lock,
 	        test_exec_in_the_child_leaves_the_parents_lock,

@@ -229,6 +229,114 @@ START_TEST(test_every_error_has_a_sentence_of_its_own)
 }
 END_TEST
 
+/* Of each: what a call of the system's failed with keeps the system's words. */
+static const int systems[] = { EPERM, EINVAL, ESTALE, EOPNOTSUPP, EBUSY, EAGAIN, ETIMEDOUT, EACCES };
+
+START_TEST(test_error_of_a_system_call_has_the_systems_words)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, systems[_i]);
+	ck_assert_int_lt(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	if (systems[_i] != EAGAIN) /* contention, as under a lease */
+		ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), strerror(systems[_i])));
+	fault_clear();
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_refusal_of_the_library_has_its_own_words)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	uint64_t token = 7;
+
+	ck_assert_int_eq(filelock_release(lock), -EPERM);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "does not hold the lock"));
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -2), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "out of its range"));
+	ck_assert_int_eq(filelock_fd(lock), -EPERM);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "descriptor"));
+	ck_assert_int_eq(filelock_holder(lock, NULL), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "holder"));
+	ck_assert_int_eq(filelock_token(lock, &token), -EPERM);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_token(lock, &token), -ENOTSUP);
+	ck_assert_uint_eq(token, 7);
+	ck_assert_int_eq(filelock_token(lock, NULL), -EINVAL);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_number_without_a_text_is_in_the_sentence)
+{
+	ck_assert_ptr_nonnull(strstr(filelock_strerror(-524), "524"));
+	ck_assert_ptr_nonnull(strstr(filelock_strerror(-4094), "4094"));
+}
+END_TEST
+
+START_TEST(test_empty_path_is_refused_by_name)
+{
+	struct filelock *lock = NULL;
+
+	ck_assert_int_eq(filelock_open("", FILELOCK_NATIVE, NULL, &lock), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(NULL), "path is empty"));
+	ck_assert_ptr_null(lock);
+}
+END_TEST
+
+START_TEST(test_last_error_makes_no_system_call)
+{
+	struct filelock *holder = test_open(test_path("lock"), NULL);
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(holder, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	fault_watch();
+	fault_clear();
+	ck_assert_uint_gt(strlen(filelock_last_error(lock)), 0);
+	for (int call = 0; call < FAULT_COUNT; call++)
+		if (call != FAULT_calloc)
+			ck_assert_uint_eq(fault_calls((enum fault_call)call), 0);
+	filelock_close(lock);
+	filelock_close(holder);
+}
+END_TEST
+
+START_TEST(test_take_opens_and_acquires_or_says_why_not)
+{
+	struct filelock *lock = NULL, *other = NULL;
+
+	ck_assert_int_eq(filelock_take(test_path("lock"), 0, &lock), 0);
+	ck_assert(filelock_is_held(lock));
+	ck_assert_int_eq(filelock_take(test_path("lock"), 0, &other), -ETIMEDOUT);
+	ck_assert_ptr_null(other);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(NULL), test_path("lock")));
+	ck_assert_int_eq(filelock_take("", 0, &other), -EINVAL);
+	ck_assert_int_eq(filelock_take(test_path("lock"), 0, NULL), -EINVAL);
+	filelock_closep(&lock);
+	ck_assert_ptr_null(lock);
+	filelock_closep(&lock);
+	ck_assert_int_eq(filelock_take(test_path("lock"), 0, &other), 0);
+	filelock_closep(&other);
+}
+END_TEST
+
+START_TEST(test_no_parents_makes_no_folder)
+{
+	static const enum filelock_kind kinds[] = { FILELOCK_NATIVE, FILELOCK_SOFT };
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock = NULL;
+
+	options.no_parents = true;
+	ck_assert_int_eq(filelock_open(test_path("a/lock"), kinds[_i], &options, &lock), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ENOENT);
+	ck_assert_int_eq(access(test_path("a"), F_OK), -1);
+	ck_assert_int_eq(mkdir(test_path("a"), 0700), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_own_codes_lie_below_every_errno)
 {
 #define CODE(name, value, text) ck_assert_int_lt(name, -4095);
@@ -388,9 +496,11 @@ END_TEST
 
 int main(void)
 {
-	return support_main(SUITE(
+	TCase *each = tcase_create("each");
+	Suite *suite = SUITE(
 	        "open", test_descriptor_of_an_anonymous_inode_is_refused,
-	        test_descriptor_of_a_file_in_memory_is_locked, test_opening_touches_no_file, test_wrong_arguments_are_einval,
+	        test_descriptor_of_a_file_in_memory_is_locked, test_opening_touches_no_file,
+	        test_wrong_arguments_are_einval,
 	        test_options_out_of_range_are_named, test_options_of_other_versions_are_understood,
 	        test_relative_path_is_made_absolute_at_open, test_path_is_copied,
 	        test_too_long_paths_are_enametoolong,
@@ -401,5 +511,15 @@ int main(void)
 	        test_last_error_says_what_where_and_why,
 	        test_log_goes_to_the_hook_up_to_its_level,
 	        test_no_message_comes_once_the_log_was_ended, test_library_prints_nothing,
-	        test_version_is_three_numbers));
+	        test_version_is_three_numbers,
+	        test_refusal_of_the_library_has_its_own_words,
+	        test_number_without_a_text_is_in_the_sentence, test_empty_path_is_refused_by_name,
+	        test_last_error_makes_no_system_call,
+	        test_take_opens_and_acquires_or_says_why_not);
+
+	tcase_add_loop_test(each, test_error_of_a_system_call_has_the_systems_words, 0,
+	                    sizeof(systems) / sizeof(*systems));
+	tcase_add_loop_test(each, test_no_parents_makes_no_folder, 0, 2);
+	suite_add_tcase(suite, each);
+	return support_main(suite);
 }

@@ -152,6 +152,7 @@ static const struct {
 	{ 1, 25 * MILLISECONDS - 1, false, false },
 	{ 1, 25 * MILLISECONDS, false, true },
 	{ 1 * MILLISECONDS, 25 * MILLISECONDS, false, false },
+	{ 1, T0, false, false }, /* never asked before */
 };
 
 START_TEST(test_handle_that_asks_again_at_once_yields_if_it_may_keep_others_out)

@@ -401,6 +401,20 @@ START_TEST(test_new_watch_after_many_races_is_worth_an_attempt_soon)
 }
 END_TEST
 
+START_TEST(test_handle_that_has_only_tried_lets_nobody_go_first)
+{
+	set_up(NULL);
+	filelock_release(holder);
+	begin(T0);
+	ck_assert_int_eq(step(T0), FILELOCK_STEP_HELD);
+	ck_assert_int_eq(filelock_release(waiter), 0);
+	waiter->fairness.released_at = T0 + 1;
+	begin(T0 + SECONDS);
+	ck_assert_int_eq(step(T0 + 2), FILELOCK_STEP_HELD);
+	tear_down();
+}
+END_TEST
+
 static int lstat_of_another(const char *path, struct stat *ret)
 {
 	static unsigned calls;
@@ -667,6 +681,7 @@ int main(void)
 	        test_back_off_stops_at_a_short_interval,
 	        test_hasten_is_one_attempt_at_once, test_endless_races_become_a_wait,
 	        test_waiting_for_a_file_that_is_never_the_paths_sleeps,
+	        test_handle_that_has_only_tried_lets_nobody_go_first,
 	        test_new_watch_after_many_races_is_worth_an_attempt_soon,
 	        test_nested_step_makes_no_system_call,
 	        test_begin_refuses_what_cannot_be,
