@@ -1,7 +1,8 @@
 /*
  * python.h - Python's filelock as a peer on one path: Debian's, and each release whose source
  * folder FILELOCK_TEST_PYTHONPATHS names (separated by colons). For one source of a program only,
- * which defines PYTHON_CLASS, what the peer makes.
+ * which defines PYTHON_CLASS, what the peer makes, and PYTHON_IS_APART if it may start in a PID
+ * namespace of its own.
  */
 #ifndef FILELOCK_TESTS_PYTHON_H
 #define FILELOCK_TESTS_PYTHON_H
@@ -16,6 +17,11 @@
 
 #include "python_folders.h"
 #include "support.h"
+
+#ifndef PYTHON_IS_APART
+#define PYTHON_IS_APART false
+#endif
+#define APART_WORDS 5 /* of the command that starts it so */
 
 static char path[PATH_MAX], witness_path[PATH_MAX];
 static struct witness *witness;
@@ -43,8 +49,10 @@ static bool start_python(struct program *python, int which)
 	if (which > 0 && find_folder(which, folder, sizeof(folder)))
 		(void)setenv("PYTHONPATH", folder, 1);
 	(void)setenv("PYTHONDONTWRITEBYTECODE", "1", 1);
-	program_start(python, (const char *const[]){ "/usr/bin/python3", script, path,
-	                                             witness_path, PYTHON_CLASS, NULL });
+	program_start(python, (const char *const[]){ "unshare", "--pid", "--fork", "--mount-proc",
+	                                             "--kill-child", "/usr/bin/python3", script,
+	                                             path, witness_path, PYTHON_CLASS, NULL } +
+	                              (PYTHON_IS_APART ? 0 : APART_WORDS));
 	if (program_read(python, line, sizeof(line)) && strncmp(line, "ready ", 6) == 0)
 		return true;
 	(void)program_end(python);

@@ -1,0 +1,200 @@
+/*
+ * Python's filelock on the same path from another PID namespace, as in two containers with one
+ * folder and one host name: Debian's release, and each of FILELOCK_TEST_PYTHONPATHS.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+static const char *python_class;
+static bool python_is_apart; /* starts in a PID namespace of its own */
+#define PYTHON_CLASS python_class
+#define PYTHON_IS_APART python_is_apart
+#include "python.h"
+#include "softly.h"
+
+enum { NATIVE, SOFT, KINDS };
+
+static bool may_make_a_namespace(void)
+{
+	if (program_run((const char *const[]){ "unshare", "--pid", "--fork", "--mount-proc",
+	                                       "true", NULL }) == 0)
+		return true;
+	test_skip("this user may make no PID namespace here");
+	return false;
+}
+
+/* Of each release, native and soft. */
+static bool set_up_pair(struct program *python, int i, bool apart)
+{
+	python_class = i % KINDS == SOFT ? "SoftFileLock" : "FileLock";
+	(void)setenv("FILELOCK_TEST_KIND", i % KINDS == SOFT ? "soft" : "native", 1);
+	python_is_apart = apart;
+	return may_make_a_namespace() && set_up(python, i / KINDS);
+}
+
+/* Runs that in a PID namespace of its own; returns its exit status. */
+static int (*run_inside)(void *arg);
+
+static int enter_with_proc(void *arg)
+{
+	if (mount("proc", "/proc", "proc", 0, "") < 0)
+		return 200;
+	return run_inside(arg);
+}
+
+static int enter(void *arg)
+{
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0 ||
+	    mount("none", "/", "", MS_REC | MS_PRIVATE, "") < 0)
+		return 200;
+	return test_in_child(enter_with_proc, arg);
+}
+
+START_TEST(test_python_in_another_namespace_and_we_exclude_each_other)
+{
+	struct program python;
+	struct filelock *lock;
+
+	if (!set_up_pair(&python, _i, true))
+		return;
+	ask(&python, "acquire 10", "held");
+	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
+	ask(&python, "release", "released");
+	lock = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	/* longer than it lets an unreadable marker stand */
+	ask(&python, "acquire 2.5", "timeout");
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ask(&python, "acquire 10", "held");
+	filelock_close(lock);
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+static int try_inside(void *arg)
+{
+	(void)arg;
+	return -try_once(path);
+}
+
+static int hold_inside(void *arg)
+{
+	struct program *python = arg;
+	struct filelock *lock = test_open(path, NULL);
+
+	if (filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) < 0)
+		return 1;
+	ask(python, "acquire 2.5", "timeout");
+	if (filelock_verify(lock) < 0)
+		return 2;
+	filelock_close(lock);
+	return 0;
+}
+
+START_TEST(test_we_in_another_namespace_and_python_exclude_each_other)
+{
+	struct program python;
+
+	if (!set_up_pair(&python, _i, false))
+		return;
+	ask(&python, "acquire 10", "held");
+	run_inside = try_inside;
+	ck_assert_int_eq(test_in_child(enter, NULL), ETIMEDOUT);
+	ask(&python, "release", "released");
+	ck_assert_int_eq(test_in_child(enter, NULL), 0);
+	run_inside = hold_inside;
+	ck_assert_int_eq(test_in_child(enter, &python), 0);
+	ask(&python, "acquire 10", "held");
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+/* Unless it is a marker with nothing in it. */
+START_TEST(test_python_killed_in_another_namespace_is_recovered)
+{
+	struct program python;
+	struct marker marker = { 0 };
+	bool is_soft = _i % KINDS == SOFT;
+	char line[64];
+
+	if (!set_up_pair(&python, _i, true))
+		return;
+	ask(&python, "acquire 10", "held");
+	if (is_soft)
+		ck_assert(read_marker(path, &marker));
+	ck_assert_int_eq(kill(python.pid, SIGKILL), 0); /* who started it, and so itself */
+	ck_assert(!program_read(&python, line, sizeof(line)));
+	/* both are gone; the end of its input would have made it release */
+	ck_assert_int_eq(program_end(&python), 128 + SIGKILL);
+	ck_assert_int_eq(try_once(path),
+	                 is_soft && marker.type == MARKER_EMPTY ? -ETIMEDOUT : 0);
+}
+END_TEST
+
+static int die_holding(void *arg)
+{
+	struct filelock *lock = test_open(path, NULL);
+
+	(void)arg;
+	if (filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) < 0)
+		return 1;
+	(void)kill(getpid(), SIGKILL); /* raise(3) is nothing to the first process of a namespace */
+	return 0;
+}
+
+static int die_inside(void *arg)
+{
+	return test_in_child(die_holding, arg);
+}
+
+/* Python cannot know that a marker of another namespace is left over, and takes no harm. */
+START_TEST(test_what_we_left_when_killed_in_another_namespace_is_recovered_by_us)
+{
+	struct program python;
+
+	if (!set_up_pair(&python, _i, false))
+		return;
+	run_inside = die_inside;
+	ck_assert_int_eq(test_in_child(enter, NULL), 128 + SIGKILL);
+	if (_i % KINDS == SOFT)
+		ask(&python, "acquire 2.5", "timeout");
+	ck_assert_int_eq(try_once(path), 0);
+	ask(&python, "acquire 10", "held");
+	ck_assert_int_eq(program_end(&python), 0);
+}
+END_TEST
+
+START_TEST(test_storm_with_python_in_another_namespace_never_overlaps)
+{
+	python_class = _i % KINDS == SOFT ? "SoftFileLock" : "FileLock";
+	(void)setenv("FILELOCK_TEST_KIND", _i % KINDS == SOFT ? "soft" : "native", 1);
+	python_is_apart = true;
+	if (may_make_a_namespace())
+		storm(_i / KINDS);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("namespaces");
+	TCase *tcase = tcase_create("namespaces");
+	int pairs = python_peers() * KINDS;
+
+	tcase_add_loop_test(
+	        tcase, test_python_in_another_namespace_and_we_exclude_each_other, 0, pairs);
+	tcase_add_loop_test(
+	        tcase, test_we_in_another_namespace_and_python_exclude_each_other, 0, pairs);
+	tcase_add_loop_test(
+	        tcase, test_python_killed_in_another_namespace_is_recovered, 0, pairs);
+	tcase_add_loop_test(
+	        tcase, test_what_we_left_when_killed_in_another_namespace_is_recovered_by_us, 0,
+	        pairs);
+	tcase_add_loop_test(
+	        tcase, test_storm_with_python_in_another_namespace_never_overlaps, 0, pairs);
+	suite_add_tcase(suite, tcase);
+	return support_main(suite);
+}
