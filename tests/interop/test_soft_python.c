@@ -70,6 +70,18 @@ START_TEST(test_marker_held_by_python_keeps_us_out)
 }
 END_TEST
 
+/* As we write it, to the last byte, and as releases before 4.1 do. */
+static bool is_our_name(const char *host)
+{
+	struct marker ours;
+	char bytes[MARKER_SIZE];
+	int size = liveness_write_record(bytes, false);
+
+	ck_assert_int_gt(size, 0);
+	soft_record_parse(bytes, (size_t)size, &ours);
+	return strcmp(host, ours.host) == 0 || strcmp(host, own_host()) == 0;
+}
+
 START_TEST(test_python_is_named_as_the_holder)
 {
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
@@ -85,7 +97,7 @@ START_TEST(test_python_is_named_as_the_holder)
 	} else {
 		ck_assert_int_eq(filelock_holder(lock, &owner), 0);
 		ck_assert_int_eq(owner.pid, python.pid);
-		ck_assert_str_eq(owner.host, own_host());
+		ck_assert_msg(is_our_name(owner.host), "%s", owner.host);
 		/* its token is what we make of that process, to the last digit */
 		ck_assert((owner.start_token[0] != 0) == (release == THREE_LINES));
 		ck_assert((owner.start_time != 0) == (release == THREE_LINES));
