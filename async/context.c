@@ -4,10 +4,20 @@
  */
 #include "context.h"
 
+/* Nothing waits, nothing is held: a fork takes nothing from it. */
+static bool is_idle(const struct evfilelock *ev)
+{
+	return ev->queues.table.count == 0 && list_is_empty(&ev->prompt) &&
+	       list_is_empty(&ev->errands) && list_is_empty(&ev->sets) &&
+	       list_is_empty(&ev->watches) && !ev->running && !ev->freeing;
+}
+
 bool context_check(struct evfilelock *ev)
 {
-	if (filelock_generation() != ev->generation)
+	if (!ev->inherited && filelock_generation() != ev->generation) {
 		ev->inherited = true;
+		ev->renewable = is_idle(ev);
+	}
 	return ev->inherited;
 }
 
@@ -50,8 +60,9 @@ bool context_arm(struct evfilelock *ev)
 		return false;
 	/* a worker may have to close yet what nobody waits for any more */
 	loop_listen(&ev->loop, ev->watcher,
-	            ev->queues.waiting > 0 && filelock_watcher_load(ev->watcher) > 0);
-	if (ev->queues.blocked == 0 && ev->awaited == 0)
+	            (ev->queues.waiting > 0 || !list_is_empty(&ev->watches)) &&
+	                    filelock_watcher_load(ev->watcher) > 0);
+	if (ev->queues.blocked == 0 && ev->awaited == 0 && list_is_empty(&ev->watches))
 		loop_stop_hearing(&ev->loop);
 	return loop_set_timer(&ev->loop, at, precise);
 }

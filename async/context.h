@@ -23,8 +23,12 @@ struct evfilelock {
 	struct fd_budget fds;
 	struct stats stats;
 	struct workers *workers; /* NULL: none */
+	struct workers *helper;  /* one thread, for questions; NULL: none was asked yet */
+	unsigned worker_count;   /* that the program wants */
+	struct filelock_driver watch_driver; /* of proxies that watch a hold */
+	struct list watches;     /* of holds: watch.c */
 	struct list prompt;      /* requests that wait for nobody */
-	struct list releases;    /* requests that are with the workers */
+	struct list errands;     /* requests that are with a worker */
 	struct list sets;        /* that are pending: set.c */
 	void (*free_sets)(struct evfilelock *ev); /* NULL: there never was one */
 	unsigned awaited;        /* answers of other threads, but for those of blocked queues */
@@ -36,7 +40,8 @@ struct evfilelock {
 	unsigned left;           /* answers that the turn may still give */
 	uint32_t turn;           /* the one that runs, or ran last */
 	uint32_t next_born;      /* the turn that must not answer a request made now */
-	bool inherited;          /* from the parent, in a forked child: nothing of it works */
+	bool inherited;          /* from the parent, in a forked child: nothing of it works ... */
+	bool renewable;          /* ... until it is entered: at the fork nothing was pending */
 	bool notified;           /* by the mailbox */
 	bool running;            /* inside a turn */
 	bool freeing;            /* evfilelock_free was called */

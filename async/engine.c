@@ -22,6 +22,7 @@
 #include <stdlib.h>
 
 #include "request.h"
+#include "watch.h"
 #include "workers.h"
 
 #define MAX_ANSWERS 256
@@ -32,7 +33,7 @@ static bool may_go_on(struct evfilelock *ev)
 {
 	if (ev->inherited) /* a callback forked */
 		return false;
-	request_settle_mail(ev); /* first: those who ended them may not have been heard */
+	mailbox_take(ev->mailbox); /* first: those who ended them may not have been heard */
 	if (ev->freeing || ev->left == 0 || event_base_got_break(ev->loop.base))
 		return false;
 	ev->now = filelock_now();
@@ -49,7 +50,7 @@ static bool take_prompt(struct evfilelock *ev)
 	if (!request || request->born == ev->turn)
 		return false;
 	list_remove(&request->link);
-	if (request->state == REQUEST_RELEASED)
+	if (request->state == REQUEST_KNOWN)
 		r = request->result;
 	else if (request->state == REQUEST_CANCELLED)
 		r = filelock_give_up(request->lock, request->result);
@@ -175,9 +176,12 @@ static bool take_timer(struct evfilelock *ev)
 
 	if (!timer || timer->at > ev->now)
 		return false;
-	if (timer->is_deadline)
+	if (timer->owner == TIMER_OF_REQUEST)
 		return take_deadline(ev, hash_entry(timer, struct request, deadline));
-	take_poll(hash_entry(timer, struct queue, poll));
+	if (timer->owner == TIMER_OF_WATCH)
+		watch_take_timer(hash_entry(timer, struct watched_hold, timer));
+	else
+		take_poll(hash_entry(timer, struct queue, poll));
 	return true;
 }
 
@@ -249,9 +253,9 @@ static void on_wakeup(evutil_socket_t fd, short events, void *arg)
 	}
 	mailbox_enter(ev->mailbox);
 	loop_clear_wakeup(&ev->loop);
-	request_settle_mail(ev);
-	if (ev->workers)
-		workers_collect(ev);
+	mailbox_take(ev->mailbox);
+	workers_collect(ev->workers);
+	workers_collect(ev->helper);
 	context_arm_surely(ev);
 }
 
@@ -271,14 +275,12 @@ void engine_destroy(struct evfilelock *ev)
 	for (size_t i = 0; i < ev->queues.table.size; i++)
 		while ((node = ev->queues.table.buckets[i]))
 			request_orphan_grants(hash_entry(node, struct queue, node));
+	watch_end_all(ev);
 	if (ev->mailbox)
-		request_close_mailbox(ev);
+		mailbox_close(ev->mailbox, ev->inherited);
 	if (ev->free_sets)
 		ev->free_sets(ev);
-	if (ev->workers && !ev->inherited)
-		workers_leave(ev);
-	else
-		filelock_watcher_free(ev->watcher);
+	workers_leave(ev);
 	loop_close(&ev->loop);
 	timers_free(&ev->timers);
 	free(ev->queues.table.buckets);

@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "engine.h"
+#include "question.h"
 #include "request.h"
+#include "watch.h"
 #include "workers.h"
 
 /* Enough that a cycle of system calls counts little beside what it serves; not so long that another
@@ -56,6 +58,7 @@ static void set_options(struct evfilelock *ev, const struct evfilelock_options *
 	ev->handover_max = options->handover_max ? options->handover_max : HANDOVER_MAX;
 	ev->handover_time = options->handover_us ? options->handover_us * INT64_C(1000)
 	                                         : HANDOVER_TIME;
+	ev->worker_count = options->workers;
 	ev->stats.slow_wait = options->slow_wait_ms * INT64_C(1000000);
 }
 
@@ -66,8 +69,15 @@ static void init_context(struct evfilelock *ev, const struct evfilelock_options 
 	set_options(ev, options);
 	queues_init(&ev->queues, &ev->timers);
 	list_init(&ev->prompt);
-	list_init(&ev->releases);
+	list_init(&ev->errands);
+	list_init(&ev->watches);
 	list_init(&ev->sets);
+}
+
+static void init_drivers(struct evfilelock *ev)
+{
+	request_init_driver(ev);
+	watch_init_driver(ev);
 }
 
 static int context_new(struct event_base *base, const struct evfilelock_options *options,
@@ -83,12 +93,12 @@ static int context_new(struct event_base *base, const struct evfilelock_options 
 	if (r == 0)
 		r = filelock_watcher_new(&ev->watcher);
 	if (r == 0) {
-		request_init_driver(ev);
+		init_drivers(ev);
 		ev->mailbox = mailbox_new();
 		r = ev->mailbox ? 0 : -ENOMEM;
 	}
-	if (r == 0 && options->workers > 0)
-		r = workers_start(ev, options->workers);
+	if (r == 0 && ev->worker_count > 0)
+		r = workers_start(ev, ev->worker_count, &ev->workers);
 	if (r < 0)
 		engine_destroy(ev);
 	else
@@ -127,15 +137,52 @@ int64_t event_timeout_ns(const struct timeval *timeout)
 	return seconds * 1000000000 + (int64_t)timeout->tv_usec * 1000;
 }
 
-/* At each public entry that is refused in a child, or while the context is freed. */
+/* In a forked child of a context that waited for nothing and held nothing, as after daemon(3): what
+   the parent shares is replaced. */
+static int renew(struct evfilelock *ev)
+{
+	struct filelock_watcher *watcher;
+	struct mailbox *mailbox = mailbox_new();
+	int r = mailbox ? filelock_watcher_new(&watcher) : -ENOMEM;
+
+	if (r < 0) {
+		if (mailbox)
+			mailbox_unref(mailbox);
+		return r;
+	}
+	workers_leave(ev);
+	mailbox_close(ev->mailbox, true);
+	loop_unset_timer(&ev->loop);
+	loop_renew(&ev->loop);
+	ev->watcher = watcher;
+	ev->mailbox = mailbox;
+	init_drivers(ev);
+	ev->awaited = 0;
+	ev->notified = false;
+	ev->generation = filelock_generation();
+	if (ev->worker_count > 0)
+		r = workers_start(ev, ev->worker_count, &ev->workers);
+	ev->inherited = r < 0; /* then the next call tries once more */
+	return r;
+}
+
+int event_enter(struct evfilelock *ev)
+{
+	int r = 0;
+
+	if (context_check(ev))
+		r = ev->renewable ? renew(ev) : FILELOCK_EFORKED;
+	if (r == 0)
+		mailbox_enter(ev->mailbox);
+	return r;
+}
+
+/* The same for what is refused to an inherited handle, and while the context is freed. */
 static int enter(struct evfilelock *ev, const struct filelock *lock)
 {
-	if (context_check(ev) || filelock_is_inherited(lock))
-		return FILELOCK_EFORKED;
-	if (ev->freeing)
-		return -ECANCELED;
-	mailbox_enter(ev->mailbox);
-	return 0;
+	int r = filelock_is_inherited(lock) ? FILELOCK_EFORKED : event_enter(ev);
+
+	return r == 0 && ev->freeing ? -ECANCELED : r;
 }
 
 /* Makes the request pending. */
@@ -166,7 +213,7 @@ FILELOCK_API int evfilelock_acquire(struct evfilelock *ev, struct filelock *lock
 		return -ENOMEM;
 	request->since = now;
 	request->expires = filelock_deadline(now, event_timeout_ns(timeout));
-	request->deadline.is_deadline = true;
+	request->deadline.owner = TIMER_OF_REQUEST;
 	r = filelock_begin(lock, mode, request->expires, &ev->driver, request);
 	if (r == 0) {
 		r = begin(request, now);
@@ -197,11 +244,11 @@ int event_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb
 	request = request_new(ev, lock, filelock_mode(lock), cb, arg);
 	if (!request)
 		return -ENOMEM;
-	request->releases = true;
+	request->is_errand = true;
 	if (event_releases_by_worker(ev, lock))
 		r = workers_release(request);
 	else /* at once, but for the answer */
-		request_release_ended(request, filelock_release(lock));
+		request_know(request, filelock_release(lock));
 	if (r < 0) {
 		request_discard(request);
 		return r;
@@ -219,6 +266,26 @@ FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock
 	return r < 0 ? r : event_release(ev, lock, cb, arg);
 }
 
+FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
+                                   evfilelock_holder_cb cb, void *arg)
+{
+	int r = ev && lock && cb ? enter(ev, lock) : -EINVAL;
+
+	return r < 0 ? r : question_ask(ev, lock, cb, arg);
+}
+
+FILELOCK_API int evfilelock_on_lost(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb,
+                                    void *arg)
+{
+	int r = ev && lock ? enter(ev, lock) : -EINVAL;
+
+	if (r < 0)
+		return r;
+	if (!filelock_is_held(lock))
+		return -EPERM;
+	return watch_begin(ev, lock, cb, arg);
+}
+
 int event_cancel(struct evfilelock *ev, struct filelock *lock)
 {
 	struct request *request = filelock_driver_arg(lock, &ev->driver);
@@ -234,13 +301,14 @@ FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_s
 	struct evfilelock_stats stats;
 	size_t size = ret_stats ? ret_stats->size : 0;
 	size_t known = size < sizeof(stats) ? size : sizeof(stats);
+	int r;
 
 	if (!ev || size < sizeof(size_t) || size > LARGEST_STRUCT)
 		return -EINVAL;
-	if (context_check(ev))
-		return FILELOCK_EFORKED;
-	mailbox_enter(ev->mailbox);
-	request_settle_mail(ev); /* what other threads have released */
+	r = event_enter(ev);
+	if (r < 0)
+		return r;
+	mailbox_take(ev->mailbox); /* what other threads have released */
 	stats_measure(&ev->stats, &ev->queues, &stats);
 	stats.size = size;
 	memcpy(ret_stats, &stats, known);
@@ -250,10 +318,10 @@ FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_s
 
 FILELOCK_API int evfilelock_set_trace(struct evfilelock *ev, evfilelock_trace_cb cb, void *arg)
 {
-	if (!ev)
-		return -EINVAL;
-	if (context_check(ev))
-		return FILELOCK_EFORKED;
+	int r = ev ? event_enter(ev) : -EINVAL;
+
+	if (r < 0)
+		return r;
 	ev->stats.trace = cb;
 	ev->stats.trace_arg = arg;
 	return 0;
@@ -291,10 +359,10 @@ static struct request *take_any(struct evfilelock *ev, size_t *bucket)
 			request->result = -ECANCELED;
 		return request;
 	}
-	request = request_at(list_take_first(&ev->releases));
+	request = request_at(list_take_first(&ev->errands));
 	if (!request)
 		return take_queued(ev, bucket);
-	workers_abandon_release(request);
+	workers_abandon(request);
 	request->result = -ECANCELED;
 	return request;
 }
@@ -312,7 +380,7 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 	   would keep it spinning */
 	loop_stop(&ev->loop);
 	while ((request = take_any(ev, &bucket))) {
-		if (!request->releases)
+		if (!request->is_errand)
 			(void)filelock_give_up(request->lock,
 			                       ev->inherited ? FILELOCK_EFORKED : -ECANCELED);
 		if (ev->inherited) /* perhaps since a callback forked */

@@ -6,6 +6,8 @@
 
 #include "context.h"
 
+/* Where the program enters. FILELOCK_EFORKED: in a child, of a context that held or waited. */
+int event_enter(struct evfilelock *ev);
 /* evfilelock_cancel, but for sets. */
 int event_cancel(struct evfilelock *ev, struct filelock *lock);
 /* As evfilelock_release, also while the context is being freed: a worker then goes on with it. */

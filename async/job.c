@@ -70,6 +70,8 @@ static bool run(struct pool_job *base, bool alone)
 	}
 	if (job->work == JOB_RELEASE)
 		job->result = filelock_release_all(job->proxy);
+	else if (job->work == JOB_ASK)
+		job->result = filelock_holder(job->proxy, &job->owner);
 	else
 		step(job);
 	return true;
@@ -90,7 +92,8 @@ void job_on_woken(struct filelock *proxy, void *arg)
 	queue_make_ready(job->queue);
 }
 
-int job_new(struct request *request, struct job **ret_job)
+int job_new(struct request *request, struct workers *workers,
+            void (*collected)(struct pool_job *job), struct job **ret_job)
 {
 	struct job *job = calloc(1, sizeof(*job));
 	int r = job ? filelock_clone(request->lock, &job->proxy) : -ENOMEM;
@@ -101,10 +104,13 @@ int job_new(struct request *request, struct job **ret_job)
 	}
 	/* refused to no handle that is new */
 	(void)filelock_begin(job->proxy, (enum filelock_mode)request->mode, FILELOCK_NEVER,
-	                     &request->ev->workers->driver, job);
+	                     &workers->driver, job);
 	filelock_follow(job->proxy, request->lock);
 	job->base.run = run;
 	job->base.drop = drop_hold;
+	job->base.collected = collected;
+	job->workers = workers;
+	job->owner = (struct filelock_owner)FILELOCK_OWNER_INIT;
 	job->request = request;
 	job->queue = request->queue;
 	request->job = job;
@@ -112,11 +118,11 @@ int job_new(struct request *request, struct job **ret_job)
 	return 0;
 }
 
-void job_submit(struct evfilelock *ev, struct job *job, enum job_work work)
+void job_submit(struct job *job, enum job_work work)
 {
 	job->work = work;
 	job->woken = false;
-	pool_submit(ev->workers->pool, &job->base);
+	pool_submit(job->workers->pool, &job->base);
 }
 
 void job_abandon(struct request *request)
@@ -129,8 +135,8 @@ void job_abandon(struct request *request)
 	if (!job || ev->inherited)
 		return;
 	job->request = NULL;
-	if (!job_is_out(job) || pool_recall(ev->workers->pool, &job->base))
-		job_submit(ev, job, JOB_CLOSE);
+	if (!job_is_out(job) || pool_recall(job->workers->pool, &job->base))
+		job_submit(job, JOB_CLOSE);
 	else if (job->queue)
 		job->queue->orphan = job->proxy;
 }

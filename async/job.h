@@ -14,14 +14,16 @@ struct workers {
 	bool owns_watcher;
 };
 
-enum job_work { JOB_STEP, JOB_RELEASE, JOB_CLOSE };
+enum job_work { JOB_STEP, JOB_RELEASE, JOB_ASK, JOB_CLOSE };
 
 struct job {
 	struct pool_job base;
+	struct workers *workers;
 	struct filelock *proxy;
 	int64_t refused_at; /* when the last attempt that found it held was begun */
 	int64_t until;
 	int result;
+	struct filelock_owner owner; /* ASK: what it found */
 	enum job_work work;
 	bool woken;         /* since it was submitted */
 	struct request *request; /* NULL: an orphan */
@@ -43,9 +45,10 @@ static inline bool job_is_out(const struct job *job)
 
 /* Called for whatever the proxies wait for: struct filelock_driver. */
 void job_on_woken(struct filelock *proxy, void *arg);
-/* With a proxy whose acquisition has begun. 0, or an error. */
-int job_new(struct request *request, struct job **ret_job);
-void job_submit(struct evfilelock *ev, struct job *job, enum job_work work);
+/* With a proxy whose acquisition has begun, for these threads. 0, or an error. */
+int job_new(struct request *request, struct workers *workers,
+            void (*collected)(struct pool_job *job), struct job **ret_job);
+void job_submit(struct job *job, enum job_work work);
 /* The request needs its job no more, if it has one. */
 void job_abandon(struct request *request);
 

@@ -62,14 +62,20 @@ static void free_event(struct event **event)
 	*event = NULL;
 }
 
-void loop_close(struct loop *loop)
+void loop_renew(struct loop *loop)
 {
-	free_event(&loop->timer);
+	loop->listening = loop->hearing = false;
 	free_event(&loop->precise);
 	free_event(&loop->readable);
 	free_event(&loop->wakeup);
 	filelock_unguard_fd(&loop->timer_fd);
 	filelock_unguard_fd(&loop->wakeup_fd);
+}
+
+void loop_close(struct loop *loop)
+{
+	free_event(&loop->timer);
+	loop_renew(loop);
 }
 
 void loop_unset_timer(struct loop *loop)

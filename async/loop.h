@@ -35,6 +35,8 @@ struct loop {
 /* All callbacks get arg. 0, or -ENOMEM; to be closed in any case. */
 int loop_open(struct loop *loop, struct event_base *base, int priority);
 void loop_close(struct loop *loop);
+/* In a forked child, where nothing is set: all but the timer is made anew when it is needed. */
+void loop_renew(struct loop *loop);
 /* Takes all events back: nothing is called until one is set again. */
 void loop_stop(struct loop *loop);
 

@@ -75,14 +75,14 @@ void mailbox_set_notify(struct mailbox *mailbox, void (*notify)(void *arg), void
 	(void)pthread_mutex_unlock(&mailbox->mutex);
 }
 
-bool mailbox_post(struct mailbox *mailbox, struct list *mail)
+bool mailbox_post(struct mailbox *mailbox, struct mail *mail)
 {
 	bool open;
 
 	(void)pthread_mutex_lock(&mailbox->mutex);
 	open = !mailbox->closed;
 	if (open) {
-		list_add_last(&mailbox->mail, mail);
+		list_add_last(&mailbox->mail, &mail->link);
 		atomic_store_explicit(&mailbox->pending, true, memory_order_relaxed);
 		if (mailbox->notify)
 			mailbox->notify(mailbox->arg);
@@ -91,31 +91,46 @@ bool mailbox_post(struct mailbox *mailbox, struct list *mail)
 	return open;
 }
 
-bool mailbox_has_mail(const struct mailbox *mailbox)
+static void empty(struct mailbox *mailbox, struct list *to)
 {
-	return atomic_load_explicit(&mailbox->pending, memory_order_relaxed);
-}
-
-static void take_all(struct mailbox *mailbox, struct list *to)
-{
+	list_init(to);
 	list_splice_last(to, &mailbox->mail);
 	atomic_store_explicit(&mailbox->pending, false, memory_order_relaxed);
 }
 
-void mailbox_take(struct mailbox *mailbox, struct list *to)
+static void take_all(struct list *mail, bool gone)
 {
-	(void)pthread_mutex_lock(&mailbox->mutex);
-	take_all(mailbox, to);
-	(void)pthread_mutex_unlock(&mailbox->mutex);
+	struct list *link;
+
+	while ((link = list_take_first(mail))) {
+		struct mail *first = list_entry(link, struct mail, link);
+
+		first->take(first, gone);
+	}
 }
 
-void mailbox_close(struct mailbox *mailbox, bool in_child, struct list *to)
+void mailbox_take(struct mailbox *mailbox)
 {
+	struct list mail;
+
+	if (!atomic_load_explicit(&mailbox->pending, memory_order_relaxed))
+		return;
+	(void)pthread_mutex_lock(&mailbox->mutex);
+	empty(mailbox, &mail);
+	(void)pthread_mutex_unlock(&mailbox->mutex);
+	take_all(&mail, false);
+}
+
+void mailbox_close(struct mailbox *mailbox, bool in_child)
+{
+	struct list mail;
+
 	if (!in_child)
 		(void)pthread_mutex_lock(&mailbox->mutex);
 	mailbox->closed = true;
-	take_all(mailbox, to);
+	empty(mailbox, &mail);
 	if (!in_child)
 		(void)pthread_mutex_unlock(&mailbox->mutex);
+	take_all(&mail, true);
 	mailbox_unref(mailbox);
 }

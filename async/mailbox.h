@@ -10,6 +10,12 @@
 
 struct mailbox;
 
+struct mail {
+	struct list link;
+	/* On the loop's thread; gone: so is the context. */
+	void (*take)(struct mail *mail, bool gone);
+};
+
 /* With one reference, the owner's. NULL: out of memory. */
 struct mailbox *mailbox_new(void);
 void mailbox_ref(struct mailbox *mailbox);
@@ -22,13 +28,11 @@ bool mailbox_is_loop_thread(const struct mailbox *mailbox);
 /* From now on `notify` is called, on the thread that posts, for each post. */
 void mailbox_set_notify(struct mailbox *mailbox, void (*notify)(void *arg), void *arg);
 /* From any thread. False: it is closed, and the mail stays the caller's. */
-bool mailbox_post(struct mailbox *mailbox, struct list *mail);
-/* Whether there may be any. */
-bool mailbox_has_mail(const struct mailbox *mailbox);
-/* Moves all that there is to the end of `to`. */
-void mailbox_take(struct mailbox *mailbox, struct list *to);
+bool mailbox_post(struct mailbox *mailbox, struct mail *mail);
+/* Takes all that there is. */
+void mailbox_take(struct mailbox *mailbox);
 /* The owner goes, with what there is. In a forked child a thread that is not there may have the
    mutex. */
-void mailbox_close(struct mailbox *mailbox, bool in_child, struct list *to);
+void mailbox_close(struct mailbox *mailbox, bool in_child);
 
 #endif

@@ -27,6 +27,8 @@ struct pool_job {
 	bool (*run)(struct pool_job *job, bool alone);
 	/* On the same worker, after run: it was abandoned meanwhile. */
 	void (*drop)(struct pool_job *job);
+	/* On the loop's thread, when it has come back. */
+	void (*collected)(struct pool_job *job);
 	atomic_int state; /* enum job_state */
 	bool abandoned;   /* while it is submitted; with the pool's mutex */
 };

@@ -8,11 +8,11 @@
 #include <filelock/event.h>
 
 #include "driver_private.h"
+#include "mailbox.h"
 #include "timers.h"
 #include "base/hash.h" /* header only: async/ uses nothing hidden of lib/ */
 
 struct job;
-struct mailbox;
 
 /* Moved by request.c alone, which draws the picture. */
 enum request_state {
@@ -20,8 +20,8 @@ enum request_state {
 	REQUEST_QUEUED,    /* in its queue */
 	REQUEST_NESTING,   /* in ev->prompt: its handle holds the lock */
 	REQUEST_CANCELLED, /* in ev->prompt: to be answered with its result */
-	REQUEST_RELEASING, /* in ev->releases: asks for the end of a hold, on a worker */
-	REQUEST_RELEASED,  /* in ev->prompt: the hold has ended, or has not, by its result */
+	REQUEST_DELEGATED, /* in ev->errands: a worker is at it */
+	REQUEST_KNOWN,     /* in ev->prompt: an errand whose result is known */
 	REQUEST_GRANTED,   /* in its queue's grants: its callback is to come, or is running */
 	REQUEST_HELD,      /* the same, after its callback */
 	REQUEST_TOLD,      /* in no list: its callback is to come, or is running */
@@ -31,13 +31,14 @@ enum request_state {
 /* A request; and then, until its hold ends, the grant. */
 struct request {
 	struct list link;
-	struct list mail; /* in the mailbox: a grant that another thread has ended */
+	struct mail mail; /* of a grant that another thread has ended */
 	struct evfilelock *ev;
 	struct mailbox *mailbox; /* of a grant, with a reference; else NULL */
 	struct queue *queue;     /* NULL: in no queue; of a grant: the context was freed */
 	struct filelock *lock;   /* with a reference */
 	evfilelock_cb cb;
 	void *arg;
+	void *room; /* of an errand; NULL: none */
 	struct timer deadline;
 	int64_t expires; /* the deadline itself */
 	struct job *job; /* its attempts, or its release, on a worker; NULL: none */
@@ -47,7 +48,7 @@ struct request {
 	uint32_t born; /* a turn that must not answer it */
 	unsigned char state; /* enum request_state */
 	unsigned char mode;  /* enum filelock_mode */
-	bool releases;       /* asks for the end of a hold, not for one */
+	bool is_errand;      /* a release, or a question, but no acquisition */
 	bool last_call;      /* its deadline has passed, and a worker is at it */
 	bool slow;           /* it waits for long, and that was said */
 };

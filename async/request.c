@@ -7,7 +7,7 @@
  *	  │                v                         v meanwhile
  *	  │            CANCELLED ────────────────> TOLD ─> ENDED
  *	  │  release                                 ^
- *	  └─────────> RELEASING ─> RELEASED ─────────┘
+ *	  └─────────> DELEGATED ─> KNOWN ────────────┘
  *
  * request_answer answers every request, exactly once. A request that a callback begins carries the
  * number of a turn that must not answer it.
@@ -36,12 +36,12 @@
 static void move(struct request *request, enum request_state to)
 {
 	static const unsigned short allowed[] = {
-		[REQUEST_NEW] = TO(QUEUED) | TO(NESTING) | TO(RELEASING) | TO(RELEASED) | TO(ENDED),
+		[REQUEST_NEW] = TO(QUEUED) | TO(NESTING) | TO(DELEGATED) | TO(KNOWN) | TO(ENDED),
 		[REQUEST_QUEUED] = TO(GRANTED) | TO(TOLD) | TO(CANCELLED) | TO(ENDED),
 		[REQUEST_NESTING] = TO(QUEUED) | TO(NESTING) | TO(TOLD) | TO(CANCELLED) | TO(ENDED),
 		[REQUEST_CANCELLED] = TO(TOLD) | TO(ENDED),
-		[REQUEST_RELEASING] = TO(RELEASED) | TO(TOLD) | TO(ENDED),
-		[REQUEST_RELEASED] = TO(TOLD) | TO(ENDED),
+		[REQUEST_DELEGATED] = TO(KNOWN) | TO(TOLD) | TO(ENDED),
+		[REQUEST_KNOWN] = TO(TOLD) | TO(ENDED),
 		[REQUEST_GRANTED] = TO(HELD) | TO(TOLD),
 		[REQUEST_HELD] = TO(ENDED),
 		[REQUEST_TOLD] = TO(ENDED),
@@ -119,12 +119,20 @@ static void request_free(struct request *request)
 	if (request->mailbox)
 		mailbox_unref(request->mailbox);
 	filelock_unref(request->lock);
+	free(request->room);
 	free(request);
+}
+
+void *request_add_room(struct request *request, size_t size)
+{
+	request->room = request->arg = calloc(1, size);
+	return request->room;
 }
 
 void request_discard(struct request *request)
 {
 	timers_unreserve(&request->ev->timers);
+	free(request->room);
 	free(request);
 }
 
@@ -158,22 +166,22 @@ void request_unlist(struct request *request)
 	timers_unset(&request->ev->timers, &request->deadline);
 }
 
-void request_release_begun(struct request *request)
+void request_delegate(struct request *request)
 {
-	move(request, REQUEST_RELEASING);
-	list_add_last(&request->ev->releases, &request->link);
+	move(request, REQUEST_DELEGATED);
+	list_add_last(&request->ev->errands, &request->link);
 	request->ev->awaited++;
 }
 
-void request_release_ended(struct request *request, int result)
+void request_know(struct request *request, int result)
 {
 	struct evfilelock *ev = request->ev;
 
-	if (request->state == REQUEST_RELEASING) {
+	if (request->state == REQUEST_DELEGATED) {
 		list_remove(&request->link);
 		ev->awaited--;
 	}
-	move(request, REQUEST_RELEASED);
+	move(request, REQUEST_KNOWN);
 	request->result = result;
 	list_add_last(&ev->prompt, &request->link);
 }
@@ -210,7 +218,7 @@ void request_answer(struct request *request, int result)
 		ev->left--;
 	if (request->state != REQUEST_GRANTED)
 		move(request, REQUEST_TOLD);
-	if (!request->releases)
+	if (!request->is_errand)
 		stats_answered(&ev->stats, request, result, ev->now);
 	/* from here on the handle is the user's, who may give it to another thread */
 	request->cb(request->lock, result, request->arg);
@@ -285,6 +293,16 @@ static bool on_take(struct filelock *lock, void *arg)
 	return request_hand_over(grant, queue_first(grant->queue));
 }
 
+static void take_mail(struct mail *mail, bool gone)
+{
+	struct request *grant = list_entry(mail, struct request, mail);
+
+	if (gone)
+		request_free(grant);
+	else
+		request_settle(grant, NULL);
+}
+
 static void on_ended(struct filelock *lock, void *arg)
 {
 	struct request *grant = arg;
@@ -320,6 +338,7 @@ void request_grant(struct request *request)
 	stats_held(&ev->stats);
 	move(request, REQUEST_GRANTED);
 	list_add_last(&queue->grants, &request->link);
+	request->mail.take = take_mail;
 	request->mailbox = ev->mailbox;
 	mailbox_ref(request->mailbox);
 	filelock_set_listener(request->lock, &listener, request);
@@ -368,19 +387,6 @@ void request_settle(struct request *grant, const struct filelock *lock)
 		request_free(grant);
 }
 
-void request_settle_mail(struct evfilelock *ev)
-{
-	struct list mail;
-	struct list *link;
-
-	if (!mailbox_has_mail(ev->mailbox))
-		return;
-	list_init(&mail);
-	mailbox_take(ev->mailbox, &mail);
-	while ((link = list_take_first(&mail)))
-		request_settle(list_entry(link, struct request, mail), NULL);
-}
-
 bool request_may_block(struct queue *queue)
 {
 	struct evfilelock *ev = queue->ev;
@@ -405,15 +411,4 @@ void request_orphan_grants(struct queue *queue)
 		queue_end_service(queue, QUEUE_EMPTY);
 	else
 		queue_free_if_unused(queue);
-}
-
-void request_close_mailbox(struct evfilelock *ev)
-{
-	struct list mail;
-	struct list *link;
-
-	list_init(&mail);
-	mailbox_close(ev->mailbox, ev->inherited, &mail);
-	while ((link = list_take_first(&mail)))
-		request_free(list_entry(link, struct request, mail));
 }

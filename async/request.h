@@ -12,6 +12,8 @@ void request_init_driver(struct evfilelock *ev);
 /* NULL: out of memory. It has no reference to its handle yet. */
 struct request *request_new(struct evfilelock *ev, struct filelock *lock, enum filelock_mode mode,
                             evfilelock_cb cb, void *arg);
+/* Its arg, from now on: so much memory that goes with it. NULL: none is left. */
+void *request_add_room(struct request *request, size_t size);
 /* One that nobody was promised an answer to. */
 void request_discard(struct request *request);
 /* Puts one that has begun where it belongs. 0, or -ENOMEM. */
@@ -19,8 +21,8 @@ int request_enlist(struct request *request, int64_t now);
 /* And out of there again. */
 void request_unlist(struct request *request);
 /* It releases, and a worker is at it; or the result is known, and is to be told. */
-void request_release_begun(struct request *request);
-void request_release_ended(struct request *request, int result);
+void request_delegate(struct request *request);
+void request_know(struct request *request, int result);
 
 /* Takes one out of its queue, which is freed with its last one unless it is being served. */
 void request_leave(struct request *request);
@@ -39,14 +41,10 @@ void request_grant(struct request *request);
 bool request_hand_over(struct request *from, struct request *to);
 /* The hold of a grant has ended. lock: its handle, or NULL if that may be gone. */
 void request_settle(struct request *grant, const struct filelock *lock);
-/* Settles the grants that other threads have ended. */
-void request_settle_mail(struct evfilelock *ev);
 
 /* The queue blocks; false if what it waits for could not be heard. */
 bool request_may_block(struct queue *queue);
 /* In a context that goes: its grants are on their own, and it is freed. */
 void request_orphan_grants(struct queue *queue);
-/* The mailbox goes, with the grants that are in it. */
-void request_close_mailbox(struct evfilelock *ev);
 
 #endif

@@ -249,8 +249,9 @@ FILELOCK_API int evfilelock_cancel(struct evfilelock *ev, struct filelock *lock)
 
 	if (!ev || !lock)
 		return -EINVAL;
-	if (context_check(ev) || filelock_is_inherited(lock))
-		return FILELOCK_EFORKED;
+	r = filelock_is_inherited(lock) ? FILELOCK_EFORKED : event_enter(ev);
+	if (r < 0)
+		return r;
 	r = event_cancel(ev, lock);
 	return r == -ENOENT ? cancel_sets(ev, lock) : r;
 }

@@ -10,10 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum timer_owner {
+	TIMER_OF_QUEUE,   /* its next step */
+	TIMER_OF_REQUEST, /* its deadline */
+	TIMER_OF_WATCH,   /* the next look at a hold */
+};
+
 struct timer {
 	int64_t at;
 	uint32_t slot; /* in the heap, from 1; 0: not set */
-	bool is_deadline; /* of a request; else a queue's next step */
+	unsigned char owner; /* enum timer_owner */
 	bool precise;     /* was set for soon, when a millisecond matters */
 };
 

@@ -89,12 +89,36 @@ static enum queue_state take_result(struct request *request, struct job *job)
 	return rest(queue, job) ? QUEUE_TIMED : QUEUE_READY;
 }
 
+/* An attempt, or a release, of a request that ended meanwhile. */
+static void bury(struct job *job)
+{
+	struct queue *queue = job->queue;
+
+	job_submit(job, JOB_CLOSE);
+	if (!queue)
+		return;
+	queue->orphan = NULL;
+	queue_make_ready(queue);
+	queue_free_if_unused(queue);
+}
+
+static void collect_attempt(struct pool_job *base)
+{
+	struct job *job = list_entry(base, struct job, base);
+
+	if (job->request)
+		queue_make_ready(job->request->queue);
+	else
+		bury(job);
+}
+
 enum queue_state workers_serve(struct queue *queue)
 {
 	struct request *request = queue_first(queue);
 	struct job *job = request->job;
 	enum queue_state state;
-	int r = queue->orphan || job ? 0 : job_new(request, &job);
+	int r = queue->orphan || job ? 0
+	                             : job_new(request, queue->ev->workers, collect_attempt, &job);
 
 	if (r < 0)
 		return finish(request, r);
@@ -107,7 +131,7 @@ enum queue_state workers_serve(struct queue *queue)
 	}
 	if (queue->last_call)
 		filelock_hasten(job->proxy);
-	job_submit(queue->ev, job, JOB_STEP);
+	job_submit(job, JOB_STEP);
 	return wait_for_it(queue);
 }
 
@@ -119,19 +143,6 @@ void workers_hasten(struct request *request)
 	request->last_call = true;
 	timers_set(&ev->timers, &request->deadline, ev->now + GRACE, ev->now);
 	request->queue->last_call = true;
-}
-
-/* An attempt, or a release, of a request that ended meanwhile. */
-static void bury(struct evfilelock *ev, struct job *job)
-{
-	struct queue *queue = job->queue;
-
-	job_submit(ev, job, JOB_CLOSE);
-	if (!queue)
-		return;
-	queue->orphan = NULL;
-	queue_make_ready(queue);
-	queue_free_if_unused(queue);
 }
 
 /* What could not be released is the user's again, if the handle is still for it. */
@@ -148,31 +159,35 @@ static bool give_back(struct request *request, struct job *job)
 	return false;
 }
 
-static void take_release(struct evfilelock *ev, struct job *job)
+static void collect_release(struct pool_job *base)
 {
+	struct job *job = list_entry(base, struct job, base);
 	struct request *request = job->request;
 
+	if (!request) {
+		bury(job);
+		return;
+	}
 	if (job->result == 0 || !give_back(request, job))
 		filelock_end_hold(request->lock);
 	request->job = NULL;
-	request_release_ended(request, job->result);
-	job_submit(ev, job, JOB_CLOSE);
+	request_know(request, job->result);
+	job_submit(job, JOB_CLOSE);
 }
 
-void workers_collect(struct evfilelock *ev)
+void workers_collect(struct workers *workers)
 {
 	struct list done;
-	struct job *job;
+	struct list *link;
 
+	if (!workers)
+		return;
 	list_init(&done);
-	pool_collect(ev->workers->pool, &done);
-	while ((job = job_at(list_take_first(&done)))) {
-		if (!job->request)
-			bury(ev, job);
-		else if (job->work == JOB_RELEASE)
-			take_release(ev, job);
-		else
-			queue_make_ready(job->request->queue);
+	pool_collect(workers->pool, &done);
+	while ((link = list_take_first(&done))) {
+		struct pool_job *job = list_entry(link, struct pool_job, link);
+
+		job->collected(job);
 	}
 }
 
@@ -181,22 +196,25 @@ int workers_release(struct request *request)
 	struct evfilelock *ev = request->ev;
 	struct job *job;
 	int64_t until;
-	int r = context_hear(ev) ? job_new(request, &job) : -ENOMEM;
+	int r = context_hear(ev) ? job_new(request, ev->workers, collect_release, &job) : -ENOMEM;
 
 	if (r < 0)
 		return r;
 	/* not to the next of its queue: that would ask the file system first. A clone takes it */
 	(void)filelock_hand_over(request->lock, job->proxy);
 	(void)filelock_step(job->proxy, 0, &until);
-	request_release_begun(request);
-	job_submit(ev, job, JOB_RELEASE);
+	request_delegate(request);
+	job_submit(job, JOB_RELEASE);
 	return 0;
 }
 
-void workers_abandon_release(struct request *request)
+void workers_abandon(struct request *request)
 {
+	bool releases = request->job->work == JOB_RELEASE;
+
 	job_abandon(request);
-	filelock_end_hold(request->lock);
+	if (releases)
+		filelock_end_hold(request->lock);
 }
 
 static void end_workers(void *arg)
@@ -208,7 +226,7 @@ static void end_workers(void *arg)
 	free(workers);
 }
 
-int workers_start(struct evfilelock *ev, unsigned n)
+int workers_start(struct evfilelock *ev, unsigned n, struct workers **ret_workers)
 {
 	struct workers *workers;
 	int r = loop_make_wakeup(&ev->loop);
@@ -223,15 +241,44 @@ int workers_start(struct evfilelock *ev, unsigned n)
 	if (r < 0)
 		free(workers);
 	else
-		ev->workers = workers;
+		*ret_workers = workers;
 	return r;
+}
+
+int workers_for_questions(struct evfilelock *ev, struct workers **ret_workers)
+{
+	int r = 0;
+
+	if (!ev->workers && !ev->helper)
+		r = workers_start(ev, 1, &ev->helper);
+	*ret_workers = ev->workers ? ev->workers : ev->helper;
+	return r;
+}
+
+static void leave(struct workers **workers, bool with_watcher, bool inherited)
+{
+	struct workers *left = *workers;
+
+	*workers = NULL;
+	if (!left)
+		return;
+	if (inherited) { /* its threads are the parent's, and so is what they have in hand */
+		pool_forget(left->pool);
+		free(left);
+		return;
+	}
+	left->owns_watcher = with_watcher;
+	pool_leave(left->pool, end_workers, left);
 }
 
 void workers_leave(struct evfilelock *ev)
 {
-	struct workers *workers = ev->workers;
+	/* a question's proxy is never watched */
+	bool with_watcher = ev->workers && !ev->inherited;
 
-	ev->workers = NULL;
-	workers->owns_watcher = true;
-	pool_leave(workers->pool, end_workers, workers);
+	leave(&ev->helper, false, ev->inherited);
+	leave(&ev->workers, with_watcher, ev->inherited);
+	if (!with_watcher)
+		filelock_watcher_free(ev->watcher);
+	ev->watcher = NULL;
 }

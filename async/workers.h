@@ -13,21 +13,24 @@ static inline bool workers_are_for(const struct evfilelock *ev, const struct fil
 	return ev->workers && !filelock_is_borrowed(lock);
 }
 
-/* In a new context: so many threads. 0, or -ENOMEM, -EMFILE, -EAGAIN. */
-int workers_start(struct evfilelock *ev, unsigned n);
+/* So many threads. 0, or -ENOMEM, -EMFILE, -EAGAIN. */
+int workers_start(struct evfilelock *ev, unsigned n, struct workers **ret_workers);
+/* Threads that may ask what takes long: the context's, or a helper of their own. 0, or an error. */
+int workers_for_questions(struct evfilelock *ev, struct workers **ret_workers);
 /* Serves the first request, which the context's workers attempt; and how it waits, or SERVED. */
 enum queue_state workers_serve(struct queue *queue);
 /* What the request waits for shall be attempted at once. */
 void workers_hasten(struct request *request);
 /* Releases on a worker; or an error, and nothing was done. */
 int workers_release(struct request *request);
-/* Takes one that is being released out of their hands: they go on by themselves. */
-void workers_abandon_release(struct request *request);
+/* Takes an errand out of their hands: they go on by themselves. */
+void workers_abandon(struct request *request);
 /* It is held by others: ends what waits for that one attempt, and had its deadline by then. */
 void workers_refused(struct queue *queue, int64_t at);
-/* Takes back what the workers have done. */
-void workers_collect(struct evfilelock *ev);
-/* The context goes: they end what they have begun by themselves, and free the watcher then. */
+/* Takes back what the workers have done, if there are any. */
+void workers_collect(struct workers *workers);
+/* The context goes, and its watcher with the last of its threads: they end what they have begun by
+   themselves. */
 void workers_leave(struct evfilelock *ev);
 
 #endif

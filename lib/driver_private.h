@@ -115,6 +115,30 @@ FILELOCK_API void filelock_log(enum filelock_log_level level, const char *format
 #endif
         ;
 
+/* --- a hold that is watched: whether its path names its file yet --- */
+
+struct filelock_lost;
+
+/* Of a hold that nobody watches (else -EALREADY). proxy: a clone of the handle, borrowed; what
+   happens to the file wakes it. ended: called once when the hold ends first, on the thread that
+   releases it. 0, -ENOTSUP (a descriptor of the caller's has no path), -ENOMEM. */
+FILELOCK_API int filelock_lost_new(struct filelock *lock, struct filelock *proxy,
+                                   void (*ended)(void *arg), void *arg,
+                                   struct filelock_lost **ret_lost);
+/* The arg of whoever watches the hold; NULL: nobody. */
+FILELOCK_API void *filelock_lost_arg(const struct filelock *lock);
+/* The end of the hold is of no interest any more. False: it has ended, and `ended` was called, or is
+   to be called yet. */
+FILELOCK_API bool filelock_lost_detach(struct filelock_lost *lost);
+/* On any thread. Subscribes to what may befall the file, where it is not subscribed. 1: events tell
+   everything; 0: not what other machines do; or an error: look from time to time. */
+FILELOCK_API int filelock_lost_watch(struct filelock_lost *lost, struct filelock_watcher *watcher);
+/* On any thread. 0, FILELOCK_ELOST, or an error: it cannot be told. */
+FILELOCK_API int filelock_lost_check(const struct filelock_lost *lost);
+/* Detached. */
+FILELOCK_API void filelock_lost_free(struct filelock_lost *lost);
+FILELOCK_API void filelock_lost_forget(struct filelock_lost *lost);
+
 /* --- watchers --- */
 
 /* How many waiters watch through it: none, and its descriptor has nothing to tell. */

@@ -64,6 +64,8 @@ struct held {
 	bool listed;
 };
 
+struct filelock_lost;
+
 struct filelock {
 	const struct kind *kind;
 	const struct kind *asked; /* the kind that it was opened as */
@@ -80,6 +82,7 @@ struct filelock {
 	struct acquisition acquisition;
 	struct fairness fairness;
 	const struct filelock_listener *listener; /* NULL: none */
+	_Atomic(struct filelock_lost *) lost; /* whoever watches the hold; NULL: nobody */
 	void *listener_arg;
 	struct held held;
 	struct failure failure;

@@ -7,6 +7,7 @@
 
 #include "base/cancel.h"
 #include "base/sys.h"
+#include "lost.h"
 #include "registry.h"
 
 static int check_held(struct filelock *lock, const char *what)
@@ -43,6 +44,7 @@ FILELOCK_API void filelock_end_hold(struct filelock *lock)
 	const struct filelock_listener *listener = lock->listener;
 
 	lock->fairness.released_at = sys.now();
+	lost_end(lock);
 	lock->listener = NULL;
 	if (listener)
 		listener->ended(lock, lock->listener_arg);
@@ -184,5 +186,6 @@ FILELOCK_API bool filelock_hand_over(struct filelock *from, struct filelock *to)
 	acquisition_move(a, ACQUISITION_HANDED_OVER);
 	from->depth = 0;
 	take_back(&from->acquisition);
+	lost_end(from);
 	return true;
 }

@@ -49,6 +49,9 @@ struct kind {
 	void (*abandon)(struct filelock *lock);
 	/* Unlocks. An error: still held. */
 	int (*release)(struct filelock *lock);
+	/* The held timer: keeps a hold alive (a heartbeat), and returns when to be called next; or an
+	   error, FILELOCK_ELOST if it is lost. NULL: a hold needs nothing, as with every kind of today. */
+	int64_t (*held)(struct filelock *lock, int64_t now);
 	/* 0, or FILELOCK_ELOST: what we hold is not what the path names. */
 	int (*verify)(const struct filelock *lock);
 	int (*holder)(const struct filelock *lock, struct filelock_owner *ret_owner);

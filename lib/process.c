@@ -15,6 +15,7 @@
 #include "fork.h"
 #include "kinds/readwrite_database.h"
 #include "kinds/soft_exit.h"
+#include "lost.h"
 #include "registry.h"
 #include "sleepers.h"
 
@@ -26,12 +27,14 @@ static void before_fork(void)
 	fork_lock_fds();
 	sleepers_before_fork();
 	soft_exit_before_fork();
+	lost_before_fork();
 	log_before_fork();
 }
 
 static void after_fork(bool in_child)
 {
 	log_after_fork();
+	lost_after_fork();
 	soft_exit_after_fork(in_child);
 	sleepers_after_fork(in_child);
 	fork_unlock_fds(in_child);

@@ -293,6 +293,46 @@ START_TEST(test_new_context_on_the_reinited_base_works_in_the_child)
 }
 END_TEST
 
+/* As after daemon(3): the child goes on with what its parent made, and had no use of yet. */
+static int go_on_in_child(void *arg)
+{
+	struct readable *r = arg;
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	struct filelock *holder;
+
+	alarm(TEST_PATIENCE / SECONDS);
+	if (event_reinit(r->loop.base) < 0)
+		return 100;
+	holder = hold("a", EXCLUSIVE);
+	loop_ask(&r->loop, &r->waits, EXCLUSIVE, -1);
+	loop_for(&r->loop, 5);
+	ck_assert_uint_eq(r->waits.calls, 0);
+	filelock_close(holder);
+	ck_assert_int_eq(loop_answer(&r->loop, &r->waits), 0);
+	ck_assert_int_eq(evfilelock_get_stats(r->loop.ev, &stats), 0);
+	ck_assert_uint_eq(stats.held, 1);
+	ck_assert_int_eq(filelock_release(r->waits.lock), 0);
+	loop_drain(&r->loop);
+	filelock_close(r->waits.lock);
+	loop_free(&r->loop);
+	return 0;
+}
+
+START_TEST(test_context_that_waits_for_nothing_goes_on_in_a_child)
+{
+	struct readable r = { .loop = _i ? loop_with_workers(2) : loop_new(),
+		              .waits.lock = open_patient("a") };
+
+	ck_assert_int_eq(loop_acquire(&r.loop, r.waits.lock, EXCLUSIVE, -1), 0);
+	ck_assert_int_eq(filelock_release(r.waits.lock), 0);
+	loop_drain(&r.loop);
+	ck_assert_int_eq(test_in_child(go_on_in_child, &r), 0);
+	ck_assert_int_eq(loop_acquire(&r.loop, r.waits.lock, EXCLUSIVE, -1), 0);
+	filelock_close(r.waits.lock);
+	loop_free(&r.loop);
+}
+END_TEST
+
 /* The child neither keeps the lock that its parent waits for nor takes the parent's events. */
 static int live_on(void *arg)
 {
@@ -483,6 +523,7 @@ int main(void)
 	tcase_set_timeout(ways, 60);
 	tcase_add_loop_test(ways, test_child_may_free_everything_and_the_parent_is_still_woken,
 	                    0, 3);
+	tcase_add_loop_test(ways, test_context_that_waits_for_nothing_goes_on_in_a_child, 0, 2);
 	tcase_add_loop_test(ways, test_child_does_not_spin_on_what_is_for_its_parent_to_read, 0, 3);
 	suite_add_tcase(suite, ways);
 	return support_main(suite);

@@ -92,8 +92,11 @@ static int stats_in_child(void *arg)
 START_TEST(test_stats_of_the_parents_context_are_refused)
 {
 	struct loop loop = loop_new();
+	struct filelock *lock = open_patient("a");
 
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(test_in_child(stats_in_child, &loop), 0);
+	filelock_close(lock);
 	loop_free(&loop);
 }
 END_TEST

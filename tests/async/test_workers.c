@@ -207,6 +207,70 @@ START_TEST(test_deadline_is_kept_while_a_call_does_not_return)
 }
 END_TEST
 
+static void note_holder(struct filelock *lock, int result, const struct filelock_owner *owner,
+                        void *arg)
+{
+	(void)lock, (void)owner;
+	ck_assert_int_eq(result, -ECANCELED);
+	(*(unsigned *)arg)++;
+}
+
+/* Everything that a callback may call on the locks of a mount that is dead by now. */
+struct visit {
+	struct loop *loop;
+	struct fuse *fuse;
+	struct filelock *held, *other;
+	struct asked asked, released;
+	unsigned holders;
+};
+
+static void call_everything(struct asked *asked)
+{
+	struct visit *visit = asked->arg;
+	struct evfilelock *ev = visit->loop->ev;
+	char text[256];
+
+	visit->fuse->delay_ms = 3600000;
+	ck_assert_int_eq(evfilelock_on_lost(ev, visit->held, loop_note, asked), 0);
+	ck_assert_int_eq(evfilelock_holder(ev, visit->held, note_holder, &visit->holders), 0);
+	ck_assert_int_eq(evfilelock_acquire(ev, visit->other, EXCLUSIVE, NULL, loop_note,
+	                                    &visit->asked),
+	                 0);
+	ck_assert_int_eq(evfilelock_cancel(ev, visit->other), 0);
+	ck_assert_int_eq(evfilelock_release(ev, visit->held, loop_note, &visit->released), 0);
+	(void)snprintf(text, sizeof(text), "%s", filelock_last_error(visit->other));
+}
+
+/* shows: workers */
+START_TEST(test_callback_on_a_dead_mount_returns)
+{
+	struct fuse *fuse = fuse_start(FUSE_FLOCK_LOCAL);
+	struct asked first = { .then = call_everything };
+	struct visit visit = { .fuse = fuse, .asked = { 0 } };
+	struct loop loop;
+
+	if (!fuse)
+		return;
+	loop = loop_with_workers(2);
+	visit.loop = &loop;
+	visit.held = first.lock = open_there(fuse, "lock.db");
+	visit.other = open_there(fuse, "other.db");
+	visit.asked.lock = visit.other;
+	visit.released.lock = visit.held;
+	first.arg = &visit;
+	loop_ask(&loop, &first, EXCLUSIVE, -1);
+	loop_until(&loop, &visit.asked.calls, 1);
+	ck_assert_int_eq(visit.asked.result, -ECANCELED);
+	loop_free(&loop); /* nor does this wait */
+	ck_assert_uint_eq(visit.holders, 1);
+	ck_assert_uint_eq(visit.released.calls, 1);
+	fuse->delay_ms = 0;
+	filelock_close(visit.held);
+	filelock_close(visit.other);
+	fuse_stop(fuse);
+}
+END_TEST
+
 /* shows: workers */
 START_TEST(test_stuck_path_costs_one_worker_however_often_it_is_asked_for)
 {
@@ -488,6 +552,7 @@ int main(void)
 	        test_freeing_the_context_of_a_set_makes_no_call_in_the_loop,
 	        test_waiting_on_a_worker_is_woken_by_the_release,
 	        test_deadline_is_kept_while_a_call_does_not_return,
+	        test_callback_on_a_dead_mount_returns,
 	        test_stuck_path_costs_one_worker_however_often_it_is_asked_for,
 	        test_cancel_does_not_wait_for_a_worker, test_free_does_not_wait_for_a_worker,
 	        test_fork_does_not_wait_for_an_open_that_is_stuck,

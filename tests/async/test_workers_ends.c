@@ -50,11 +50,14 @@ static int try_all_in_child(void *arg)
 START_TEST(test_in_a_child_releases_of_the_parents_are_refused)
 {
 	struct legacy legacy = { .loop = loop_new(), .held = hold("a", EXCLUSIVE) };
+	struct filelock *other = open_patient("b");
 
+	ck_assert_int_eq(loop_acquire(&legacy.loop, other, EXCLUSIVE, -1), 0); /* it dies there */
 	ck_assert_int_eq(test_in_child(try_all_in_child, &legacy), 0);
 	ck_assert(filelock_is_held(legacy.held));
 	ck_assert(!is_free("a"));
 	filelock_close(legacy.held);
+	filelock_close(other);
 	loop_free(&legacy.loop);
 }
 END_TEST
