@@ -404,7 +404,7 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	return r;
 }
 
-int soft_judge_try(struct filelock *lock)
+static int judge_what_is_there(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 	struct stat st;
@@ -426,4 +426,15 @@ int soft_judge_try(struct filelock *lock)
 	}
 	r = judge_and_take(lock, &st);
 	return r == ATTEMPT_BUSY ? expire(lock, &st) : r;
+}
+
+int soft_judge_try(struct filelock *lock)
+{
+	int r = judge_what_is_there(lock);
+
+	/* of a descriptor: a network's way to say that the file was removed */
+	if (r != -ENOENT && r != -ESTALE)
+		return r;
+	drop_marker(soft_state(lock));
+	return ATTEMPT_RACED;
 }

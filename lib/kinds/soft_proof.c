@@ -47,6 +47,13 @@ static bool is_ours(const struct snapshot *snapshot)
 	return marker.type == MARKER_RECORD && liveness_is_ours(&marker);
 }
 
+bool soft_proof_is_ours(int fd)
+{
+	struct snapshot snapshot;
+
+	return read_marker_of(fd, &snapshot) == 0 && is_ours(&snapshot);
+}
+
 /* Our flock, met by another description of the file at the name. */
 static int look_through(int there, int fd, bool flocked)
 {

@@ -20,6 +20,9 @@ enum soft_proof {
    PROOF_SHOWN says that the name is the descriptor's file. */
 int soft_proof_look(const char *path, int fd, bool flocked);
 
+/* Whether fd has the record of this process. */
+bool soft_proof_is_ours(int fd);
+
 /* Removes the name of our marker if the name is proved ours: bytes written to fd show there.
    Otherwise fd gets the record of an impossible process. Nobody is kept out any more then. */
 void soft_proof_withdraw(const char *path, int fd);

@@ -69,17 +69,22 @@ static int put_record(const struct filelock *lock, int fd)
 	return length < 0 ? length : sys_write_start(fd, record, (size_t)length);
 }
 
-/* Makes a file, which is the draft's from then on, also for a fork beside us. */
-static int make_file(const struct filelock *lock, struct draft *draft, const char *path, int flags)
+/* Opens a file, which is the draft's from then on, also for a fork beside us. */
+static int open_draft(struct draft *draft, const char *path, int flags, mode_t mode)
 {
 	int fd;
 
 	fork_hold_off();
-	fd = sys_open(path, flags | O_RDWR | O_CLOEXEC, permissions(lock));
+	fd = sys_open(path, flags | O_RDWR | O_CLOEXEC, mode);
 	if (fd >= 0)
 		draft->fd = fd;
 	fork_allow();
 	return fd < 0 ? fd : 0;
+}
+
+static int make_file(const struct filelock *lock, struct draft *draft, const char *path, int flags)
+{
+	return open_draft(draft, path, flags, permissions(lock));
 }
 
 /* Writes and locks the new file. */
@@ -151,7 +156,7 @@ static bool is_refused(int error)
 
 /* Why a link was refused may be any system's affair: what counts is what it has left. 0: our
    file, so the answer of an earlier try was lost (link(2), under NFS); -EEXIST: another one;
-   NEXT_WAY: nothing; or the error. */
+   NEXT_WAY: nothing; or an error. */
 static int look_after_refusal(const struct filelock *lock, const struct draft *draft, int error)
 {
 	struct stat st;
@@ -160,7 +165,7 @@ static int look_after_refusal(const struct filelock *lock, const struct draft *d
 	if (r == -ENOENT)
 		return error == -ENOENT && path_check_parent(lock->path) < 0 ? error : NEXT_WAY;
 	if (r < 0)
-		return error;
+		return r;
 	return st.st_dev == draft->identity.dev && st.st_ino == draft->identity.ino ? 0 : -EEXIST;
 }
 
@@ -339,6 +344,47 @@ static int look_once(const struct filelock *lock, struct draft *draft)
 	return r;
 }
 
+/* Flocks a file of ours that is open under its name. While somebody judges it the open descriptor
+   must do. */
+static bool settle(const struct filelock *lock, struct draft *draft)
+{
+	struct stat st;
+	int r;
+
+	if (!soft_proof_is_ours(draft->fd) || sys_fstat(draft->fd, &st) < 0)
+		return false;
+	r = soft_publish_flock(lock->path, draft->fd, &draft->flocked);
+	if (r < 0 && r != -EWOULDBLOCK)
+		return false;
+	draft->identity = (struct identity){ st.st_dev, st.st_ino };
+	return true;
+}
+
+/*
+ * Where a linked name is another inode to the kernel, the marker is complete there, but for our flock
+ * and for being open: both come now, by a descriptor of that name. Until then its record alone
+ * says that we live, as for all who judge on such a file system.
+ */
+static int adopt(const struct filelock *lock, struct draft *draft)
+{
+	struct draft linked = *draft;
+	int r = open_draft(draft, lock->path, SAFE_FLAGS, 0);
+
+	if (r < 0) {
+		*draft = linked;
+		return PROOF_HIDDEN;
+	}
+	r = settle(lock, draft) ? soft_proof_look(lock->path, draft->fd, draft->flocked)
+	                        : PROOF_HIDDEN;
+	if (r != PROOF_SHOWN) {
+		soft_publish_drop(draft);
+		*draft = linked;
+		return r;
+	}
+	soft_publish_drop(&linked);
+	return PROOF_SHOWN;
+}
+
 static void warn_hidden(const struct filelock *lock, struct draft *draft)
 {
 	if (!draft->warned)
@@ -355,6 +401,8 @@ int soft_publish(const struct filelock *lock, struct draft *draft)
 	if (r < 0)
 		return r;
 	r = look_once(lock, draft);
+	if (r == PROOF_HIDDEN && draft->way != PUBLISH_IN_PLACE)
+		r = adopt(lock, draft);
 	if (r == PROOF_HIDDEN && draft->way == PUBLISH_IN_PLACE)
 		warn_hidden(lock, draft);
 	if (r == PROOF_SHOWN || (r == PROOF_HIDDEN && draft->way == PUBLISH_IN_PLACE))

@@ -201,6 +201,16 @@ const struct rule rules[] = {
 	{ RULE, SOFT, LOCKING, FAULT_open, ITS_FOLDER, { ENOENT }, 1, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, A_DRAFT, { ENOENT }, 1, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, MISSING_LOCK, { ENOENT }, 1, FINE, 0 },
+	/* The next way, of making a file or of linking it: whatever the refusal, nothing is there. */
+	{ RULE, SOFT, LOCKING, FAULT_open, ITS_FOLDER, { EACCES, EPERM }, ANY_TIME, FINE, 0 },
+	{ RULE, SOFT, LOCKING, FAULT_open, A_DRAFT, { EACCES, EPERM }, ANY_TIME, FINE, 0 },
+	{ RULE, SOFT, LOCKING, FAULT_linkat, ANYTHING, { EACCES, EDQUOT, EIO, ENOENT, ENOMEM,
+	  ENOSPC, EROFS, ESTALE }, ANY_TIME, EITHER, 0 },
+	/* The marker is looked at by its name, where an error is as good as no answer. */
+	{ RULE, SOFT, LOCKING, FAULT_flock, THE_LOCK, { EBADF, EIO, ENOMEM, ESTALE }, ANY_TIME,
+	  EITHER, 0 },
+	/* What the system does not tell of the PID namespace is not in the record. */
+	{ RULE, SOFT, LOCKING, FAULT_readlink, ANYTHING, { 0 }, ANY_TIME, EITHER, 0 },
 	/* "no links here" */
 	{ RULE, SOFT, LOCKING, FAULT_pwrite, A_DRAFT, { EPERM }, ANY_TIME, EITHER, 0 },
 	/* Links: the next way, or a race. */
