@@ -72,6 +72,12 @@
  * they may break a live lock of ours across PID and time namespaces, and one that is delayed
  * between judging and breaking may remove the marker of the next holder. filelock_verify tells.
  * Python 3.25.2 recovers two-line markers only: see two_line_marker.
+ *   On a file system that may be mounted twice or elsewhere (FUSE, networks) flock(2) proves little.
+ * A marker is published there so that its flock shows at its name, if any way does that, and only
+ * dead markers of the same PID namespace are taken over. Programs of one lock should reach it
+ * through one mount.
+ *   Programs that go by age (dotlockfile without -p, lockmail, NFSLock) remove a living marker after
+ * some minutes. filelock_verify tells.
  *
  * Read/write locks (FILELOCK_READWRITE). The lock file is an SQLite database, normally an empty
  * file, named *.db. Its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and later) and

@@ -374,6 +374,7 @@ static int adopt(const struct filelock *lock, struct draft *draft)
 		*draft = linked;
 		return PROOF_HIDDEN;
 	}
+	(void)sys_flock(linked.fd, LOCK_UN);
 	r = settle(lock, draft) ? soft_proof_look(lock->path, draft->fd, draft->flocked)
 	                        : PROOF_HIDDEN;
 	if (r != PROOF_SHOWN) {

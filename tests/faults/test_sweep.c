@@ -25,7 +25,7 @@ static int acquire(struct stage *stage)
 	return filelock_acquire(stage->lock, stage->mode, PATIENCE_MS);
 }
 
-/* Longer than a malformed marker has to be seen. */
+/* Longer than a torn marker has to be seen. */
 static int acquire_patiently(struct stage *stage)
 {
 	return filelock_acquire(stage->lock, stage->mode, 30 * PATIENCE_MS);
@@ -198,16 +198,14 @@ static void writer_goes(struct stage *stage)
 	ck_assert_int_ge(writer, 0);
 }
 
-/* So long that what is behind our record has to be cut off. */
-static void marker_is_malformed(struct stage *stage)
+/* Of a process that there cannot be. */
+static void marker_is_torn(struct stage *stage)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
-	char bytes[MARKER_SIZE + 1];
 
 	options.poll_interval_ms = 10 * PATIENCE_MS;
 	open_with(stage, &options);
-	memset(bytes, '?', sizeof(bytes));
-	put_bytes(sweep_path(), bytes, sizeof(bytes));
+	put_bytes(sweep_path(), "2147483647\nho", 13);
 }
 
 static void marker_is_dead(struct stage *stage)
@@ -315,7 +313,7 @@ static const struct scenario scenarios[] = {
 	{ "fall back to a marker", ACQUIRING, 0, NATIVE, .falls_back = true,
 	  .set = no_flock, .play = acquire, .strike = unrestricted },
 	{ "take a dead marker over", TAKING, 0, SOFT, .set = marker_is_dead, .play = acquire },
-	{ "take a malformed marker over", TAKING, 0, SOFT, .set = marker_is_malformed,
+	{ "take a torn marker over", TAKING, 0, SOFT, .set = marker_is_torn,
 	  .play = acquire_patiently },
 	{ "wait for a process, then take its marker over", TAKING, 0, SOFT, .set = process_goes,
 	  .play = acquire, .strike = process_has_gone },

@@ -199,6 +199,11 @@ const struct rule rules[] = {
 	{ RULE, SOFT, LOCKING, FAULT_open, THE_LOCK,
 	  { EACCES, EPERM, ENOENT, ELOOP, ENXIO, EWOULDBLOCK, EROFS }, ANY_TIME, EITHER, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, ITS_FOLDER, { ENOENT }, 1, FINE, 0 },
+#define GONE(call) { RULE, SOFT, LOCKING, call, THE_LOCK, { ESTALE, ENOENT }, ANY_TIME, EITHER, 0 }
+	GONE(FAULT_lstat), GONE(FAULT_open), GONE(FAULT_fstat), GONE(FAULT_flock),
+	GONE(FAULT_pread), GONE(FAULT_pwrite), GONE(FAULT_ftruncate), GONE(FAULT_statfs),
+	{ RULE, SOFT, LOCKING, FAULT_lstat, MISSING_LOCK, { ESTALE }, ANY_TIME, EITHER, 0 },
+	{ RULE, SOFT, LOCKING, FAULT_open, MISSING_LOCK, { ESTALE }, ANY_TIME, EITHER, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, A_DRAFT, { ENOENT }, 1, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, MISSING_LOCK, { ENOENT }, 1, FINE, 0 },
 	/* The next way, of making a file or of linking it: whatever the refusal, nothing is there. */

@@ -19,7 +19,7 @@
 #define MOST_POINTS 500 /* of one call and one error */
 #define MOST_RULES 256
 #define MOST_COMPLAINTS 20
-#define RECOVERY_MS 5000 /* half a record is malformed, for 2 s */
+#define RECOVERY_MS 5000 /* half a record is looked at for 2 s */
 
 /* The fault of a point. */
 struct point {
@@ -396,7 +396,8 @@ static int wanted(void)
 
 static void judge(int r)
 {
-	bool late = r == -ETIMEDOUT && struck.held && !struck.fatal;
+	bool endless = r == -ETIMEDOUT || r == FILELOCK_EUNSTABLE || r == -ENOENT;
+	bool late = endless && struck.held && !struck.fatal;
 
 	if (point.door == BY_MEMORY && struck.count && r == -ENOMEM)
 		return;
