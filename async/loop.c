@@ -19,7 +19,7 @@
 
 static void move(struct loop *loop, enum loop_timer to)
 {
-	static const unsigned char allowed[] = {
+	static const unsigned char allowed[] __attribute__((unused)) = {
 		[TIMER_OFF] = 1 << TIMER_PARKED | 1 << TIMER_COARSE | 1 << TIMER_PRECISE,
 		[TIMER_PARKED] = 1 << TIMER_OFF,
 		[TIMER_COARSE] = 1 << TIMER_OFF,

@@ -30,7 +30,7 @@ struct pool {
 
 static void move(struct pool_job *job, enum job_state to)
 {
-	static const unsigned char allowed[] = {
+	static const unsigned char allowed[] __attribute__((unused)) = {
 		[JOB_IDLE] = 1 << JOB_SUBMITTED,
 		[JOB_SUBMITTED] = 1 << JOB_DONE,
 		[JOB_DONE] = 1 << JOB_COLLECTED | 1 << JOB_SUBMITTED,

@@ -16,7 +16,7 @@
 
 static void move(struct queue *queue, enum queue_state to)
 {
-	static const unsigned char allowed[] = {
+	static const unsigned char allowed[] __attribute__((unused)) = {
 		[QUEUE_EMPTY] = 1 << QUEUE_READY,
 		[QUEUE_READY] = 1 << QUEUE_SERVED | 1 << QUEUE_EMPTY,
 		[QUEUE_SERVED] = 1 << QUEUE_READY | 1 << QUEUE_TIMED | 1 << QUEUE_BLOCKED |

@@ -35,7 +35,7 @@
 
 static void move(struct request *request, enum request_state to)
 {
-	static const unsigned short allowed[] = {
+	static const unsigned short allowed[] __attribute__((unused)) = {
 		[REQUEST_NEW] = TO(QUEUED) | TO(NESTING) | TO(DELEGATED) | TO(KNOWN) | TO(ENDED),
 		[REQUEST_QUEUED] = TO(GRANTED) | TO(TOLD) | TO(CANCELLED) | TO(ENDED),
 		[REQUEST_NESTING] = TO(QUEUED) | TO(NESTING) | TO(TOLD) | TO(CANCELLED) | TO(ENDED),
