@@ -165,8 +165,10 @@ static bool is_local(struct filelock *lock)
 	struct statfs fs;
 
 	if (s->local.answer < 0 || s->local.device != s->identity.dev) {
+		if (sys.statfs(lock->path, &fs) < 0)
+			return false;
 		s->local.device = s->identity.dev;
-		s->local.answer = sys.statfs(lock->path, &fs) == 0 && sys_is_local(&fs);
+		s->local.answer = sys_is_local(&fs);
 	}
 	return s->local.answer > 0;
 }

@@ -28,7 +28,7 @@ static int acquire(struct stage *stage)
 /* Longer than a torn marker has to be seen. */
 static int acquire_patiently(struct stage *stage)
 {
-	return filelock_acquire(stage->lock, stage->mode, 30 * PATIENCE_MS);
+	return filelock_acquire(stage->lock, stage->mode, 60 * PATIENCE_MS);
 }
 
 static int release(struct stage *stage)

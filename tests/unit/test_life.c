@@ -254,15 +254,151 @@ START_TEST(test_a_record_is_written_without_what_cannot_be_read)
 }
 END_TEST
 
+static char host_name[256];
+
+static int say_host_name(char *name, size_t size)
+{
+	size_t length = strlen(host_name);
+
+	memcpy(name, host_name, length < size ? length + 1 : size);
+	return 0;
+}
+
+static const char *pid_namespace; /* NULL: the system does not tell */
+
+static ssize_t say_pid_namespace(const char *path, char *buffer, size_t size)
+{
+	size_t length = pid_namespace ? strlen(pid_namespace) : 0;
+
+	if (strcmp(path, "/proc/thread-self/ns/pid") != 0)
+		return readlink(path, buffer, size);
+	if (!pid_namespace) {
+		errno = ENOENT;
+		return -1;
+	}
+	memcpy(buffer, pid_namespace, length < size ? length : size);
+	return (ssize_t)length;
+}
+
+/* The host of our records. Without a token nothing is remembered of this process. */
+static const char *written_host(const char *name, const char *namespace_link)
+{
+	static struct marker marker;
+	char bytes[MARKER_SIZE];
+	int size;
+
+	(void)snprintf(host_name, sizeof(host_name), "%s", name);
+	pid_namespace = namespace_link;
+	sys.gethostname = say_host_name;
+	sys.readlink = say_pid_namespace;
+	fake("/proc/sys/kernel/random/boot_id", "unknown\n");
+	size = liveness_write_record(bytes, true);
+	ck_assert_int_gt(size, 0);
+	soft_record_parse(bytes, (size_t)size, &marker);
+	ck_assert_int_eq(marker.type, MARKER_RECORD);
+	return marker.host;
+}
+
+#define FIRST_NAMESPACE "pid:[4026531836]"
+#define ANOTHER_NAMESPACE "pid:[4026532325]"
+
+/* As Python's filelock 4.1 writes them: the namespace is that of its fixtures. */
+START_TEST(test_host_is_escaped_and_says_its_pid_namespace)
+{
+	ck_assert_str_eq(written_host("vm", FIRST_NAMESPACE), "vm");
+	ck_assert_str_eq(written_host("vm", NULL), "vm");
+	ck_assert_str_eq(written_host("vm", ANOTHER_NAMESPACE), "vm?pidns-f00001e5");
+	ck_assert_str_eq(written_host("a b\n?\x7f\xff", FIRST_NAMESPACE), "a?20b?0a?3f?7f?ff");
+	ck_assert_str_eq(written_host("", FIRST_NAMESPACE), "?");
+	ck_assert_str_eq(written_host("", ANOTHER_NAMESPACE), "?pidns-f00001e5");
+}
+END_TEST
+
+/* A name of newlines, escaped. */
+static void put_escaped(char *ret, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		ret[i] = "?0a"[i % 3];
+	ret[length] = '\0';
+}
+
+/* The digest is that of the part cut off, by Python's hashlib. */
+START_TEST(test_long_host_ends_in_a_digest)
+{
+	char name[256], expected[256];
+
+	memset(name, 'h', sizeof(name));
+	name[253] = '\0';
+	ck_assert_str_eq(written_host(name, FIRST_NAMESPACE), name);
+	name[253] = 'h';
+	name[254] = '\0';
+	memset(expected, 'h', 244);
+	strcpy(expected + 244, "-3a0a04e6");
+	ck_assert_str_eq(written_host(name, FIRST_NAMESPACE), expected);
+	memset(name, '\n', 100);
+	name[100] = '\0';
+	put_escaped(expected, 244);
+	strcpy(expected + 244, "-d8ad1c9c");
+	ck_assert_str_eq(written_host(name, ANOTHER_NAMESPACE), expected);
+}
+END_TEST
+
+/* Every name that a release has given to this host; without proof by the kernel only today's. */
+START_TEST(test_hosts_of_earlier_releases_are_this_host)
+{
+	static const char *const ours[] = { "a?20b", "a b", "a?20b?pidns-f00001e5" };
+	static const char *const others[] = { "a?20b?pidns-f00001e6", "a?20", "a", "", "?" };
+	struct marker record = record_of(INT32_MAX);
+
+	(void)written_host("a b", ANOTHER_NAMESPACE);
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+		strcpy(record.host, ours[i]);
+		ck_assert(liveness_is_here(&record));
+		ck_assert(liveness_is_over(&record, PROOF_UNLOCKED));
+		ck_assert(liveness_is_over(&record, PROOF_NONE) == (i == 2));
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		strcpy(record.host, others[i]);
+		ck_assert(!liveness_is_here(&record));
+		ck_assert(!liveness_is_over(&record, PROOF_CLOSED));
+	}
+}
+END_TEST
+
+START_TEST(test_long_hosts_of_earlier_releases_are_cut_in_one_way_or_another)
+{
+	struct marker record = record_of(INT32_MAX);
+	char name[101];
+
+	memset(name, '\n', 100);
+	name[100] = '\0';
+	(void)written_host(name, FIRST_NAMESPACE);
+	put_escaped(record.host, HOST_SIZE);
+	ck_assert(liveness_is_here(&record));
+	put_escaped(record.host, HOST_SIZE - 1);
+	ck_assert(!liveness_is_here(&record));
+	(void)written_host(name, ANOTHER_NAMESPACE);
+	put_escaped(record.host, 244);
+	strcpy(record.host + 244, "-36387c4e");
+	ck_assert(liveness_is_here(&record));
+}
+END_TEST
+
 int main(void)
 {
-	return support_main(SUITE("life", test_a_lease_tells_only_on_file_systems_of_this_kernel,
-	                          test_a_lease_that_cannot_be_asked_for_tells_nothing,
-	                          test_another_token_proves_death_only_if_proc_can_be_read,
-	                          test_a_process_that_is_just_going_is_dead,
-	                          test_without_a_boot_id_that_makes_sense_there_is_no_token,
-	                          test_a_record_is_ours_by_pid_host_and_token,
-	                          test_without_proc_any_token_of_our_pid_is_ours,
-	                          test_a_record_is_described_as_far_as_it_is_known,
-	                          test_a_record_is_written_without_what_cannot_be_read));
+	return support_main(SUITE(
+	        "life",
+	        test_a_lease_tells_only_on_file_systems_of_this_kernel,
+	        test_a_lease_that_cannot_be_asked_for_tells_nothing,
+	        test_another_token_proves_death_only_if_proc_can_be_read,
+	        test_a_process_that_is_just_going_is_dead,
+	        test_without_a_boot_id_that_makes_sense_there_is_no_token,
+	        test_a_record_is_ours_by_pid_host_and_token,
+	        test_without_proc_any_token_of_our_pid_is_ours,
+	        test_a_record_is_described_as_far_as_it_is_known,
+	        test_a_record_is_written_without_what_cannot_be_read,
+	        test_host_is_escaped_and_says_its_pid_namespace,
+	        test_long_host_ends_in_a_digest,
+	        test_hosts_of_earlier_releases_are_this_host,
+	        test_long_hosts_of_earlier_releases_are_cut_in_one_way_or_another));
 }
