@@ -368,7 +368,7 @@ static void yield(struct acquisition *a, int64_t now)
 
 static void take_wake(struct acquisition *a, int64_t now)
 {
-	atomic_store_explicit(&a->stirred, false, memory_order_relaxed);
+	atomic_store_explicit(&a->woken, false, memory_order_relaxed);
 	a->told = true;
 	schedule_expect_release(&a->schedule, QUICK_ATTEMPTS);
 	if (a->state == ACQUISITION_YIELDING)
@@ -417,7 +417,7 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 		return take_hold(lock);
 	if (a->state == ACQUISITION_BEGUN)
 		start(lock, now);
-	if (atomic_load_explicit(&a->stirred, memory_order_relaxed))
+	if (atomic_load_explicit(&a->woken, memory_order_relaxed))
 		take_wake(a, now);
 	if (now >= schedule_until(&a->schedule) || a->hastened)
 		r = attempt(lock, now);

@@ -12,7 +12,7 @@ void handle_wake(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	atomic_store_explicit(&a->stirred, true, memory_order_relaxed);
+	atomic_store_explicit(&a->woken, true, memory_order_relaxed);
 	if (a->driver && a->driver->woken)
 		a->driver->woken(lock, a->arg);
 }

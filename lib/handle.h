@@ -46,9 +46,9 @@ struct acquisition {
 	signed char is_local; /* its file system; below zero: not asked yet */
 	bool blocking;        /* the thread sleeps meanwhile, so it can wait for itself */
 	bool contended;       /* an attempt found it held */
-	atomic_bool stirred;  /* something happened since the last step */
+	atomic_bool woken;  /* something happened since the last step */
 	bool hastened;        /* the next step attempts, whatever the schedule says */
-	bool told;            /* stirred since the last poll */
+	bool told;            /* woken since the last poll */
 	bool slept;           /* the last attempt found it held, and a sleep was to follow */
 	bool yields;          /* it lets others go first, before each attempt */
 	bool counted;         /* by its watcher, among those that wait */

@@ -456,7 +456,7 @@ static void tell_event(struct filelock_watcher *watcher, const struct inotify_ev
 	struct hash_node *node =
 	        hash_first(&watcher->subscriptions, subscription_hash(event->wd, name));
 
-	/* `stirred` callbacks only take note (driver.h), so the chain stands still */
+	/* `woken` callbacks only take note (driver.h), so the chain stands still */
 	for (; node; node = hash_next(node)) {
 		struct subscription *s = hash_entry(node, struct subscription, node);
 

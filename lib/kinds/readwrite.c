@@ -84,9 +84,9 @@ static void readwrite_unwatch(struct filelock *lock)
 	inotify_unsubscribe(&state_of(lock)->subscription);
 }
 
-/* Tells the waiters that something has changed. Only a hint: a file that we may only read
-   cannot be stirred. */
-static void stir(const struct filelock *lock)
+/* Wakes the waiters by the file's times. Only a hint: we cannot set those of a file that we may
+   only read. */
+static void wake_others(const struct filelock *lock)
 {
 	(void)sys.utimensat(AT_FDCWD, lock->path, NULL, AT_SYMLINK_NOFOLLOW);
 }
@@ -124,7 +124,7 @@ static void make_way(struct filelock *lock)
 	was_writer = rw->database->level >= DATABASE_RESERVED;
 	unlock(lock);
 	if (was_writer || !rw->lent || readwrite_database_is_reserved(rw->database))
-		stir(lock);
+		wake_others(lock);
 }
 
 static void rest(struct filelock *lock)

@@ -14,14 +14,14 @@ static struct waiter {
 	int64_t until; /* when to step next */
 	int64_t deadline, ended_at;
 	int result;
-	bool over, closed, stirred;
+	bool over, closed, woken;
 } waiters[COUNT];
 
-static void note_stir(struct filelock *lock, void *arg)
+static void note_wake(struct filelock *lock, void *arg)
 {
 	struct waiter *waiter = arg;
 
-	waiter->stirred = lock == waiter->lock;
+	waiter->woken = lock == waiter->lock;
 	waiter->until = 0;
 }
 
@@ -33,7 +33,7 @@ static void note_close(struct filelock *lock, void *arg)
 	waiter->until = 0;
 }
 
-static struct filelock_driver driver = { .woken = note_stir, .closing = note_close };
+static struct filelock_driver driver = { .woken = note_wake, .closing = note_close };
 
 static void step(struct waiter *waiter)
 {
@@ -111,7 +111,7 @@ START_TEST(test_bare_poll_loop_is_woken_by_inotify)
 		filelock_release(w->holder);
 		while (!w->over)
 			turn(10 * MILLISECONDS);
-		ck_assert(w->result == 0 && w->stirred);
+		ck_assert(w->result == 0 && w->woken);
 	}
 	end();
 }

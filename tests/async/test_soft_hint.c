@@ -18,7 +18,7 @@ static bool has_pidfds(void)
 	return true;
 }
 
-/* The library's clock stands, ahead of the timers that it sets: no attempt is due but by a stir. */
+/* The library's clock stands, ahead of the timers that it sets: no attempt is due but by an event. */
 static void stop_the_clock(void)
 {
 	clock_fake(test_now() + 1000 * SECONDS);

@@ -1,6 +1,6 @@
 /*
  * fuzz_inotify.c - any bytes as what read(2) gives of an inotify descriptor, while subscriptions
- * come and go; and well-formed events, which must stir exactly those whom they concern.
+ * come and go; and well-formed events, which must wake exactly the subscriptions that they concern.
  *
  * The kernel is played by the table: watch descriptors are given out by the input.
  */
@@ -21,7 +21,7 @@ static struct slot {
 	struct filelock *lock;
 	struct subscription subscription;
 	int wd;
-	bool stirred;
+	bool woken;
 } slots[SLOTS];
 
 static struct sys_table real;
@@ -68,13 +68,13 @@ static void on_woken(struct filelock *lock, void *arg)
 	struct slot *slot = arg;
 
 	CHECK(slot->lock == lock);
-	slot->stirred = true;
+	slot->woken = true;
 }
 
 static void dispatch(struct filelock_watcher *watcher, const void *bytes, size_t size)
 {
 	for (int i = 0; i < SLOTS; i++)
-		slots[i].stirred = false;
+		slots[i].woken = false;
 	/* a copy of that size: a sanitizer sees a read beyond it in `buffer`, not beyond the
 	   library's own, whose rest is left as it was */
 	buffer = bytes;
@@ -142,7 +142,7 @@ static void tell(struct filelock_watcher *watcher, struct input *input)
 		              concerns(&slots[i], &event);
 	dispatch(watcher, &event, sizeof(event.head) + event.head.len);
 	for (int i = 0; i < SLOTS; i++) {
-		CHECK(slots[i].stirred == expected[i]);
+		CHECK(slots[i].woken == expected[i]);
 		if ((event.head.mask & (IN_IGNORED | IN_Q_OVERFLOW)) == IN_IGNORED && expected[i])
 			CHECK(!inotify_is_subscribed(&slots[i].subscription));
 	}

@@ -1,4 +1,4 @@
-/* Read/write locks: waiting writers come first, who stirs and who does not, no wake-up is lost. */
+/* Read/write locks: waiting writers come first, which calls wake others, no wake-up is lost. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -65,20 +65,20 @@ static int begin_count(void *arg)
 	return 0;
 }
 
-static int count_stirs(void *arg)
+static int count_wakes(void *arg)
 {
 	(void)arg;
 	return (int)fault_calls(FAULT_utimensat);
 }
 
-static void watch_stirs(struct peer *peer)
+static void watch_wakes(struct peer *peer)
 {
 	ck_assert_int_eq(peer_call(peer, begin_count, NULL), 0);
 }
 
-static int stirs_of(struct peer *peer)
+static int wakes_of(struct peer *peer)
 {
-	return peer_call(peer, count_stirs, NULL);
+	return peer_call(peer, count_wakes, NULL);
 }
 
 /* --- a foreign transaction, in the peer --- */
@@ -209,24 +209,24 @@ START_TEST(test_writer_gets_in_among_readers_without_end)
 }
 END_TEST
 
-/* --- who stirs --- */
+/* --- which calls wake others --- */
 
-START_TEST(test_readers_release_stirs_only_if_a_writer_waits)
+START_TEST(test_readers_release_wakes_only_if_a_writer_waits)
 {
 	struct peer one, two, writer;
 
 	start(&one);
 	start(&two);
 	start(&writer);
-	watch_stirs(&one);
-	watch_stirs(&two);
+	watch_wakes(&one);
+	watch_wakes(&two);
 	hold(&one, FILELOCK_SHARED);
 	hold(&two, FILELOCK_SHARED);
 	ck_assert_int_eq(peer_release(&one), 0);
-	ck_assert_int_eq(stirs_of(&one), 0);
+	ck_assert_int_eq(wakes_of(&one), 0);
 	wait_for(&writer, FILELOCK_EXCLUSIVE);
 	ck_assert_int_eq(peer_release(&two), 0);
-	ck_assert_int_eq(stirs_of(&two), 1);
+	ck_assert_int_eq(wakes_of(&two), 1);
 	ck_assert_int_eq(peer_answer(&writer), 0);
 	peer_stop(&one);
 	peer_stop(&two);
@@ -272,7 +272,7 @@ START_TEST(test_writer_that_comes_during_a_readers_release_is_woken)
 	late_writer = &writer;
 	ck_assert_int_eq(filelock_release(reader), 0);
 	ck_assert_ptr_null(late_writer);
-	ck_assert_int_eq(count_stirs(NULL), 1);
+	ck_assert_int_eq(count_wakes(NULL), 1);
 	ck_assert_int_eq(peer_answer(&writer), 0);
 	filelock_close(reader);
 	peer_stop(&writer);
@@ -280,18 +280,18 @@ START_TEST(test_writer_that_comes_during_a_readers_release_is_woken)
 END_TEST
 
 /* shows: release-wakes */
-START_TEST(test_writers_release_stirs_and_wakes_reader_or_writer)
+START_TEST(test_writers_release_wakes_reader_or_writer)
 {
 	enum filelock_mode mode = _i ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE;
 	struct peer holder, waiter;
 
 	start(&holder);
 	start(&waiter);
-	watch_stirs(&holder);
+	watch_wakes(&holder);
 	hold(&holder, FILELOCK_EXCLUSIVE);
 	wait_for(&waiter, mode);
 	ck_assert_int_eq(peer_release(&holder), 0);
-	ck_assert_int_eq(stirs_of(&holder), 1);
+	ck_assert_int_eq(wakes_of(&holder), 1);
 	ck_assert_int_eq(peer_answer(&waiter), 0);
 	peer_stop(&holder);
 	peer_stop(&waiter);
@@ -305,14 +305,14 @@ START_TEST(test_timed_out_writer_gives_pending_back_and_wakes_the_readers_behind
 	start(&reader);
 	start(&writer);
 	start(&late);
-	watch_stirs(&writer);
+	watch_wakes(&writer);
 	hold(&reader, FILELOCK_SHARED);
 	peer_order_acquire(&writer, FILELOCK_EXCLUSIVE, 3000);
 	peer_await_notice(&writer);
 	wait_for(&late, FILELOCK_SHARED);
 	ck_assert_int_eq(peer_answer(&writer), -ETIMEDOUT);
 	ck_assert_int_eq(peer_answer(&late), 0);
-	ck_assert_int_eq(stirs_of(&writer), 1);
+	ck_assert_int_eq(wakes_of(&writer), 1);
 	peer_stop(&reader);
 	peer_stop(&writer);
 	peer_stop(&late);
@@ -326,32 +326,32 @@ static int interrupt_itself(void *arg)
 	return filelock_acquire(peer_lock(), FILELOCK_EXCLUSIVE, FOREVER);
 }
 
-START_TEST(test_cancelled_writer_gives_pending_back_and_stirs)
+START_TEST(test_cancelled_writer_gives_pending_back_and_wakes)
 {
 	struct peer reader, writer;
 
 	start(&reader);
 	start(&writer);
-	watch_stirs(&writer);
+	watch_wakes(&writer);
 	hold(&reader, FILELOCK_SHARED);
 	ck_assert_int_eq(peer_call(&writer, interrupt_itself, NULL), -ECANCELED);
-	ck_assert_int_eq(stirs_of(&writer), 1);
+	ck_assert_int_eq(wakes_of(&writer), 1);
 	ck_assert_int_eq(peer_acquire(&writer, FILELOCK_SHARED, 0), 0);
 	peer_stop(&reader);
 	peer_stop(&writer);
 }
 END_TEST
 
-START_TEST(test_refused_reader_does_not_stir)
+START_TEST(test_refused_reader_does_not_wake)
 {
 	struct peer writer, reader;
 
 	start(&writer);
 	start(&reader);
-	watch_stirs(&reader);
+	watch_wakes(&reader);
 	hold(&writer, FILELOCK_EXCLUSIVE);
 	ck_assert_int_eq(peer_acquire(&reader, FILELOCK_SHARED, 20), -ETIMEDOUT);
-	ck_assert_int_eq(stirs_of(&reader), 0);
+	ck_assert_int_eq(wakes_of(&reader), 0);
 	peer_stop(&writer);
 	peer_stop(&reader);
 }
@@ -359,17 +359,17 @@ END_TEST
 
 /* RESERVED without PENDING, as BEGIN IMMEDIATE has it: readers are let in, writers are refused
    after they had SHARED. */
-START_TEST(test_writer_refused_reserved_gives_shared_back_and_does_not_stir)
+START_TEST(test_writer_refused_reserved_gives_shared_back_and_does_not_wake)
 {
 	struct peer foreign, writer, reader;
 
 	start(&foreign);
 	start(&writer);
 	start(&reader);
-	watch_stirs(&writer);
+	watch_wakes(&writer);
 	sql(&foreign, "begin immediate");
 	ck_assert_int_eq(peer_acquire(&writer, FILELOCK_EXCLUSIVE, 20), -ETIMEDOUT);
-	ck_assert_int_eq(stirs_of(&writer), 0);
+	ck_assert_int_eq(wakes_of(&writer), 0);
 	hold(&reader, FILELOCK_SHARED);
 	ck_assert_int_eq(peer_release(&reader), 0);
 	/* the writer, still waiting, would keep it out if it had kept SHARED */
@@ -394,7 +394,7 @@ static int wait_a_while(void *arg)
 	return filelock_acquire(peer_lock(), FILELOCK_EXCLUSIVE, 500);
 }
 
-/* With a stir at each refusal these two wake each other 140,000 times a second. */
+/* Two that wake others at each refusal wake each other 140,000 times a second. */
 /* shows: idle-waits */
 START_TEST(test_two_refused_writers_do_not_wake_each_other)
 {
@@ -403,8 +403,8 @@ START_TEST(test_two_refused_writers_do_not_wake_each_other)
 	start(&foreign);
 	start(&one);
 	start(&two);
-	watch_stirs(&one);
-	watch_stirs(&two);
+	watch_wakes(&one);
+	watch_wakes(&two);
 	sql(&foreign, "begin immediate");
 	peer_order(&one, wait_a_while, NULL);
 	peer_order(&two, wait_a_while, NULL);
@@ -426,8 +426,8 @@ START_TEST(test_readers_behind_a_writer_do_not_wake_each_other)
 	start(&holder);
 	start(&one);
 	start(&two);
-	watch_stirs(&one);
-	watch_stirs(&two);
+	watch_wakes(&one);
+	watch_wakes(&two);
 	hold(&holder, FILELOCK_EXCLUSIVE);
 	peer_order_acquire(&one, FILELOCK_SHARED, 500);
 	peer_order_acquire(&two, FILELOCK_SHARED, 500);
@@ -621,12 +621,12 @@ static Suite *make_suite(void)
 	             test_waiting_writer_keeps_new_readers_out_and_is_let_in_by_the_last,
 	             test_readers_of_one_process_do_not_starve_a_writer_of_another,
 	             test_writer_gets_in_among_readers_without_end,
-	             test_readers_release_stirs_only_if_a_writer_waits,
+	             test_readers_release_wakes_only_if_a_writer_waits,
 	             test_writer_that_comes_during_a_readers_release_is_woken,
 	             test_timed_out_writer_gives_pending_back_and_wakes_the_readers_behind_it,
-	             test_cancelled_writer_gives_pending_back_and_stirs,
-	             test_refused_reader_does_not_stir,
-	             test_writer_refused_reserved_gives_shared_back_and_does_not_stir,
+	             test_cancelled_writer_gives_pending_back_and_wakes,
+	             test_refused_reader_does_not_wake,
+	             test_writer_refused_reserved_gives_shared_back_and_does_not_wake,
 	             test_two_refused_writers_do_not_wake_each_other,
 	             test_readers_behind_a_writer_do_not_wake_each_other,
 	             test_writer_finds_a_silent_release_by_itself,
@@ -637,7 +637,7 @@ static Suite *make_suite(void)
 	             test_no_wake_up_is_lost_with_two_writers_and_readers);
 	TCase *each = tcase_create("mode");
 
-	tcase_add_loop_test(each, test_writers_release_stirs_and_wakes_reader_or_writer, 0, 2);
+	tcase_add_loop_test(each, test_writers_release_wakes_reader_or_writer, 0, 2);
 	suite_add_tcase(suite, each);
 	return suite;
 }

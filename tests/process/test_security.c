@@ -190,7 +190,7 @@ START_TEST(test_reader_of_a_database_can_keep_out_writers_and_no_readers)
 }
 END_TEST
 
-/* Its times may change, as every lock of this kind is stirred by them. */
+/* Its times may change, since a release of this kind wakes by them. */
 /* shows: hard-link */
 START_TEST(test_hard_link_in_place_of_a_database_leaves_the_victims_bytes_and_mode)
 {

@@ -50,7 +50,7 @@ static void start_holder(struct peer *holder, enum way way)
 
 static int lose_watches_and_time(void *arg)
 {
-	clock_fake(test_now()); /* it stands, and no attempt is due but by a stir */
+	clock_fake(test_now()); /* it stands, and no attempt is due but by a wake-up */
 	take_watches(*(enum way *)arg);
 	return 0;
 }
@@ -78,16 +78,16 @@ START_TEST(test_death_wakes_a_waiter_though_the_marker_cannot_tell)
 }
 END_TEST
 
-static unsigned stirs;
+static unsigned wakes;
 
-static void note_stir(struct filelock *lock, void *arg)
+static void note_wake(struct filelock *lock, void *arg)
 {
 	(void)lock;
 	(void)arg;
-	stirs++;
+	wakes++;
 }
 
-static struct filelock_driver driver = { .woken = note_stir };
+static struct filelock_driver driver = { .woken = note_wake };
 
 /* Steps an acquisition of the path until it has nothing to do but wait; how many steps it took. */
 static unsigned start_waiting(struct filelock **ret_lock, const char *of)
@@ -120,9 +120,9 @@ static bool is_readable(void)
 
 static unsigned dispatch(void)
 {
-	stirs = 0;
+	wakes = 0;
 	filelock_watcher_dispatch(driver.watcher);
-	return stirs;
+	return wakes;
 }
 
 /* Open descriptors of this process whose names contain a word. */
@@ -417,7 +417,7 @@ START_TEST(test_failing_hint_leaves_the_poll)
 	peer_kill(&holder, SIGKILL);
 	(void)dispatch();
 	ck_assert(!is_readable() || filelock_watcher_load(driver.watcher) == 0);
-	ck_assert_int_eq(filelock_step(waiter, stirs ? now : until, &until), 0);
+	ck_assert_int_eq(filelock_step(waiter, wakes ? now : until, &until), 0);
 	fault_clear();
 	filelock_close(waiter);
 	filelock_watcher_tidy(driver.watcher);

@@ -177,19 +177,19 @@ static void step_until_waiting(struct filelock *lock, struct filelock_driver *dr
 		ck_assert_int_gt(filelock_step(lock, now, &until), 0);
 }
 
-static unsigned stirred;
+static unsigned woken;
 
-static void count_stir(struct filelock *lock, void *arg)
+static void count_wake(struct filelock *lock, void *arg)
 {
 	(void)lock;
 	(void)arg;
-	stirred++;
+	woken++;
 }
 
-START_TEST(test_one_watch_serves_a_folder_and_other_names_in_it_stir_nobody)
+START_TEST(test_one_watch_serves_a_folder_and_other_names_in_it_wake_nobody)
 {
 	enum { LOCKS = 5 };
-	struct filelock_driver driver = { .woken = count_stir };
+	struct filelock_driver driver = { .woken = count_wake };
 	struct filelock *held[LOCKS], *waiting[LOCKS];
 	char name[16];
 
@@ -207,11 +207,11 @@ START_TEST(test_one_watch_serves_a_folder_and_other_names_in_it_stir_nobody)
 	put_bytes(test_path("other"), "", 0);
 	ck_assert_int_eq(unlink(test_path("other")), 0);
 	filelock_watcher_dispatch(driver.watcher);
-	ck_assert_uint_eq(stirred, 0);
+	ck_assert_uint_eq(woken, 0);
 	ck_assert_int_eq(filelock_release(held[2]), 0);
 	filelock_watcher_dispatch(driver.watcher);
-	ck_assert_uint_ge(stirred, 1); /* removed, then closed, then its inode gone */
-	ck_assert_uint_le(stirred, 3);
+	ck_assert_uint_ge(woken, 1); /* removed, then closed, then its inode gone */
+	ck_assert_uint_le(woken, 3);
 	for (int i = 0; i < LOCKS; i++) {
 		(void)filelock_give_up(waiting[i], -ECANCELED);
 		filelock_close(waiting[i]);
@@ -680,7 +680,7 @@ int main(void)
 	        test_killed_holder_is_recovered_though_unreaped_and_survived_by_a_child,
 	        test_release_wakes_a_waiter, test_death_of_the_holder_wakes_a_waiter,
 	        test_death_of_one_that_took_over_wakes_a_waiter,
-	        test_one_watch_serves_a_folder_and_other_names_in_it_stir_nobody,
+	        test_one_watch_serves_a_folder_and_other_names_in_it_wake_nobody,
 	        test_failed_removal_leaves_the_lock_held_and_the_call_retryable,
 	        test_close_leaves_no_holder_though_the_marker_cannot_be_removed,
 	        test_failed_unlock_or_close_after_the_removal_is_released,

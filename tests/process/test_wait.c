@@ -325,7 +325,7 @@ static void note_wait(const struct filelock_waiting *waiting, void *arg)
 		filelock_interrupt(lock);
 }
 
-/* Every so often, although nothing stirs and the poll interval is long. */
+/* Every so often, although nothing wakes it and the poll interval is long. */
 START_TEST(test_on_wait_is_told_time_path_and_holder)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;

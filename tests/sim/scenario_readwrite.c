@@ -1,6 +1,6 @@
 /*
  * scenario_readwrite.c - SQLite's locks, with SQLite itself in each process: each record lock,
- * each look at the file, each stir interleaved with each of others.
+ * each look at the file, each wake-up interleaved with each of others.
  */
 #include "actors.h"
 
@@ -35,7 +35,7 @@ static const struct scenario scenarios[] = {
 	  .before = empty_database, FEW(3) },
 	{ .name = "two_writers_and_a_reader", .mains = { writer, writer, reader },
 	  .sleeps_ms = 50, .before = empty_database, FEW(2) },
-	/* their connections rest: no close tells of a release, only the stir does */
+	/* their connections rest: no close tells of a release, only the file's times do */
 	{ .name = "writer_that_stays", .mains = { writer_that_stays, reader },
 	  .before = empty_database, .stay = 1 },
 	{ .name = "reader_that_stays", .mains = { reader_that_stays, writer },

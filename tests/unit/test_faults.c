@@ -219,7 +219,7 @@ START_TEST(test_callers_descriptor_is_polled_where_it_cannot_be_watched)
 }
 END_TEST
 
-START_TEST(test_release_of_a_callers_descriptor_that_cannot_stir_is_a_release)
+START_TEST(test_release_of_a_callers_descriptor_that_cannot_wake_is_a_release)
 {
 	int fd = borrow();
 
@@ -450,7 +450,7 @@ int main(void)
 	        test_file_that_somebody_else_removes_first_is_released,
 	        test_callers_descriptor_without_flock_has_its_error,
 	        test_callers_descriptor_is_polled_where_it_cannot_be_watched,
-	        test_release_of_a_callers_descriptor_that_cannot_stir_is_a_release,
+	        test_release_of_a_callers_descriptor_that_cannot_wake_is_a_release,
 	        test_eacces_from_flock_is_contention,
 	        test_enoent_under_an_existing_parent_is_tried_again,
 	        test_parent_that_is_there_and_leads_nowhere_is_enoent,

@@ -1,4 +1,4 @@
-/* The watcher, driven by hand: what stirs a waiter, what does not, and what is left behind. */
+/* The watcher, driven by hand: events that wake a waiter, and others; nothing is left behind. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,17 +15,17 @@
 #include "base/sys.h"
 
 static struct filelock *holder;
-static unsigned stirs;
-static struct filelock *stirred_lock;
+static unsigned wakes;
+static struct filelock *woken_lock;
 
-static void note_stir(struct filelock *lock, void *arg)
+static void note_wake(struct filelock *lock, void *arg)
 {
-	ck_assert_ptr_eq(arg, &stirs);
-	stirred_lock = lock;
-	stirs++;
+	ck_assert_ptr_eq(arg, &wakes);
+	woken_lock = lock;
+	wakes++;
 }
 
-static struct filelock_driver driver = { .woken = note_stir };
+static struct filelock_driver driver = { .woken = note_wake };
 
 static void set_up(void)
 {
@@ -44,7 +44,7 @@ static void wait_with(struct filelock *lock)
 {
 	int64_t until, now = filelock_now();
 
-	ck_assert_int_eq(filelock_begin(lock, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, &stirs),
+	ck_assert_int_eq(filelock_begin(lock, FILELOCK_EXCLUSIVE, FILELOCK_NEVER, &driver, &wakes),
 	                 0);
 	do
 		ck_assert_int_eq(filelock_step(lock, now, &until), FILELOCK_STEP_WAIT);
@@ -83,10 +83,10 @@ static bool is_readable(void)
 
 static unsigned dispatch(void)
 {
-	unsigned before = stirs;
+	unsigned before = wakes;
 
 	filelock_watcher_dispatch(driver.watcher);
-	return stirs - before;
+	return wakes - before;
 }
 
 START_TEST(test_watcher_has_no_descriptor_until_somebody_waits)
@@ -107,7 +107,7 @@ START_TEST(test_watcher_has_no_descriptor_until_somebody_waits)
 }
 END_TEST
 
-START_TEST(test_release_stirs_the_waiter_and_its_next_step_holds)
+START_TEST(test_release_wakes_the_waiter_and_its_next_step_holds)
 {
 	struct filelock *waiter;
 
@@ -118,7 +118,7 @@ START_TEST(test_release_stirs_the_waiter_and_its_next_step_holds)
 	ck_assert_int_eq(filelock_release(holder), 0);
 	ck_assert(is_readable());
 	ck_assert_uint_ge(dispatch(), 1);
-	ck_assert_ptr_eq(stirred_lock, waiter);
+	ck_assert_ptr_eq(woken_lock, waiter);
 	ck_assert_int_eq(step(waiter), FILELOCK_STEP_HELD);
 	filelock_watcher_tidy(driver.watcher);
 	filelock_close(waiter);
@@ -127,7 +127,7 @@ START_TEST(test_release_stirs_the_waiter_and_its_next_step_holds)
 END_TEST
 
 /* The descriptor stays open: no close of ours tells the waiters. */
-START_TEST(test_release_of_a_callers_descriptor_stirs_the_waiter)
+START_TEST(test_release_of_a_callers_descriptor_wakes_the_waiter)
 {
 	struct filelock *borrower = NULL, *waiter;
 	int fd = open(test_path("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -165,7 +165,7 @@ static int exit_at_once(void *arg)
 	return 0;
 }
 
-START_TEST(test_release_while_a_child_has_the_file_open_stirs_the_waiter)
+START_TEST(test_release_while_a_child_has_the_file_open_wakes_the_waiter)
 {
 	struct filelock *waiter;
 	pid_t child;
@@ -185,7 +185,7 @@ START_TEST(test_release_while_a_child_has_the_file_open_stirs_the_waiter)
 }
 END_TEST
 
-START_TEST(test_own_attempts_stir_nobody)
+START_TEST(test_own_attempts_wake_nobody)
 {
 	struct filelock *a, *b;
 
@@ -206,7 +206,7 @@ START_TEST(test_own_attempts_stir_nobody)
 }
 END_TEST
 
-START_TEST(test_waiters_of_one_file_share_a_watch_and_each_is_stirred)
+START_TEST(test_waiters_of_one_file_share_a_watch_and_each_is_woken)
 {
 	struct filelock *a, *b;
 
@@ -240,7 +240,7 @@ START_TEST(test_hard_link_keeps_the_other_waiters_watch)
 	(void)dispatch();
 	ck_assert_int_eq(filelock_release(holder), 0);
 	ck_assert_uint_ge(dispatch(), 1);
-	ck_assert_ptr_eq(stirred_lock, b);
+	ck_assert_ptr_eq(woken_lock, b);
 	ck_assert_int_eq(step(b), FILELOCK_STEP_HELD);
 	filelock_close(b);
 	tear_down();
@@ -249,7 +249,7 @@ END_TEST
 
 /* A marker in whose place a native lock's file stands: each kind has events of its own to wait for,
    and the inode has one mask. */
-START_TEST(test_waiters_of_two_kinds_on_one_file_are_each_stirred)
+START_TEST(test_waiters_of_two_kinds_on_one_file_are_each_woken)
 {
 	struct filelock *native, *soft = NULL;
 
@@ -260,7 +260,7 @@ START_TEST(test_waiters_of_two_kinds_on_one_file_are_each_stirred)
 	(void)dispatch();
 	close(open(test_path("lock"), O_RDONLY | O_CLOEXEC)); /* as flock(1) ends */
 	ck_assert_uint_eq(dispatch(), 1);
-	ck_assert_ptr_eq(stirred_lock, native);
+	ck_assert_ptr_eq(woken_lock, native);
 	close(open(test_path("lock"), O_RDWR | O_CLOEXEC));
 	ck_assert_uint_eq(dispatch(), 2);
 	end_waiting(native);
@@ -297,7 +297,7 @@ START_TEST(test_watched_lock_is_polled_all_the_same)
 }
 END_TEST
 
-START_TEST(test_release_of_another_lock_stirs_nobody)
+START_TEST(test_release_of_another_lock_wakes_nobody)
 {
 	struct filelock *other = test_open(test_path("other"), NULL), *waiter;
 
@@ -312,7 +312,7 @@ START_TEST(test_release_of_another_lock_stirs_nobody)
 }
 END_TEST
 
-START_TEST(test_event_of_an_ended_wait_stirs_nobody)
+START_TEST(test_event_of_an_ended_wait_wakes_nobody)
 {
 	struct filelock *waiter;
 
@@ -358,7 +358,7 @@ static unsigned forge(struct inotify_event event, const char *name, size_t size)
 }
 
 /* shows: poll-stays */
-START_TEST(test_overflow_stirs_every_waiter)
+START_TEST(test_overflow_wakes_every_waiter)
 {
 	struct filelock *other = test_open(test_path("other"), NULL), *a, *b;
 
@@ -376,8 +376,8 @@ START_TEST(test_overflow_stirs_every_waiter)
 }
 END_TEST
 
-/* As when its file system is unmounted: the waiter is stirred, and watches again. */
-START_TEST(test_lost_watch_stirs_and_is_set_again)
+/* As when its file system is unmounted: the waiter wakes, and watches again. */
+START_TEST(test_lost_watch_wakes_and_is_set_again)
 {
 	struct filelock *waiter;
 	int64_t until;
@@ -422,7 +422,7 @@ START_TEST(test_forged_and_cut_events_do_no_harm)
 }
 END_TEST
 
-START_TEST(test_failing_read_of_events_is_no_stir)
+START_TEST(test_failing_read_of_events_is_no_wake_up)
 {
 	struct filelock *waiter;
 
@@ -449,7 +449,7 @@ START_TEST(test_failing_allocation_of_a_watch_leaves_none)
 		struct filelock *waiter = test_open(test_path("lock"), NULL);
 
 		ck_assert_int_eq(filelock_begin(waiter, FILELOCK_EXCLUSIVE, FILELOCK_NEVER,
-		                                &driver, &stirs),
+		                                &driver, &wakes),
 		                 0);
 		fault_set(FAULT_calloc, ++nth, FAULT_ONCE, ENOMEM);
 		ck_assert_int_eq(step(waiter), FILELOCK_STEP_WAIT);
@@ -468,7 +468,7 @@ static unsigned closings;
 
 static void note_closing(struct filelock *lock, void *arg)
 {
-	ck_assert_ptr_eq(arg, &stirs);
+	ck_assert_ptr_eq(arg, &wakes);
 	closings++;
 	(void)filelock_give_up(lock, -ECANCELED);
 }
@@ -547,16 +547,16 @@ int main(void)
 {
 	return support_main(SUITE(
 	        "watch", test_watcher_has_no_descriptor_until_somebody_waits,
-	        test_release_stirs_the_waiter_and_its_next_step_holds,
-	        test_release_of_a_callers_descriptor_stirs_the_waiter,
-	        test_release_while_a_child_has_the_file_open_stirs_the_waiter, test_own_attempts_stir_nobody,
-	        test_waiters_of_one_file_share_a_watch_and_each_is_stirred,
+	        test_release_wakes_the_waiter_and_its_next_step_holds,
+	        test_release_of_a_callers_descriptor_wakes_the_waiter,
+	        test_release_while_a_child_has_the_file_open_wakes_the_waiter, test_own_attempts_wake_nobody,
+	        test_waiters_of_one_file_share_a_watch_and_each_is_woken,
 	        test_hard_link_keeps_the_other_waiters_watch,
-	        test_waiters_of_two_kinds_on_one_file_are_each_stirred,
+	        test_waiters_of_two_kinds_on_one_file_are_each_woken,
 	        test_watched_lock_is_polled_all_the_same,
-	        test_release_of_another_lock_stirs_nobody, test_event_of_an_ended_wait_stirs_nobody,
-	        test_overflow_stirs_every_waiter, test_lost_watch_stirs_and_is_set_again,
-	        test_forged_and_cut_events_do_no_harm, test_failing_read_of_events_is_no_stir,
+	        test_release_of_another_lock_wakes_nobody, test_event_of_an_ended_wait_wakes_nobody,
+	        test_overflow_wakes_every_waiter, test_lost_watch_wakes_and_is_set_again,
+	        test_forged_and_cut_events_do_no_harm, test_failing_read_of_events_is_no_wake_up,
 	        test_failing_allocation_of_a_watch_leaves_none,
 	        test_handle_closed_while_waiting_lives_by_the_drivers_reference,
 	        test_watch_that_is_removed_as_it_is_had_again_is_set_anew,

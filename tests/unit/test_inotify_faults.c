@@ -15,16 +15,16 @@
 
 enum { LOCKS = 3 };
 
-static unsigned stirs[LOCKS];
+static unsigned wakes[LOCKS];
 
-static void note_stir(struct filelock *lock, void *arg)
+static void note_wake(struct filelock *lock, void *arg)
 {
 	(void)lock;
 	++*(unsigned *)arg;
 }
 
-static struct filelock_driver driver = { .woken = note_stir };
-static struct filelock *locks[LOCKS]; /* whose stirs are counted */
+static struct filelock_driver driver = { .woken = note_wake };
+static struct filelock *locks[LOCKS]; /* whose wakes are counted */
 static struct subscription subscriptions[LOCKS];
 
 static void set_up(void)
@@ -33,7 +33,7 @@ static void set_up(void)
 	for (int i = 0; i < LOCKS; i++) {
 		locks[i] = test_open(test_path("lock"), NULL);
 		ck_assert_int_eq(filelock_begin(locks[i], FILELOCK_EXCLUSIVE, FILELOCK_NEVER,
-		                                &driver, &stirs[i]), 0);
+		                                &driver, &wakes[i]), 0);
 	}
 }
 
@@ -97,7 +97,7 @@ START_TEST(test_inotify_that_cannot_be_joined_is_closed)
 	remove_file("name");
 	ck_assert(is_readable(filelock_watcher_fd(driver.watcher)));
 	filelock_watcher_dispatch(driver.watcher);
-	ck_assert_uint_eq(stirs[1], 1);
+	ck_assert_uint_eq(wakes[1], 1);
 	tear_down();
 }
 END_TEST
@@ -120,7 +120,7 @@ START_TEST(test_death_is_told_though_its_look_was_interrupted)
 	fault_set(FAULT_epoll_wait, 1, FAULT_ONCE, EINTR);
 	filelock_watcher_dispatch(driver.watcher);
 	ck_assert_uint_eq(fault_hits(FAULT_epoll_wait), 1);
-	ck_assert_uint_eq(stirs[0], 1);
+	ck_assert_uint_eq(wakes[0], 1);
 	ck_assert(!inotify_is_subscribed(&subscriptions[0]));
 	ck_assert_int_eq(subscribe(1, test_folder(), "name"), 0); /* it still can be watched by */
 	tear_down();
@@ -138,7 +138,7 @@ static int use_in_child(void *arg)
 	ck_assert_uint_eq(fault_calls(FAULT_read), 0);
 	ck_assert_uint_eq(fault_calls(FAULT_inotify_rm_watch), 0);
 	filelock_watcher_free(driver.watcher);
-	return stirs[0] > 0;
+	return wakes[0] > 0;
 }
 
 START_TEST(test_child_can_do_nothing_with_its_parents_watcher_but_free_it)
@@ -152,7 +152,7 @@ START_TEST(test_child_can_do_nothing_with_its_parents_watcher_but_free_it)
 	ck_assert_int_eq(test_in_child(use_in_child, NULL), 0);
 	ck_assert_uint_eq(test_watches(), 2);
 	filelock_watcher_dispatch(driver.watcher);
-	ck_assert_uint_eq(stirs[0], 1);
+	ck_assert_uint_eq(wakes[0], 1);
 	tear_down();
 }
 END_TEST
@@ -184,7 +184,7 @@ START_TEST(test_watch_that_is_had_already_is_not_added_twice_when_another_goes)
 	ck_assert_uint_eq(test_watches(), 1);
 	remove_file("name");
 	filelock_watcher_dispatch(driver.watcher);
-	ck_assert_uint_eq(stirs[0] + stirs[2], 2);
+	ck_assert_uint_eq(wakes[0] + wakes[2], 2);
 	tear_down();
 }
 END_TEST
@@ -210,7 +210,7 @@ static void forge(int wd, uint32_t mask, const char *name)
 	memcpy(&forged, &event, sizeof(event));
 	(void)snprintf(forged.bytes + sizeof(event), 16, "%s", name);
 	sys.read = read_forged;
-	memset(stirs, 0, sizeof(stirs));
+	memset(wakes, 0, sizeof(wakes));
 	filelock_watcher_dispatch(driver.watcher);
 }
 
@@ -233,15 +233,15 @@ START_TEST(test_names_that_hash_alike_are_told_apart)
 	ck_assert_int_eq(subscribe(0, test_folder(), NAME), 0); /* the kernel's 1 */
 	ck_assert_int_eq(subscribe(1, test_path("folder"), SECOND), 0); /* and 2 */
 	forge(1, IN_DELETE, ALIKE);
-	ck_assert_uint_eq(stirs[0] + stirs[1], 0);
+	ck_assert_uint_eq(wakes[0] + wakes[1], 0);
 	forge(1, IN_DELETE, FIRST);
-	ck_assert_uint_eq(stirs[0] + stirs[1], 0);
+	ck_assert_uint_eq(wakes[0] + wakes[1], 0);
 	forge(1, IN_CREATE, NAME); /* not asked for */
-	ck_assert_uint_eq(stirs[0] + stirs[1], 0);
+	ck_assert_uint_eq(wakes[0] + wakes[1], 0);
 	forge(1, IN_DELETE, NAME);
-	ck_assert_uint_eq(stirs[0], 1);
+	ck_assert_uint_eq(wakes[0], 1);
 	forge(2, IN_DELETE, SECOND);
-	ck_assert_uint_eq(stirs[1], 1);
+	ck_assert_uint_eq(wakes[1], 1);
 	tear_down();
 }
 END_TEST
@@ -281,13 +281,13 @@ START_TEST(test_watch_that_is_lost_as_it_is_given_up_is_given_up_once)
 	filelock_watcher_dispatch(driver.watcher);
 	ck_assert_int_eq(pthread_join(unsubscriber.thread, NULL), 0);
 	ck_assert(!inotify_is_subscribed(&subscriptions[0]));
-	ck_assert_uint_eq(stirs[0], 1);
+	ck_assert_uint_eq(wakes[0], 1);
 	/* else a count below zero would keep the next one's watch */
 	sys.read = read;
 	ck_assert_int_eq(subscribe(1, test_folder(), "name"), 0);
 	remove_file("name");
 	filelock_watcher_dispatch(driver.watcher);
-	ck_assert_uint_eq(stirs[1], 1);
+	ck_assert_uint_eq(wakes[1], 1);
 	inotify_unsubscribe(&subscriptions[1]);
 	filelock_watcher_tidy(driver.watcher);
 	ck_assert_uint_eq(test_watches(), 0);

@@ -241,7 +241,7 @@ START_TEST(test_deadline_does_not_overflow)
 }
 END_TEST
 
-START_TEST(test_stir_is_worth_attempts_at_once_then_after_1_2_4_ms)
+START_TEST(test_wake_is_worth_attempts_at_once_then_after_1_2_4_ms)
 {
 	int64_t now = T0 + 10 * MILLISECONDS, delay;
 
@@ -260,7 +260,7 @@ START_TEST(test_stir_is_worth_attempts_at_once_then_after_1_2_4_ms)
 }
 END_TEST
 
-START_TEST(test_stir_begins_the_series_anew)
+START_TEST(test_wake_up_begins_the_series_anew)
 {
 	int64_t now = T0;
 
@@ -676,8 +676,8 @@ int main(void)
 	        test_attempt_at_the_deadline_can_still_win, test_very_late_step_makes_one_attempt,
 	        test_first_step_after_the_deadline_makes_one_attempt, test_endless_wait_polls_on,
 	        test_deadline_does_not_overflow,
-	        test_stir_is_worth_attempts_at_once_then_after_1_2_4_ms,
-	        test_stir_begins_the_series_anew, test_who_has_lost_very_often_tries_at_once,
+	        test_wake_is_worth_attempts_at_once_then_after_1_2_4_ms,
+	        test_wake_up_begins_the_series_anew, test_who_has_lost_very_often_tries_at_once,
 	        test_back_off_stops_at_a_short_interval,
 	        test_hasten_is_one_attempt_at_once, test_endless_races_become_a_wait,
 	        test_waiting_for_a_file_that_is_never_the_paths_sleeps,
