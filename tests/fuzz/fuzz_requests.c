@@ -106,30 +106,36 @@ static void cancel_nothing(unsigned context, unsigned index)
 		CHECK(evfilelock_cancel(w.contexts[context], slot->lock) == -ENOENT);
 }
 
-/* In a child all that is the parent's is dead, and the parent's locks exclude the child. */
+/* A handle in a child: dead if it held or waited at the fork, else kept out by what excludes it. */
+static void live_as_slot(struct slot *slot)
+{
+	bool dead = slot->depth > 0 || slot->request;
+
+	CHECK(!filelock_is_held(slot->lock));
+	if (dead || is_excluded(slot->place, slot, FILELOCK_EXCLUSIVE)) {
+		int r = filelock_acquire(slot->lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
+
+		CHECK(r < 0 && (r == FILELOCK_EFORKED) == dead);
+	}
+	CHECK(filelock_release(slot->lock) == (dead ? FILELOCK_EFORKED : -EPERM));
+	if (slot->request)
+		CHECK(evfilelock_cancel(w.contexts[slot->request->context], slot->lock) < 0);
+	filelock_close(slot->lock);
+}
+
+/* In a child what held or waited is dead, and the parent's locks exclude the child. */
 static void live_as_child(void)
 {
 	struct filelock *lock;
 	int r;
 
-	for (int i = 0; i < SLOTS; i++) {
-		struct slot *slot = &w.slots[i];
-
-		if (!slot->lock)
-			continue;
-		CHECK(!filelock_is_held(slot->lock));
-		CHECK(filelock_acquire(slot->lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT) ==
-		      FILELOCK_EFORKED);
-		CHECK(filelock_release(slot->lock) == FILELOCK_EFORKED);
-		if (slot->request)
-			CHECK(evfilelock_cancel(w.contexts[slot->request->context],
-			                        slot->lock) < 0);
-		filelock_close(slot->lock);
-	}
+	fault_clear();
+	for (int i = 0; i < SLOTS; i++)
+		if (w.slots[i].lock)
+			live_as_slot(&w.slots[i]);
 	for (int i = 0; i < CONTEXTS; i++)
 		if (!w.freeing[i])
 			evfilelock_free(w.contexts[i]);
-	fault_clear();
 	for (unsigned i = 0; i < PATHS; i++) {
 		if (!is_excluded(i, NULL, FILELOCK_EXCLUSIVE))
 			continue;
