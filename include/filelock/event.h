@@ -37,10 +37,10 @@
  * evfilelock_get_stats before the one that ran the loop until then releases anything more.
  *
  * Fork. In a forked child a context that waited for nothing and held nothing goes on working, as
- * after daemon(3); call event_reinit(3) first. Any other is dead there: no callback of a request from
- * before the fork runs, and every call but evfilelock_free gives FILELOCK_EFORKED. Idle descriptors
- * replace its own, so event_reinit(3) works. Neither evfilelock_free nor event_base_free there
- * disturbs the parent.
+ * after daemon(3); call event_reinit(3) first. Any other context is dead there: no callback of a
+ * request from before the fork runs, and every call but evfilelock_free gives FILELOCK_EFORKED.
+ * Idle descriptors replace its own, so event_reinit(3) works. Neither evfilelock_free nor
+ * event_base_free there disturbs the parent.
  *
  * Workers. With options.workers a context has threads of its own that make the attempts, for file
  * systems whose system calls take long (network file systems, FUSE, a disk under load). The loop
@@ -341,31 +341,32 @@ FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace);
 FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock,
                                     evfilelock_cb cb, void *arg);
 
-/* result: 0, and owner is filled (struct filelock_owner), valid during the call; or the error of
-   filelock_holder, and owner is NULL. */
+/* result: 0, and owner is valid during the call; or an error of filelock_holder, and owner is
+   NULL. */
 typedef void (*evfilelock_holder_cb)(struct filelock *lock, int result,
                                      const struct filelock_owner *owner, void *arg);
 
 /*
- * Asks who holds the lock, as filelock_holder does, without blocking the loop: on a worker, or else
- * on a thread that the context starts at the first question. The handle may be used meanwhile.
+ * Finds the holder of the lock, as filelock_holder does, without blocking the loop: on a worker, or
+ * else on a thread that the context starts at the first question. The handle may be used meanwhile.
  * result -ECANCELED: the context was freed.
  *
- * Returns 0, and cb is called exactly once, from the loop. An error, and cb is never called: -EINVAL,
- * -ENOMEM, -EMFILE, -EAGAIN (no thread), -ECANCELED (the context is being freed), FILELOCK_EFORKED.
+ * Returns 0, and cb is called exactly once, from the loop. An error, and cb is never called:
+ * -EINVAL, -ENOMEM, -EMFILE, -EAGAIN (no thread), -ECANCELED (the context is being freed),
+ * FILELOCK_EFORKED.
  */
 FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
                                    evfilelock_holder_cb cb, void *arg);
 
 /*
- * Calls cb with FILELOCK_ELOST, once and from the loop, when the handle's hold no longer holds: its
- * file was removed, renamed or replaced, so that others may hold the lock, too. The release ends
- * this; cb is never called after it. So does evfilelock_free. Events tell within milliseconds;
- * where they do not tell all (network file systems, no watch to be had), the context looks once a
- * second. The hold may have been acquired by any call. As long as it is held, the loop has something
- * to wait for. cb NULL: the program does not want to know any more.
+ * Calls cb with FILELOCK_ELOST, once and from the loop, when the handle's hold is lost: somebody
+ * removed, renamed or replaced its file, so that others may hold the lock, too. cb is never called
+ * after the release, nor after evfilelock_free. Events report a loss within milliseconds. Where
+ * they do not report all (network file systems, no more watches) the context looks once a second.
+ * Any call may have acquired the hold. While it lasts, the loop has something to wait for. cb NULL:
+ * no more.
  *
- * Returns 0, or an error: -EINVAL, -EPERM (not held), -EALREADY (somebody wants to know already),
+ * Returns 0, or an error: -EINVAL, -EPERM (not held), -EALREADY (the hold has a cb already),
  * -ENOTSUP (filelock_open_fd), -ENOMEM, -ECANCELED, FILELOCK_EFORKED.
  */
 FILELOCK_API int evfilelock_on_lost(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb,
