@@ -9,6 +9,7 @@
 #include "base/cancel.h"
 #include "base/sys.h"
 #include "driver_private.h"
+#include "handle.h"
 
 #define WHAT "cannot describe the holder of"
 
@@ -61,6 +62,23 @@ static void describe(const struct filelock_owner *owner, char *buffer, size_t si
 	               owner->ours ? ", this process" : "");
 }
 
+/* Who locks the file in another way, after what is said of the holder, if there is one. */
+static int describe_bystander(const struct filelock *lock, char *buffer, size_t size)
+{
+	struct filelock_owner other = FILELOCK_OWNER_INIT;
+	size_t length = strlen(buffer);
+
+	if (!lock->kind->bystander || lock->kind->bystander(lock, &other) < 0)
+		return FILELOCK_ENOHOLDER;
+	if (length > 0 && length + 2 < size)
+		length += (size_t)snprintf(buffer + length, size - length, "; ");
+	describe(&other, buffer + length, size - length);
+	length = strlen(buffer);
+	(void)snprintf(buffer + length, size - length,
+	               ", by a record lock (fcntl(2)), which does not exclude this one");
+	return 0;
+}
+
 FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buffer, size_t size)
 {
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
@@ -69,10 +87,14 @@ FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buf
 	if (!buffer || size == 0)
 		return filelock_refuse((struct filelock *)lock, -EINVAL, WHAT);
 	r = filelock_holder(lock, &owner);
-	if (r < 0)
+	if (r < 0 && r != FILELOCK_ENOHOLDER)
 		return r;
 	cancel = cancel_off();
-	describe(&owner, buffer, size);
+	*buffer = '\0';
+	if (r == 0)
+		describe(&owner, buffer, size);
+	if (describe_bystander(lock, buffer, size) == 0)
+		r = 0;
 	cancel_restore(cancel);
-	return 0;
+	return r;
 }

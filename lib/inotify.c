@@ -64,6 +64,7 @@ struct filelock_watcher {
 	unsigned removed; /* watches, so far */
 	unsigned generation;
 	bool broken; /* a descriptor cannot be read */
+	bool warned; /* that waits only poll */
 };
 
 static size_t subscription_hash(int wd, const char *name)
@@ -378,10 +379,29 @@ static int check_watcher(struct filelock_watcher *watcher)
 	return hash_reserve(&watcher->subscriptions, sys.calloc, free) < 0 ? -ENOMEM : 0;
 }
 
+/* Whether to say now, once a watcher, that its waits poll. What else fails is a race, or said. */
+static bool is_first_to_poll(struct filelock_watcher *watcher, int error)
+{
+	if (error >= 0 || error == -ENOENT || error == -EIO || error == FILELOCK_EFORKED ||
+	    watcher->warned)
+		return false;
+	watcher->warned = true;
+	return true;
+}
+
+static void warn_of_polling(const struct filelock *lock, int error)
+{
+	log_write(FILELOCK_LOG_WARNING,
+	          "no watch on %s, so waits poll: %s (a user has so many: "
+	          "/proc/sys/fs/inotify/max_user_instances and max_user_watches)",
+	          lock->path, filelock_strerror(error));
+}
+
 int inotify_subscribe(struct filelock_watcher *watcher, struct subscription *subscription,
                       struct filelock *lock, const char *path, uint32_t mask, const char *name)
 {
 	struct watch *watch = NULL;
+	bool warn;
 	int r;
 
 	enter(watcher);
@@ -395,7 +415,10 @@ int inotify_subscribe(struct filelock_watcher *watcher, struct subscription *sub
 			                               .name = name, .lock = lock };
 		enlist(watcher, subscription);
 	}
+	warn = is_first_to_poll(watcher, r);
 	leave(watcher);
+	if (warn)
+		warn_of_polling(lock, r);
 	return r;
 }
 

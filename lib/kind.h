@@ -55,6 +55,9 @@ struct kind {
 	/* 0, or FILELOCK_ELOST: what we hold is not what the path names. */
 	int (*verify)(const struct filelock *lock);
 	int (*holder)(const struct filelock *lock, struct filelock_owner *ret_owner);
+	/* Who has another kind of lock on the file, which ours does not exclude; pid 0: not known. May
+	   be NULL. */
+	int (*bystander)(const struct filelock *lock, struct filelock_owner *ret_owner);
 	/* The descriptor that holds the lock, or -ENOTSUP. */
 	int (*fd)(const struct filelock *lock);
 	/* filelock_token. May be NULL. */

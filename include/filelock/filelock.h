@@ -85,9 +85,12 @@
  * reader leaves. The library runs no SQL, changes no byte of the file and removes nothing (so
  * unlink_on_release gives -EINVAL). It sets the file's times to wake waiters.
  *   - The file must be empty or a database (-EBADMSG) that is not in WAL mode (FILELOCK_EWAL) and
- *     has no journal beside it (FILELOCK_EJOURNAL). A file that we may only read serves shared
- *     locks only (-EACCES, -EROFS). Errors of SQLite become the nearest errno, with SQLite's own
- *     words in filelock_last_error.
+ *     has no journal beside it (FILELOCK_EJOURNAL), unless it is empty. A file that we may only read
+ *     serves shared locks only (-EACCES, -EROFS). Errors of SQLite become the nearest errno, with
+ *     SQLite's own words in filelock_last_error.
+ *   - A file system whose record locks exclude nobody gives FILELOCK_ENOEXCLUSION: it is tried once,
+ *     with a file beside the database. Where SQLite has no mutexes the library's own calls of it are
+ *     serialised; the program's calls of SQLite must then stay in its one thread.
  *   - An exclusive hold nests only in the thread that took it (-EDEADLK); any thread may release.
  *   - By default Python makes one lock of all ReadWriteLocks on a path in a process. Here two
  *     handles exclude each other, unless the option singleton makes them one.
@@ -109,6 +112,15 @@
  *   - On NFS byte-range locks emulate flock(2), depending on host and mount options. Releases by
  *     other machines raise no event; the poll finds them.
  *   - The lock file stays after the release. unlink_on_release says why.
+ *   - Programs that lock by fcntl(2) (Java, OCaml, R, Boost, LevelDB, lockf(3)) and holders of native
+ *     locks do not exclude each other. A native lock beside such a lock is logged once a handle, at
+ *     FILELOCK_LOG_WARNING; filelock_describe_holder names it.
+ *   - Each thread that waits, and each context of event.h, uses one of the user's inotify instances
+ *     (fs.inotify.max_user_instances, 128). Without one its waits poll, and say so once at
+ *     FILELOCK_LOG_WARNING.
+ *   - Cleaners of temporary folders (systemd-tmpfiles) remove lock files with old times, some under
+ *     their holders; a held lock does not renew them. Put lock files in /run/lock or a folder of
+ *     your own.
  */
 #ifndef FILELOCK_FILELOCK_H
 #define FILELOCK_FILELOCK_H
@@ -421,7 +433,8 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 /*
  * The holder as a sentence for a message, cut to size - 1 bytes:
  *	pid 4242 (nightly.sh) on host.example, running since 2026-05-01 12:00:00
- * Cost and errors as in filelock_holder.
+ * It also names a program with a record lock (fcntl(2)) on the lock file, which native locks do not
+ * exclude, nor it them. Cost and errors as in filelock_holder.
  */
 FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buffer, size_t size);
 

@@ -134,11 +134,11 @@ bool proc_parse_lock(const char *line, struct proc_lock *ret)
 	return true;
 }
 
-bool proc_parse_record(const char *line, struct proc_record *ret)
+static bool parse_record(const char *line, const char *type, struct proc_record *ret)
 {
 	struct proc_record record = { .last = UINT64_MAX };
 
-	if (!take_lock(&line, "POSIX", &record.lock) || !take_char(&line, ' ') ||
+	if (!take_lock(&line, type, &record.lock) || !take_char(&line, ' ') ||
 	    !take_number(&line, 10, UINT64_MAX, &record.first) || !take_char(&line, ' '))
 		return false;
 	if (strncmp(line, "EOF", 3) != 0 &&
@@ -146,6 +146,16 @@ bool proc_parse_record(const char *line, struct proc_record *ret)
 		return false;
 	*ret = record;
 	return true;
+}
+
+bool proc_parse_record(const char *line, struct proc_record *ret)
+{
+	return parse_record(line, "POSIX", ret);
+}
+
+bool proc_parse_any_record(const char *line, struct proc_record *ret)
+{
+	return proc_parse_record(line, ret) || parse_record(line, "OFDLCK", ret);
 }
 
 bool proc_parse_mount(const char *line, uint64_t *ret_id, struct proc_device *ret_device)

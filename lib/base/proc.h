@@ -31,6 +31,8 @@ struct proc_record {
 	uint64_t first, last; /* UINT64_MAX: to the end of the file, however long it gets */
 };
 bool proc_parse_record(const char *line, struct proc_record *ret);
+/* The same, also of a lock of an open file description, which names no process: a line OFDLCK. */
+bool proc_parse_any_record(const char *line, struct proc_record *ret);
 
 /* A line of /proc/PID/mountinfo, proc_pid_mountinfo(5): the mount's number and its device. */
 bool proc_parse_mount(const char *line, uint64_t *ret_id, struct proc_device *ret_device);

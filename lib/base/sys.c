@@ -52,6 +52,11 @@ static int fcntl_getfl(int fd)
 	return fcntl(fd, F_GETFL);
 }
 
+static int fcntl_ofd_getlk(int fd, struct flock *range)
+{
+	return fcntl(fd, F_OFD_GETLK, range);
+}
+
 static int fcntl_ofd_setlk(int fd, struct flock *range)
 {
 	return fcntl(fd, F_OFD_SETLK, range);
@@ -124,6 +129,7 @@ struct sys_table sys = {
 	.gethostname = gethostname,
 	.fcntl_dupfd = fcntl_dupfd,
 	.fcntl_getfl = fcntl_getfl,
+	.fcntl_ofd_getlk = fcntl_ofd_getlk,
 	.fcntl_ofd_setlk = fcntl_ofd_setlk,
 	.fchmod = fchmod,
 	.chmod = chmod,
@@ -344,6 +350,16 @@ int sys_lock_record(int fd)
 
 	REPEAT_EINTR(r, sys.fcntl_ofd_setlk(fd, &range));
 	return r < 0 ? -errno : 0;
+}
+
+bool sys_has_record(int fd, pid_t *ret_pid)
+{
+	struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (sys.fcntl_ofd_getlk(fd, &range) < 0 || range.l_type == F_UNLCK)
+		return false;
+	*ret_pid = range.l_pid;
+	return true;
 }
 
 int sys_truncate(int fd, off_t size)

@@ -50,6 +50,7 @@ struct sys_table {
 	int (*fcntl_dupfd)(int fd, int lowest);
 	int (*fcntl_getfl)(int fd);
 	int (*fcntl_ofd_setlk)(int fd, struct flock *range);
+	int (*fcntl_ofd_getlk)(int fd, struct flock *range);
 	int (*fchmod)(int fd, mode_t mode);
 	int (*chmod)(const char *path, mode_t mode);
 	int (*fcntl_setsig)(int fd, int signal);
@@ -107,6 +108,8 @@ int sys_mkdir(const char *path, mode_t mode);
 int sys_make_file(const char *path, mode_t mode);
 /* An exclusive record lock of the open file description on the whole file. */
 int sys_lock_record(int fd);
+/* Whether others have a record lock on the file; *ret_pid: who, or below 1 if that is not known. */
+bool sys_has_record(int fd, pid_t *ret_pid);
 int sys_truncate(int fd, off_t size);
 /* 0 also where there is nothing to wait for. */
 int sys_sync(int fd);

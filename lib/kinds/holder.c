@@ -39,6 +39,7 @@ struct target {
 	bool device_known; /* else device is stat(2)'s, perhaps another one */
 	bool complete;     /* every lock on it would be listed */
 	const struct holder_records *records; /* NULL: flock(2) is asked about */
+	bool of_files; /* record locks of open file descriptions as well */
 };
 
 /* /proc may be missing, hidden, or refuse us; other errors are the caller's to know. */
@@ -160,7 +161,7 @@ static bool parse(const struct target *target, const char *line, struct proc_loc
 
 	if (!records)
 		return proc_parse_lock(line, ret);
-	if (!proc_parse_record(line, &record) || record.last < records->first ||
+	if (!(target->of_files ? proc_parse_any_record : proc_parse_record)(line, &record) || record.last < records->first ||
 	    record.first > records->last ||
 	    (records->except && record.lock.pid == records->except))
 		return false;
@@ -254,6 +255,28 @@ int holder_of_records(int fd, const struct holder_records *records,
                       struct filelock_owner *ret_owner)
 {
 	return find_owner(fd, records, ret_owner);
+}
+
+int holder_of_any_record(int fd, struct filelock_owner *ret_owner)
+{
+	static const struct holder_records all = { 0, UINT64_MAX, 0 };
+	struct target target = { .records = &all, .of_files = true };
+	struct proc_lock lock = { 0 };
+	size_t reads = 0;
+	int r = find_target(fd, &target);
+
+	if (r == 0)
+		r = scan(&target, &lock, &reads);
+	/* a line without a process is somebody's all the same */
+	if (r < 0 && !(r == FILELOCK_EUNKNOWNHOLDER && reads > 0))
+		return r;
+	ret_owner->mode = lock.mode;
+	if (r == 0 && holder_knows_pids()) {
+		ret_owner->pid = lock.pid;
+		ret_owner->ours = lock.pid == getpid();
+	}
+	holder_describe_process(ret_owner, ret_owner->pid);
+	return 0;
 }
 
 static bool read_boot_time(int64_t *ret)

@@ -38,6 +38,10 @@ struct holder_records {
 int holder_of_records(int fd, const struct holder_records *records,
                       struct filelock_owner *ret_owner);
 
+/* Who has a record lock on the file, of any range, of a process or an open file description; pid 0: it
+   is not known who. FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER; or an error. */
+int holder_of_any_record(int fd, struct filelock_owner *ret_owner);
+
 /* Fills in host and start time of a process of this machine, as far as they are known. */
 void holder_describe_process(struct filelock_owner *owner, pid_t pid);
 

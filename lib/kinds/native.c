@@ -44,6 +44,7 @@ struct native {
 	bool made;   /* the lock file was, for that */
 	int suspect; /* an error, if the path named another file and ours was not removed */
 	unsigned char races; /* in a row that were not known to be any */
+	bool asked;  /* whether others have record locks on the file */
 	int refused; /* why the lock file was opened for reading only; 0: it was not */
 	unsigned forks; /* fork_count() when it was opened */
 	bool seen; /* the path named the file, whose status has been `changed` since then ... */
@@ -417,6 +418,32 @@ static int probe(struct filelock *lock)
 	return 0;
 }
 
+/*
+ * Java, OCaml, LevelDB and others lock by fcntl(2), which flock(2) does not exclude. Nobody can mend
+ * that here, but whoever reads the log learns of it: once a handle, since it costs a call. (Not of
+ * a file system that makes flock(2) a record lock: it would be our own.)
+ */
+static void warn_of_records(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct statfs fs;
+	pid_t pid;
+
+	if (n->asked || !log_wants(FILELOCK_LOG_WARNING))
+		return;
+	n->asked = true;
+	if (!sys_has_record(n->fd, &pid) || sys.statfs(lock->path, &fs) < 0 || !sys_is_local(&fs))
+		return;
+	if (pid > 0)
+		log_write(FILELOCK_LOG_WARNING,
+		          "%s: pid %ld has a record lock (fcntl(2)) on it, which does not exclude "
+		          "this lock", lock->path, (long)pid);
+	else
+		log_write(FILELOCK_LOG_WARNING,
+		          "%s: another program has a record lock (fcntl(2)) on it, which does not "
+		          "exclude this lock", lock->path);
+}
+
 static int native_try(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
@@ -437,6 +464,8 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 		names = native_check_path(lock);
 	if ((r == ATTEMPT_HELD || r == ATTEMPT_BUSY) && names == PATH_NAMES_OURS) {
 		n->races = r == ATTEMPT_HELD || !fresh ? 0 : n->races;
+		if (r == ATTEMPT_HELD)
+			warn_of_records(lock);
 		return r;
 	}
 	native_abandon(lock);
@@ -575,14 +604,17 @@ static int native_verify(const struct filelock *lock)
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
 }
 
-static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+typedef int native_question(int fd, struct filelock_owner *ret_owner);
+
+static int native_ask(const struct filelock *lock, native_question *question,
+                      struct filelock_owner *ret_owner)
 {
 	int fd = native_state(lock)->fd;
 	struct stat st;
 	int r;
 
 	if (fd >= 0)
-		return holder_of_flock(fd, ret_owner);
+		return question(fd, ret_owner);
 	/* O_PATH: its close raises no event at the waiters */
 	fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd == -ENOENT)
@@ -593,9 +625,19 @@ static int native_holder(const struct filelock *lock, struct filelock_owner *ret
 	if (r == 0 && S_ISLNK(st.st_mode))
 		r = -ELOOP;
 	if (r == 0)
-		r = holder_of_flock(fd, ret_owner);
+		r = question(fd, ret_owner);
 	(void)sys_close(fd);
 	return r;
+}
+
+static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+{
+	return native_ask(lock, holder_of_flock, ret_owner);
+}
+
+static int native_bystander(const struct filelock *lock, struct filelock_owner *ret_owner)
+{
+	return native_ask(lock, holder_of_any_record, ret_owner);
 }
 
 static int native_fd(const struct filelock *lock)
@@ -635,6 +677,7 @@ const struct kind kind_native = {
 	.learn = native_learn,
 	.verify = native_verify,
 	.holder = native_holder,
+	.bystander = native_bystander,
 	.fd = native_fd,
 	.identity = native_identity,
 	.forget = native_forget,

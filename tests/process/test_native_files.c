@@ -133,6 +133,80 @@ END_TEST
 
 static int (*real_open)(const char *path, int flags, mode_t mode);
 
+static char logged[4096];
+static unsigned warnings;
+
+static void note_warning(enum filelock_log_level level, const char *message, void *arg)
+{
+	(void)arg;
+	if (level != FILELOCK_LOG_WARNING)
+		return;
+	warnings++;
+	(void)snprintf(logged, sizeof(logged), "%s", message);
+}
+
+static int lock_records(void *arg)
+{
+	struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = open(test_path("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	return fcntl(fd, *(int *)arg, &range) < 0 ? errno : 0;
+}
+
+/* A process, or an open file description, which names none. */
+START_TEST(test_record_lock_of_another_program_is_named)
+{
+	int *command = test_shared(sizeof(*command));
+	char text[512] = "", pid[32];
+	struct filelock *lock;
+	struct peer peer;
+
+	*command = _i ? F_OFD_SETLK : F_SETLK;
+	peer_start(&peer);
+	ck_assert_int_eq(peer_call(&peer, lock_records, command), 0);
+	(void)snprintf(pid, sizeof(pid), "pid %ld ", (long)peer.pid);
+	filelock_set_log(note_warning, NULL, FILELOCK_LOG_WARNING);
+	lock = test_open(test_path("lock"), NULL);
+	if (test_locks_are_listed()) {
+		ck_assert_int_eq(filelock_describe_holder(lock, text, sizeof(text)), 0);
+		ck_assert_ptr_nonnull(strstr(text, "record lock"));
+		ck_assert(_i || strstr(text, pid));
+	}
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(warnings, 1);
+	ck_assert_ptr_nonnull(strstr(logged, "record lock"));
+	ck_assert(_i || strstr(logged, pid));
+	if (test_locks_are_listed()) {
+		ck_assert_int_eq(filelock_describe_holder(lock, text, sizeof(text)), 0);
+		ck_assert_ptr_nonnull(strstr(text, "this process; "));
+		ck_assert_ptr_nonnull(strstr(text, "record lock"));
+	}
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(warnings, 1); /* once a handle */
+	filelock_close(lock);
+	filelock_set_log(NULL, NULL, FILELOCK_LOG_ERROR);
+	peer_stop(&peer);
+}
+END_TEST
+
+START_TEST(test_without_record_locks_nothing_is_said_of_them)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	char text[512] = "";
+
+	filelock_set_log(note_warning, NULL, FILELOCK_LOG_WARNING);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(warnings, 0);
+	if (test_locks_are_listed()) {
+		ck_assert_int_eq(filelock_describe_holder(lock, text, sizeof(text)), 0);
+		ck_assert_ptr_null(strstr(text, "record lock"));
+	}
+	filelock_close(lock);
+	filelock_set_log(NULL, NULL, FILELOCK_LOG_ERROR);
+}
+END_TEST
+
 static int open_for_reading(const char *path, int flags, mode_t mode)
 {
 	if ((flags & O_ACCMODE) == O_RDONLY)
@@ -208,10 +282,17 @@ END_TEST
 
 int main(void)
 {
-	return support_main(SUITE("native_files", test_holder_sees_a_successor_of_the_same_number,
-	                          test_removed_file_whose_number_went_on_is_not_what_we_hold,
-	                          test_numbers_that_change_are_an_error_that_names_them,
-	                          test_folder_that_takes_no_file_is_enoent,
-	                          test_folder_of_the_kernel_takes_no_file,
-	                          test_shared_holder_stays_one_when_an_overlay_copies_its_file));
+	Suite *suite = suite_create("native_files");
+	TCase *tcase = tcase_create("native_files");
+
+	tcase_add_test(tcase, test_holder_sees_a_successor_of_the_same_number);
+	tcase_add_test(tcase, test_removed_file_whose_number_went_on_is_not_what_we_hold);
+	tcase_add_test(tcase, test_numbers_that_change_are_an_error_that_names_them);
+	tcase_add_test(tcase, test_folder_that_takes_no_file_is_enoent);
+	tcase_add_test(tcase, test_folder_of_the_kernel_takes_no_file);
+	tcase_add_loop_test(tcase, test_record_lock_of_another_program_is_named, 0, 2);
+	tcase_add_test(tcase, test_without_record_locks_nothing_is_said_of_them);
+	tcase_add_test(tcase, test_shared_holder_stays_one_when_an_overlay_copies_its_file);
+	suite_add_tcase(suite, tcase);
+	return support_main(suite);
 }

@@ -79,6 +79,7 @@ WRAP(int, linkat, -1, PATH(to),
 WRAP(int, fcntl_dupfd, -1, FD(fd), (int fd, int lowest), (fd, lowest))
 WRAP(int, fcntl_getfl, -1, FD(fd), (int fd), (fd))
 WRAP(int, fcntl_ofd_setlk, -1, FD(fd), (int fd, struct flock *range), (fd, range))
+WRAP(int, fcntl_ofd_getlk, -1, FD(fd), (int fd, struct flock *range), (fd, range))
 WRAP(int, fchmod, -1, FD(fd), (int fd, mode_t mode), (fd, mode))
 WRAP(int, chmod, -1, PATH(path), (const char *path, mode_t mode), (path, mode))
 WRAP(int, fcntl_setsig, -1, FD(fd), (int fd, int signal), (fd, signal))

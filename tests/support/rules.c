@@ -66,6 +66,7 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_fcntl_getfl, 0, { EBADF } },
 	/* On file systems of other machines, and past the umask: process/test_readwrite_files.c */
 	{ FAULT_fcntl_ofd_setlk, 0, { ENOLCK } },
+	{ FAULT_fcntl_ofd_getlk, 0, { EINVAL } }, /* only for a log */
 	{ FAULT_fchmod, 0, { EPERM } },
 	{ FAULT_chmod, 0, { EPERM } },
 	{ FAULT_dup3, 0, { EBUSY, EINTR, EMFILE } },

@@ -295,13 +295,59 @@ START_TEST(test_watch_that_is_lost_as_it_is_given_up_is_given_up_once)
 }
 END_TEST
 
+static unsigned warnings;
+static char warning[512];
+
+static void note_warning(enum filelock_log_level level, const char *message, void *arg)
+{
+	(void)arg;
+	warnings += level == FILELOCK_LOG_WARNING;
+	(void)snprintf(warning, sizeof(warning), "%s", message);
+}
+
+START_TEST(test_polling_for_want_of_inotify_is_said_once_a_watcher)
+{
+	static const struct {
+		enum fault_call call;
+		int error;
+	} wants[] = { { FAULT_inotify_init1, EMFILE }, { FAULT_inotify_add_watch, ENOSPC } };
+
+	set_up();
+	filelock_set_log(note_warning, NULL, FILELOCK_LOG_WARNING);
+	fault_set(wants[_i].call, 1, FAULT_FOR_GOOD, wants[_i].error);
+	for (int i = 0; i < LOCKS; i++)
+		ck_assert_int_eq(subscribe(i, test_folder(), NULL), -wants[_i].error);
+	ck_assert_uint_eq(warnings, 1);
+	ck_assert_ptr_nonnull(strstr(warning, "max_user_instances"));
+	filelock_set_log(NULL, NULL, FILELOCK_LOG_ERROR);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_folder_that_is_gone_is_no_want_of_inotify)
+{
+	set_up();
+	filelock_set_log(note_warning, NULL, FILELOCK_LOG_WARNING);
+	ck_assert_int_eq(subscribe(0, test_path("nothing"), NULL), -ENOENT);
+	ck_assert_uint_eq(warnings, 0);
+	filelock_set_log(NULL, NULL, FILELOCK_LOG_ERROR);
+	tear_down();
+}
+END_TEST
+
 int main(void)
 {
-	return support_main(SUITE(
-	        "watch faults", test_inotify_that_cannot_be_joined_is_closed,
-	        test_death_is_told_though_its_look_was_interrupted,
-	        test_child_can_do_nothing_with_its_parents_watcher_but_free_it,
-	        test_watch_that_is_had_already_is_not_added_twice_when_another_goes,
-	        test_names_that_hash_alike_are_told_apart,
-	        test_watch_that_is_lost_as_it_is_given_up_is_given_up_once));
+	Suite *suite = suite_create("inotify faults");
+	TCase *tcase = tcase_create("inotify faults");
+
+	tcase_add_test(tcase, test_inotify_that_cannot_be_joined_is_closed);
+	tcase_add_test(tcase, test_death_is_told_though_its_look_was_interrupted);
+	tcase_add_test(tcase, test_child_can_do_nothing_with_its_parents_watcher_but_free_it);
+	tcase_add_test(tcase, test_watch_that_is_had_already_is_not_added_twice_when_another_goes);
+	tcase_add_test(tcase, test_names_that_hash_alike_are_told_apart);
+	tcase_add_test(tcase, test_watch_that_is_lost_as_it_is_given_up_is_given_up_once);
+	tcase_add_loop_test(tcase, test_polling_for_want_of_inotify_is_said_once_a_watcher, 0, 2);
+	tcase_add_test(tcase, test_folder_that_is_gone_is_no_want_of_inotify);
+	suite_add_tcase(suite, tcase);
+	return support_main(suite);
 }
