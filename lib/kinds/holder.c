@@ -158,11 +158,13 @@ static bool parse(const struct target *target, const char *line, struct proc_loc
 {
 	const struct holder_records *records = target->records;
 	struct proc_record record;
+	bool parsed;
 
 	if (!records)
 		return proc_parse_lock(line, ret);
-	if (!(target->of_files ? proc_parse_any_record : proc_parse_record)(line, &record) || record.last < records->first ||
-	    record.first > records->last ||
+	parsed = target->of_files ? proc_parse_any_record(line, &record)
+	                          : proc_parse_record(line, &record);
+	if (!parsed || record.last < records->first || record.first > records->last ||
 	    (records->except && record.lock.pid == records->except))
 		return false;
 	*ret = record.lock;
