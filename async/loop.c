@@ -106,22 +106,24 @@ void loop_park_timer(struct loop *loop)
 	loop->at = FILELOCK_NEVER - 1;
 }
 
-static int set_timer_fd(struct loop *loop, int64_t at)
+/* Relative, as libevent's timers are: the library's clock was read for the delay, and the kernel's
+   own may tell another time (libfaketime). */
+static int set_timer_fd(struct loop *loop, int64_t delay)
 {
 	/* zero would disarm it: timerfd_settime(2) */
-	int64_t time = at > 0 ? at : 1;
+	int64_t time = delay > 0 ? delay : 1;
 	struct itimerspec when = { .it_value = { time / 1000000000, time % 1000000000 } };
 	int r = loop->timer_fd.fd < 0 ? filelock_guard_timerfd(&loop->timer_fd) : 0;
 
 	if (r < 0)
 		return r;
-	r = filelock_sys()->timerfd_settime(loop->timer_fd.fd, TFD_TIMER_ABSTIME, &when, NULL);
+	r = filelock_sys()->timerfd_settime(loop->timer_fd.fd, 0, &when, NULL);
 	return r < 0 ? -errno : 0;
 }
 
-static bool set_precise(struct loop *loop, int64_t at)
+static bool set_precise(struct loop *loop, int64_t delay)
 {
-	if (set_timer_fd(loop, at) < 0)
+	if (set_timer_fd(loop, delay) < 0)
 		return false;
 	if (!loop->precise)
 		loop->precise = new_event(loop, loop->timer_fd.fd, loop->on_time);
@@ -138,14 +140,19 @@ static int64_t nanoseconds(struct timespec t)
 
 static int64_t up_to_a_tick(int64_t delay)
 {
-	struct timespec tick, ticked, now;
+	struct timespec resolution, ticked, now;
+	int64_t tick, since;
 
 	/* of these clocks none of the calls can fail on Linux */
-	(void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	(void)clock_getres(CLOCK_MONOTONIC_COARSE, &resolution);
 	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ticked);
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	delay += nanoseconds(now) - nanoseconds(ticked) + nanoseconds(tick) - 1;
-	return delay - delay % nanoseconds(tick);
+	tick = nanoseconds(resolution);
+	since = nanoseconds(now) - nanoseconds(ticked);
+	if (since < 0 || since > tick) /* something has one of them tell another time */
+		return delay;
+	delay += since + tick - 1;
+	return delay - delay % tick;
 }
 
 static bool set_coarse(struct loop *loop, int64_t delay)
@@ -172,8 +179,8 @@ bool loop_set_timer(struct loop *loop, int64_t at, bool precise)
 	now = filelock_now();
 	if (at > now)
 		delay = at - now;
-	if (!(delay > 0 && precise && set_precise(loop, at)) && !set_coarse(loop, delay) &&
-	    !set_precise(loop, now + delay))
+	if (!(delay > 0 && precise && set_precise(loop, delay)) && !set_coarse(loop, delay) &&
+	    !set_precise(loop, delay))
 		return false;
 	loop->at = at;
 	return true;

@@ -347,6 +347,34 @@ START_TEST(test_reader_behind_a_writer_that_timed_out_makes_its_own_attempt)
 }
 END_TEST
 
+static int64_t (*kernels_now)(void);
+
+static int64_t fortnight_ahead(void)
+{
+	return kernels_now() + INT64_C(14) * 24 * 3600 * 1000 * MILLISECONDS;
+}
+
+/* shows: deadline-kept
+   As below libfaketime: what the process reads is not what the kernel's timers go by. */
+START_TEST(test_deadline_comes_though_the_clock_that_is_read_is_not_the_kernels)
+{
+	struct loop loop;
+	struct filelock *holder, *lock;
+
+	kernels_now = sys.now;
+	sys.now = fortnight_ahead;
+	loop = loop_new();
+	holder = hold("a", EXCLUSIVE);
+	lock = open_patient("a");
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, 3), -ETIMEDOUT); /* a short one */
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, 30), -ETIMEDOUT);
+	filelock_close(holder);
+	filelock_close(lock);
+	loop_free(&loop);
+	sys.now = kernels_now;
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
@@ -362,5 +390,6 @@ int main(void)
 	        test_timeout_counts_from_the_request_not_from_the_loops_cached_time,
 	        test_timer_that_comes_early_is_armed_again,
 	        test_lock_released_just_before_the_deadline_is_granted,
-	        test_reader_behind_a_writer_that_timed_out_makes_its_own_attempt));
+	        test_reader_behind_a_writer_that_timed_out_makes_its_own_attempt,
+	        test_deadline_comes_though_the_clock_that_is_read_is_not_the_kernels));
 }
