@@ -62,7 +62,7 @@ static void set_options(struct evfilelock *ev, const struct evfilelock_options *
 	ev->stats.slow_wait = options->slow_wait_ms * INT64_C(1000000);
 }
 
-/* What cannot fail. */
+/* The part that cannot fail. */
 static void init_context(struct evfilelock *ev, const struct evfilelock_options *options)
 {
 	ev->generation = filelock_generation();

@@ -15,7 +15,7 @@ int event_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb
 /* Whether a release is made by a worker. */
 bool event_releases_by_worker(const struct evfilelock *ev, const struct filelock *lock);
 bool event_timeout_is_valid(const struct timeval *timeout);
-/* In nanoseconds, below zero for ever; what cannot be told from it is. */
+/* In nanoseconds; below zero for ever, also for a time out of range. */
 int64_t event_timeout_ns(const struct timeval *timeout);
 
 #endif

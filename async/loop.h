@@ -8,7 +8,7 @@
 
 #include "driver_private.h"
 
-/* What the timer is set to. Moved by loop.c alone. */
+/* States of the timer; only loop.c moves them. */
 enum loop_timer {
 	TIMER_OFF,
 	TIMER_PARKED, /* far away: it keeps its place in libevent's heap */
@@ -60,7 +60,7 @@ int loop_make_wakeup(struct loop *loop);
 void loop_notify(struct loop *loop);
 bool loop_hear(struct loop *loop);
 void loop_stop_hearing(struct loop *loop);
-/* What was notified is seen. */
+/* Takes back the notice. */
 void loop_clear_wakeup(struct loop *loop);
 
 #endif

@@ -90,7 +90,7 @@ static struct set *set_at(struct list *link)
 	return link ? list_entry(link, struct set, link) : NULL;
 }
 
-/* What is left of the sets: in a forked child. */
+/* Frees what is left of the sets in a forked child. */
 static void free_all(struct evfilelock *ev)
 {
 	struct set *set;
@@ -228,7 +228,7 @@ static bool contains(const struct set *set, const struct filelock *lock)
 	return false;
 }
 
-/* Of the sets that the handle belongs to. */
+/* Cancels the pending sets that the handle belongs to. */
 static int cancel_sets(struct evfilelock *ev, const struct filelock *lock)
 {
 	int r = -ENOENT;

@@ -71,7 +71,7 @@ static inline void stats_held(struct stats *stats)
 	stats->counts.held++;
 }
 
-/* Of a grant whose context lives. time: when, on another thread; 0: now. */
+/* Called for a grant whose context lives. time: of the release on another thread; 0: now. */
 static inline void stats_released(struct stats *stats, const struct request *grant, int64_t time)
 {
 	stats->counts.held--;

@@ -163,7 +163,7 @@ static const struct track *track_of(struct evfilelock_trace *trace, const char *
 	return track;
 }
 
-/* What all events have; leaves the object open. */
+/* Writes the members of every event; leaves the object open. */
 static void begin(struct evfilelock_trace *trace, const struct track *track, char phase,
                   int64_t time)
 {

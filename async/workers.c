@@ -71,7 +71,7 @@ static bool rest(struct queue *queue, const struct job *job)
 	return true;
 }
 
-/* What a worker has found; SUBMITTED is what follows if it says READY. */
+/* Takes the result of a worker. QUEUE_READY: the job is submitted once more. */
 static enum queue_state take_result(struct request *request, struct job *job)
 {
 	struct queue *queue = request->queue;
@@ -145,7 +145,7 @@ void workers_hasten(struct request *request)
 	request->queue->last_call = true;
 }
 
-/* What could not be released is the user's again, if the handle is still for it. */
+/* A hold that could not be released goes back to the user, if the handle is still open. */
 static bool give_back(struct request *request, struct job *job)
 {
 	int64_t until;

@@ -19,7 +19,7 @@ int workers_start(struct evfilelock *ev, unsigned n, struct workers **ret_worker
 int workers_for_questions(struct evfilelock *ev, struct workers **ret_workers);
 /* Serves the first request, which the context's workers attempt; and how it waits, or SERVED. */
 enum queue_state workers_serve(struct queue *queue);
-/* What the request waits for shall be attempted at once. */
+/* Attempts the request's lock at once. */
 void workers_hasten(struct request *request);
 /* Releases on a worker; or an error, and nothing was done. */
 int workers_release(struct request *request);

@@ -40,7 +40,7 @@ static void leave(void)
 	(void)pthread_mutex_unlock(&registry.mutex);
 }
 
-/* What held or waited is dead in the child; any other handle has lost nothing, and works there. */
+/* A handle that held or waited is dead in the child. Any other has lost nothing, and works there. */
 static void forget(struct filelock *lock)
 {
 	if (lock->depth > 0 || lock->listener || acquisition_is_pending(&lock->acquisition))

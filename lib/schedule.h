@@ -25,7 +25,7 @@ struct schedule_poll {
 	uint64_t salt; /* differs from waiter to waiter */
 };
 
-/* What fairness goes by, for one handle, or for those that follow each other in one queue. */
+/* The facts for fairness, of one handle, or of those that follow each other in one queue. */
 struct fairness {
 	int64_t released_at; /* when the lock was last released; 0: never */
 	int64_t yielded_at;  /* when others were last let go first */

@@ -11,12 +11,12 @@
 struct sleeper {
 	struct list link; /* in the pool */
 	struct filelock_watcher *watcher;
-	struct filelock_guarded_fd wake; /* -1: none to be had */
+	struct filelock_guarded_fd wake; /* -1: none */
 	pthread_t user;                  /* while busy */
 	bool busy;
 };
 
-/* Lends one to this thread; NULL: none to be had. */
+/* Lends one to this thread; NULL: the system gives none. */
 struct sleeper *sleepers_get(void);
 void sleepers_put(struct sleeper *sleeper);
 

@@ -38,7 +38,7 @@ extern "C" {
 /* An inotify instance and its watches, for any number of acquisitions of one loop. */
 struct filelock_watcher;
 
-/* What the machine calls and uses; the same for all acquisitions of a driver. */
+/* The callbacks and the watcher of a driver; the same for all its acquisitions. */
 struct filelock_driver {
 	struct filelock_watcher *watcher; /* borrowed; NULL: only poll */
 

@@ -6,7 +6,7 @@
 
 #include <filelock/filelock.h>
 
-/* What failed last on a handle. The sentence is made only when asked for. */
+/* The last failure of a handle. Its sentence is made only when asked for. */
 struct failure {
 	int code;         /* 0: nothing */
 	bool own;         /* we use the system's code for a refusal of our own */

@@ -82,7 +82,7 @@ static bool make_token(const struct proc_process *process, char ret[TOKEN_SIZE])
 	return true;
 }
 
-/* Of the process that has this pid now. */
+/* The start token of the process that has this pid now. */
 static bool read_token(pid_t pid, char ret[TOKEN_SIZE])
 {
 	struct proc_process process;
@@ -104,7 +104,7 @@ static void read_pid_namespace(char ret_suffix[SUFFIX_SIZE])
 		(void)snprintf(ret_suffix, SUFFIX_SIZE, "?pidns-%lx", number);
 }
 
-/* What this process is called: it takes several reads of /proc, so it is remembered. */
+/* The names of this process: they take several reads of /proc, so they are remembered. */
 struct own {
 	pid_t pid;
 	unsigned generation;
@@ -141,7 +141,7 @@ static int read_host_name(char ret[HOST_NAME_SIZE])
 	return 0;
 }
 
-/* What is not printable, and '?', as '?' and two hexadecimal digits. */
+/* Writes unprintable bytes, and '?', as '?' and two hexadecimal digits. */
 static void escape(const char *name, char ret[ESCAPED_SIZE])
 {
 	for (; *name; name++) {

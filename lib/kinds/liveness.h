@@ -15,7 +15,7 @@
  */
 int liveness_is_written(int fd, const char *path);
 
-/* What the kernel has said of a marker, before its record is asked. */
+/* The kernel's answers about a marker, before its record is asked. */
 enum proof {
 	PROOF_NONE,     /* nothing: its locks mean nothing here, or it does not tell */
 	PROOF_UNLOCKED, /* nobody has a flock(2) on it */

@@ -97,7 +97,7 @@ static int publish_marker(struct filelock *lock)
 	return 0;
 }
 
-/* What stands there after all was not judged yet. */
+/* The marker that stands there after all was not judged yet. */
 static int publish_unjudged(struct filelock *lock)
 {
 	int r = publish_marker(lock);
@@ -315,7 +315,7 @@ static int soft_fd(const struct filelock *lock)
 	return soft_state(lock)->fd;
 }
 
-/* What another handle has found out about the file system. */
+/* Learns what another handle knows about the file system. */
 static void soft_learn(struct filelock *lock, const struct filelock *other)
 {
 	struct draft *draft = &soft_state(lock)->draft;
