@@ -45,10 +45,10 @@ static int expected(const struct file *database, const struct file *journal)
 {
 	const uint8_t *bytes = database->bytes;
 
+	if (database->size == 0) /* SQLite ignores a journal of nothing */
+		return 0;
 	if (journal->is_there)
 		return FILELOCK_EJOURNAL;
-	if (database->size == 0)
-		return 0;
 	if (database->size < 20 || memcmp(bytes, "SQLite format 3", 16) != 0)
 		return -EBADMSG;
 	if (bytes[18] == 2 || bytes[19] == 2)
