@@ -398,7 +398,8 @@ FILELOCK_API unsigned filelock_depth(const struct filelock *lock);
 
 /*
  * Whether the path still names the file that we hold: 0, or FILELOCK_ELOST if somebody removed,
- * renamed or replaced the lock file, so that others may hold the lock, too. -EPERM: not held.
+ * renamed or replaced the lock file, so that others may hold the lock, too. -EPERM: not held. A soft
+ * marker that another program has emptied gets its record again.
  */
 FILELOCK_API int filelock_verify(struct filelock *lock);
 

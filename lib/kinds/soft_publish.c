@@ -61,7 +61,7 @@ int soft_publish_flock(const char *path, int fd, bool *ret_flocked)
 	return is_without_flock(path, r) ? 0 : r;
 }
 
-static int put_record(const struct filelock *lock, int fd)
+int soft_publish_record(const struct filelock *lock, int fd)
 {
 	char record[MARKER_SIZE];
 	int length = liveness_write_record(record, lock->options.two_line_marker);
@@ -97,7 +97,7 @@ static int fill_draft(const struct filelock *lock, struct draft *draft)
 	if (r == -EWOULDBLOCK)
 		r = 0;
 	if (r == 0)
-		r = put_record(lock, draft->fd);
+		r = soft_publish_record(lock, draft->fd);
 	if (r == 0)
 		r = sys_fstat(draft->fd, &st);
 	if (r < 0)

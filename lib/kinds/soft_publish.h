@@ -38,6 +38,9 @@ int soft_publish_prepare(const struct filelock *lock, struct draft *draft);
  */
 int soft_publish(const struct filelock *lock, struct draft *draft);
 
+/* Writes our record into a marker of ours. */
+int soft_publish_record(const struct filelock *lock, int fd);
+
 void soft_publish_drop(struct draft *draft);
 
 /* Takes the flock of a holder. Returns 0 and *ret_flocked, -EWOULDBLOCK (another process has

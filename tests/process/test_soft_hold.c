@@ -410,6 +410,43 @@ static int hold_and_exit(void *arg)
 	exit(0);
 }
 
+/* shows: protocol-2 */
+START_TEST(test_holder_of_a_lease_is_named_with_its_mode_and_duration)
+{
+	static const char lease[] = "filelock/2\npid=7\nhost=elsewhere?pidns-f00001e5\nmode=lease\n"
+	                            "token=0a681ff920ee26fbb4143bf2986a137e\nduration=2.5\nstart=12\n";
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+
+	put_bytes(test_path("lock"), lease, strlen(lease));
+	ck_assert_int_eq(filelock_holder(lock, &owner), 0);
+	ck_assert_int_eq(owner.pid, 7);
+	ck_assert_str_eq(owner.host, "elsewhere?pidns-f00001e5");
+	ck_assert_str_eq(owner.contract, "lease");
+	ck_assert_str_eq(owner.start_token, "12");
+	ck_assert_int_eq((int)(owner.duration * 10), 25);
+	filelock_close(lock);
+}
+END_TEST
+
+/* As Python's FileLock does where both kinds meet. Killed then, the holder is known all the same. */
+/* shows: killed-holder-frees */
+START_TEST(test_marker_that_was_emptied_is_written_again_by_verify)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct marker marker;
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(truncate(test_path("lock"), 0), 0);
+	ck_assert_int_eq(try_once(test_path("lock")), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert(read_marker(test_path("lock"), &marker));
+	ck_assert_int_eq(marker.type, MARKER_RECORD);
+	ck_assert_int_eq(marker.pid, getpid());
+	filelock_close(lock);
+}
+END_TEST
+
 /* shows: exit-removes-marker */
 START_TEST(test_exit_removes_the_markers_unless_told_not_to)
 {
@@ -684,7 +721,9 @@ int main(void)
 	        test_failed_removal_leaves_the_lock_held_and_the_call_retryable,
 	        test_close_leaves_no_holder_though_the_marker_cannot_be_removed,
 	        test_failed_unlock_or_close_after_the_removal_is_released,
-	        test_holder_is_the_record, test_break_removes_anybodys_marker_but_ones_own,
+	        test_holder_of_a_lease_is_named_with_its_mode_and_duration,
+	        test_marker_that_was_emptied_is_written_again_by_verify,
+	              test_holder_is_the_record, test_break_removes_anybodys_marker_but_ones_own,
 	        test_lifetime_ends_a_hold_by_its_age_alone,
 	        test_lifetime_ends_no_strict_or_newer_marker,
 	        test_lifetime_of_a_native_lock_is_refused,

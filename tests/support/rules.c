@@ -209,6 +209,8 @@ const struct rule rules[] = {
 	{ RULE, SOFT, LOCKING, FAULT_open, MISSING_LOCK, { ESTALE }, ANY_TIME, EITHER, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, A_DRAFT, { ENOENT }, 1, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, MISSING_LOCK, { ENOENT }, 1, FINE, 0 },
+	/* Whether it was emptied is only looked at. */
+	{ RULE, SOFT, ON(VERIFYING), FAULT_fstat, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	/* The next way, of making a file or of linking it: whatever the refusal, nothing is there. */
 	{ RULE, SOFT, LOCKING, FAULT_open, ITS_FOLDER, { EACCES, EPERM }, ANY_TIME, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, A_DRAFT, { EACCES, EPERM }, ANY_TIME, FINE, 0 },
