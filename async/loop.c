@@ -195,8 +195,11 @@ void loop_force(struct loop *loop)
 
 void loop_listen(struct loop *loop, struct filelock_watcher *watcher, bool wanted)
 {
-	int fd = filelock_watcher_fd(watcher);
+	int fd;
 
+	if (!wanted && !loop->listening)
+		return;
+	fd = filelock_watcher_fd(watcher);
 	if (loop->readable && event_get_fd(loop->readable) != fd) {
 		free_event(&loop->readable);
 		loop->listening = false;

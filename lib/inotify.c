@@ -54,6 +54,7 @@ struct watch {
 
 struct filelock_watcher {
 	pthread_mutex_t mutex;
+	bool locked; /* by enter */
 	struct filelock_guarded_fd fd;    /* of inotify */
 	struct filelock_guarded_fd epoll; /* -1: no process was watched yet */
 	struct hash watches;
@@ -79,16 +80,21 @@ static struct watch *find_watch(const struct filelock_watcher *watcher, int wd)
 	return node ? hash_entry(node, struct watch, node) : NULL;
 }
 
-/* In a forked child, which has no other thread, it may be taken for ever. */
-static void enter(struct filelock_watcher *watcher)
+/* False in a forked child of who made the watcher: it has no other thread, and the mutex may be taken
+   for ever. */
+static bool enter(struct filelock_watcher *watcher)
 {
-	if (!filelock_watcher_is_inherited(watcher))
+	bool inherited = filelock_watcher_is_inherited(watcher);
+
+	if (!inherited)
 		(void)pthread_mutex_lock(&watcher->mutex);
+	watcher->locked = !inherited;
+	return !inherited;
 }
 
 static void leave(struct filelock_watcher *watcher)
 {
-	if (!filelock_watcher_is_inherited(watcher))
+	if (watcher->locked)
 		(void)pthread_mutex_unlock(&watcher->mutex);
 }
 
@@ -138,7 +144,7 @@ FILELOCK_API int filelock_watcher_fd(struct filelock_watcher *watcher)
 {
 	int fd;
 
-	enter(watcher);
+	(void)enter(watcher);
 	fd = watcher->epoll.fd >= 0 ? watcher->epoll.fd : watcher->fd.fd;
 	leave(watcher);
 	return fd;
@@ -153,7 +159,7 @@ FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher)
 {
 	size_t load;
 
-	enter(watcher);
+	(void)enter(watcher);
 	/* one that may not watch its file waits by a name alone */
 	load = watcher->waiters ? watcher->waiters : watcher->subscriptions.count > 0;
 	leave(watcher);
@@ -164,7 +170,7 @@ size_t inotify_count(struct filelock_watcher *watcher, int change)
 {
 	size_t waiting;
 
-	enter(watcher);
+	(void)enter(watcher);
 	watcher->waiting += (size_t)change;
 	waiting = watcher->waiting;
 	leave(watcher);
@@ -260,9 +266,8 @@ static void stop_watching(struct filelock_watcher *watcher, struct watch *watch)
 FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
 {
 	/* in a forked child the descriptor is an idle one, which has no watches */
-	bool foreign = filelock_watcher_is_inherited(watcher);
+	bool foreign = !enter(watcher);
 
-	enter(watcher);
 	while (watcher->idle) {
 		struct watch *watch = watcher->idle;
 
@@ -309,7 +314,7 @@ static int get_watch(struct filelock_watcher *watcher, const char *path, uint32_
 		wd = sys.inotify_add_watch(fd, path, mask | IN_MASK_ADD);
 		if (wd < 0)
 			wd = -errno;
-		enter(watcher);
+		(void)enter(watcher);
 	} while (wd >= 0 && removed != watcher->removed && !find_watch(watcher, wd));
 	if (wd < 0) {
 		free(spare);
@@ -372,7 +377,7 @@ static void enlist(struct filelock_watcher *watcher, struct subscription *s)
 
 static int check_watcher(struct filelock_watcher *watcher)
 {
-	if (filelock_watcher_is_inherited(watcher))
+	if (!watcher->locked)
 		return FILELOCK_EFORKED;
 	if (watcher->broken)
 		return -EIO;
@@ -404,7 +409,7 @@ int inotify_subscribe(struct filelock_watcher *watcher, struct subscription *sub
 	bool warn;
 	int r;
 
-	enter(watcher);
+	(void)enter(watcher);
 	r = check_watcher(watcher);
 	if (r == 0)
 		r = open_inotify(watcher);
@@ -428,7 +433,7 @@ int inotify_subscribe_process(struct filelock_watcher *watcher, struct subscript
 	struct watch *watch = NULL;
 	int r;
 
-	enter(watcher);
+	(void)enter(watcher);
 	r = check_watcher(watcher);
 	if (r == 0)
 		r = open_epoll(watcher);
@@ -466,7 +471,7 @@ void inotify_unsubscribe(struct subscription *subscription)
 
 	if (!watcher)
 		return;
-	enter(watcher);
+	(void)enter(watcher);
 	if (inotify_is_subscribed(subscription)) /* still: the loop may lose the watch */
 		delist(watcher, subscription);
 	leave(watcher);
@@ -604,9 +609,8 @@ static void take_events(struct filelock_watcher *watcher)
 
 FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 {
-	if (filelock_watcher_is_inherited(watcher))
+	if (!enter(watcher))
 		return;
-	enter(watcher);
 	if (watcher->epoll.fd >= 0)
 		take_deaths(watcher);
 	if (watcher->fd.fd >= 0)
