@@ -47,9 +47,8 @@ struct watch {
 	int wd; /* the kernel's; of a process: -pid */
 	struct filelock_guarded_fd process; /* its pidfd; -1: it has ended, or there is none */
 	unsigned count;
-	struct subscription *first; /* of all on it */
-	struct watch *next_idle;
-	bool idle; /* in the watcher's list of those to remove, if the count is still 0 */
+	struct list subscriptions; /* all on it */
+	struct list idle; /* in the watcher's list of those to remove, if the count is still 0 */
 };
 
 struct filelock_watcher {
@@ -58,7 +57,7 @@ struct filelock_watcher {
 	struct filelock_guarded_fd fd;    /* of inotify */
 	struct filelock_guarded_fd epoll; /* -1: no process was watched yet */
 	struct hash watches;
-	struct watch *idle;
+	struct list idle;
 	struct hash subscriptions;
 	size_t waiters; /* that watch a file */
 	size_t waiting; /* with a watch or without */
@@ -111,6 +110,7 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	(void)pthread_mutex_init(&watcher->mutex, NULL); /* never fails, on Linux */
 	watcher->fd.fd = -1;
 	watcher->epoll.fd = -1;
+	list_init(&watcher->idle);
 	watcher->generation = filelock_generation();
 	*ret_watcher = watcher;
 	return 0;
@@ -247,11 +247,9 @@ static void close_process(struct filelock_watcher *watcher, struct watch *watch)
 
 static void put_watch(struct filelock_watcher *watcher, struct watch *watch)
 {
-	if (--watch->count > 0 || watch->idle)
+	if (--watch->count > 0 || list_is_linked(&watch->idle))
 		return;
-	watch->idle = true;
-	watch->next_idle = watcher->idle;
-	watcher->idle = watch;
+	list_add_first(&watcher->idle, &watch->idle);
 }
 
 static void stop_watching(struct filelock_watcher *watcher, struct watch *watch)
@@ -267,12 +265,11 @@ FILELOCK_API void filelock_watcher_tidy(struct filelock_watcher *watcher)
 {
 	/* in a forked child the descriptor is an idle one, which has no watches */
 	bool foreign = !enter(watcher);
+	struct list *link;
 
-	while (watcher->idle) {
-		struct watch *watch = watcher->idle;
+	while ((link = list_take_first(&watcher->idle))) {
+		struct watch *watch = list_entry(link, struct watch, idle);
 
-		watcher->idle = watch->next_idle;
-		watch->idle = false;
 		if (watch->count > 0)
 			continue;
 		hash_remove(&watcher->watches, &watch->node);
@@ -294,6 +291,7 @@ static struct watch *new_watch(struct filelock_watcher *watcher)
 		return NULL;
 	}
 	watch->process.fd = -1;
+	list_init(&watch->subscriptions);
 	return watch;
 }
 
@@ -368,10 +366,7 @@ static void enlist(struct filelock_watcher *watcher, struct subscription *s)
 {
 	atomic_store_explicit(&s->watcher, watcher, memory_order_relaxed);
 	hash_insert(&watcher->subscriptions, &s->node, subscription_hash(s->watch->wd, s->name));
-	s->next = s->watch->first;
-	if (s->next)
-		s->next->previous = s;
-	s->watch->first = s;
+	list_add_first(&s->watch->subscriptions, &s->link);
 	watcher->waiters += is_counted(s);
 }
 
@@ -452,12 +447,7 @@ static void delist(struct filelock_watcher *watcher, struct subscription *subscr
 	struct watch *watch = subscription->watch;
 
 	hash_remove(&watcher->subscriptions, &subscription->node);
-	if (subscription->previous)
-		subscription->previous->next = subscription->next;
-	else
-		watch->first = subscription->next;
-	if (subscription->next)
-		subscription->next->previous = subscription->previous;
+	list_remove(&subscription->link);
 	watcher->waiters -= is_counted(subscription);
 	/* the last touch: whoever sees it may free the handle, without the mutex */
 	inotify_forget(subscription);
@@ -498,8 +488,8 @@ static void tell_event(struct filelock_watcher *watcher, const struct inotify_ev
 /* Tells all subscribers of one watch. */
 static void tell_all(const struct watch *watch)
 {
-	for (const struct subscription *s = watch->first; s; s = s->next)
-		handle_wake(s->lock);
+	list_for_each(link, &watch->subscriptions)
+		handle_wake(list_entry(link, struct subscription, link)->lock);
 }
 
 /* And those of every watch. */
@@ -517,8 +507,9 @@ static void tell_everybody(struct filelock_watcher *watcher)
 static void lose_watch(struct filelock_watcher *watcher, struct watch *watch)
 {
 	tell_all(watch);
-	while (watch->first)
-		delist(watcher, watch->first);
+	while (!list_is_empty(&watch->subscriptions))
+		delist(watcher, list_entry(list_first(&watch->subscriptions), struct subscription,
+		                           link));
 }
 
 /* Else a descriptor that stays readable would keep its loop spinning. */

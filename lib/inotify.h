@@ -9,6 +9,7 @@
 #include <sys/inotify.h>
 
 #include "base/hash.h"
+#include "base/list.h"
 #include "driver_private.h"
 
 struct watch;
@@ -23,7 +24,7 @@ struct subscription {
 	struct hash_node node;
 	_Atomic(struct filelock_watcher *) watcher; /* NULL: not subscribed */
 	struct watch *watch;
-	struct subscription *previous, *next; /* of the same watch */
+	struct list link; /* of the same watch */
 	uint32_t mask;    /* 0: of a process */
 	const char *name; /* borrowed */
 	struct filelock *lock;

@@ -42,7 +42,7 @@
 
 /* A file and its connections in this process. */
 struct database_file {
-	struct database_file *next;
+	struct list link;
 	struct identity identity;
 	unsigned connections;
 	atomic_uint locked; /* connections that have a level, or are taking one */
@@ -60,12 +60,15 @@ static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER; /* see make_by_open *
 
 static struct {
 	pthread_mutex_t mutex;
-	struct database_file *files;
-	struct database *newest, *oldest; /* at rest */
-	unsigned resting;
-	struct database *inherited;
+	struct list files;
+	struct list resting; /* the newest first */
+	unsigned resting_count;
+	struct list inherited;
 	bool unusable; /* in a child that was made while a thread was inside SQLite */
-} table = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+} table = { .mutex = PTHREAD_MUTEX_INITIALIZER,
+	    .files = LIST_INIT(table.files),
+	    .resting = LIST_INIT(table.resting),
+	    .inherited = LIST_INIT(table.inherited) };
 
 static void enter_sqlite(void)
 {
@@ -110,21 +113,30 @@ static int fail_with(struct filelock *lock, int error, const char *what, const c
 
 /* --- files --- */
 
+/* With the table. */
+static struct database_file *find_file(struct identity identity)
+{
+	list_for_each(link, &table.files) {
+		struct database_file *file = list_entry(link, struct database_file, link);
+
+		if (identity_equal(file->identity, identity))
+			return file;
+	}
+	return NULL;
+}
+
 static struct database_file *get_file(struct identity identity)
 {
 	struct database_file *spare = sys.calloc(1, sizeof(*spare));
 	struct database_file *file;
 
 	enter_table();
-	for (file = table.files; file; file = file->next)
-		if (identity_equal(file->identity, identity))
-			break;
+	file = find_file(identity);
 	if (!file && spare) {
 		file = spare;
 		spare = NULL;
 		file->identity = identity;
-		file->next = table.files;
-		table.files = file;
+		list_add_first(&table.files, &file->link);
 	}
 	if (file)
 		file->connections++;
@@ -135,17 +147,13 @@ static struct database_file *get_file(struct identity identity)
 
 static void put_file(struct database_file *file)
 {
-	struct database_file **link = &table.files;
-
 	if (!file)
 		return;
 	enter_table();
 	if (--file->connections > 0)
 		file = NULL;
-	while (file && *link != file)
-		link = &(*link)->next;
-	if (file)
-		*link = file->next;
+	else
+		list_remove(&file->link);
 	leave_table();
 	free(file);
 }
@@ -156,9 +164,12 @@ static bool was_locked_at_fork(struct identity identity)
 
 	enter_table();
 	found = table.unusable;
-	for (struct database *db = table.inherited; db && !found; db = db->next)
-		found = db->level > DATABASE_UNLOCKED &&
-		        identity_equal(db->identity, identity);
+	list_for_each(link, &table.inherited) {
+		const struct database *db = list_entry(link, struct database, link);
+
+		found = found || (db->level > DATABASE_UNLOCKED &&
+		                  identity_equal(db->identity, identity));
+	}
 	leave_table();
 	return found;
 }
@@ -398,21 +409,17 @@ static int open_database(struct filelock *lock, struct database **ret)
 static void link_resting(struct database *db, struct database **owner)
 {
 	db->owner = owner;
-	db->next = table.newest;
-	*(db->next ? &db->next->previous : &table.oldest) = db;
-	table.newest = db;
-	table.resting++;
+	list_add_first(&table.resting, &db->link);
+	table.resting_count++;
 }
 
 static void unlink_resting(struct database *db)
 {
 	if (!db->owner)
 		return;
-	*(db->previous ? &db->previous->next : &table.newest) = db->next;
-	*(db->next ? &db->next->previous : &table.oldest) = db->previous;
-	db->previous = db->next = NULL;
+	list_remove(&db->link);
 	db->owner = NULL;
-	table.resting--;
+	table.resting_count--;
 }
 
 static struct database *wake(struct database **slot)
@@ -430,12 +437,13 @@ static struct database *wake(struct database **slot)
 /* Takes the oldest away from its handle, if more than that many rest. The table is entered. */
 static struct database *surplus_of(unsigned most)
 {
-	struct database *oldest = table.resting > most ? table.oldest : NULL;
+	struct database *oldest;
 
-	if (oldest) {
-		*oldest->owner = NULL;
-		unlink_resting(oldest);
-	}
+	if (table.resting_count <= most)
+		return NULL;
+	oldest = list_entry(list_last(&table.resting), struct database, link);
+	*oldest->owner = NULL;
+	unlink_resting(oldest);
 	return oldest;
 }
 
@@ -657,8 +665,7 @@ void readwrite_database_forget(struct database **slot)
 	/* the table is ours: this is between …_before_fork and …_after_fork */
 	unlink_resting(db);
 	*slot = NULL;
-	db->next = table.inherited;
-	table.inherited = db;
+	list_add_first(&table.inherited, &db->link);
 }
 
 #else

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/list.h"
 #include "handle.h"
 
 struct sqlite3;
@@ -32,7 +33,7 @@ struct database {
 	bool read_only;
 	bool was_empty; /* when it was examined */
 	struct database **owner;         /* at rest: where its handle looks for it */
-	struct database *previous, *next; /* at rest; or in a forked child, inherited */
+	struct list link; /* at rest; or in a forked child, inherited */
 };
 
 /*

@@ -159,8 +159,8 @@ const struct rule rules[] = {
 	  { EACCES, EPERM, EROFS, ETXTBSY }, 2, FINE, 0 },
 	{ RULE, NATIVE, ON(WAITING), FAULT_open, THE_LOCK, { EACCES, EPERM, EROFS, ETXTBSY },
 	  ANY_TIME, EITHER, 0 },
-	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { EACCES, EPERM, EROFS, ETXTBSY }, 1,
-	  FINE, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { EACCES, EPERM, EROFS, ETXTBSY },
+	  ANY_TIME, EITHER, 0 },
 	/* A stale descriptor or name is a removed file's, unless it stays so. */
 	{ RULE, NATIVE, ON(RELEASING) | ON(REMOVING), FAULT_flock, ANYTHING, { ESTALE },
 	  ANY_TIME, FINE, 0 },
@@ -214,7 +214,7 @@ const struct rule rules[] = {
 	/* The next way, of making a file or of linking it: whatever the refusal, nothing is there. */
 	{ RULE, SOFT, LOCKING, FAULT_open, ITS_FOLDER, { EACCES, EPERM }, ANY_TIME, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, A_DRAFT, { EACCES, EPERM }, ANY_TIME, FINE, 0 },
-	{ RULE, SOFT, LOCKING, FAULT_linkat, ANYTHING, { EACCES, EDQUOT, EIO, ENOENT, ENOMEM,
+	{ RULE, FILES, LOCKING, FAULT_linkat, ANYTHING, { EACCES, EDQUOT, EIO, ENOENT, ENOMEM,
 	  ENOSPC, EROFS, ESTALE }, ANY_TIME, EITHER, 0 },
 	/* The marker is looked at by its name, where an error is as good as no answer. */
 	{ RULE, SOFT, LOCKING, FAULT_flock, THE_LOCK, { EBADF, EIO, ENOMEM, ESTALE }, ANY_TIME,
