@@ -13,6 +13,12 @@
 
 #include "base/sys.h"
 
+#ifdef __GLIBC__
+#if __GLIBC_PREREQ(2, 32)
+#define HAVE_STRERRORDESC
+#endif
+#endif
+
 /* Codes of the system's that hardly a system call of ours gives, or by which it says just this. */
 #define SENTENCES(X)                                                                 \
 	X(EALREADY, "an asynchronous request for this handle is pending")            \
@@ -38,7 +44,7 @@
 /* NULL: it has none. */
 static const char *system_text(int number)
 {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 32)
+#ifdef HAVE_STRERRORDESC
 	return strerrordesc_np(number);
 #else
 	const char *text = strerror(number);

@@ -45,7 +45,7 @@ ssize_t call_done(ssize_t r, const char *format, ...)
 		(void)vsnprintf(call, sizeof(call), format, arguments);
 		va_end(arguments);
 		(void)snprintf(line, sizeof(line), "%s = %zd%s%s", call, r, r < 0 ? " " : "",
-		               r < 0 ? strerrorname_np((int)-r) : "");
+		               r < 0 ? strerror((int)-r) : "");
 		sim_hooks.trace(kernel.current, line);
 	}
 	if (r >= 0)

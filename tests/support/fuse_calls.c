@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -198,8 +199,9 @@ static int do_rmdir(struct job *job)
 
 static int move(struct job *job, uint64_t directory, const char *name, unsigned flags)
 {
-	return result(renameat2(own_fd(job), name, fuse_node_fd(directory), next_name(name),
-	                        flags));
+	/* not every C library has renameat2(2) */
+	return result((int)syscall(SYS_renameat2, own_fd(job), name, fuse_node_fd(directory),
+	                           next_name(name), flags));
 }
 
 static int do_rename(struct job *job)

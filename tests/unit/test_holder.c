@@ -47,7 +47,7 @@ static int say_file_system(const char *path, struct statfs *ret)
 {
 	(void)path;
 	memset(ret, 0, sizeof(*ret));
-	ret->f_type = (__fsword_t)file_system;
+	ret->f_type = file_system;
 	return 0;
 }
 

@@ -608,7 +608,7 @@ static int say_file_system(const char *path, struct statfs *ret)
 	(void)path;
 	asked++;
 	memset(ret, 0, sizeof(*ret));
-	ret->f_type = (__fsword_t)file_system;
+	ret->f_type = file_system;
 	errno = EIO;
 	return file_system ? 0 : -1;
 }

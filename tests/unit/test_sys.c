@@ -128,7 +128,7 @@ START_TEST(test_only_known_file_systems_are_local)
 	struct statfs fs = { 0 };
 
 	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
-		fs.f_type = (__fsword_t)local[i];
+		fs.f_type = local[i];
 		ck_assert(sys_is_local(&fs));
 	}
 	fs.f_type = NFS_SUPER_MAGIC;

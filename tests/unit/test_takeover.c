@@ -312,7 +312,7 @@ static int say_file_system(const char *name, struct statfs *ret)
 {
 	int r = statfs(name, ret);
 
-	ret->f_type = (__fsword_t)file_system;
+	ret->f_type = file_system;
 	return r;
 }
 
