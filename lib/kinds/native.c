@@ -601,7 +601,9 @@ static int native_verify(const struct filelock *lock)
 {
 	int names = native_check_path(lock);
 
-	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
+	if (names != PATH_NAMES_ANOTHER)
+		return names;
+	return native_state(lock)->suspect == -ESTALE ? -ESTALE : FILELOCK_ELOST;
 }
 
 typedef int native_question(int fd, struct filelock_owner *ret_owner);

@@ -147,8 +147,8 @@ const struct rule rules[] = {
 	{ RULE, NATIVE, LOCKING, FAULT_open, ITS_FOLDER, { ENOENT }, ANY_TIME, EITHER, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_flock, A_DRAFT, { ENOSYS, EOPNOTSUPP }, ANY_TIME,
 	  EITHER, 0 },
-	{ RULE, NATIVE, LOCKING, FAULT_flock, A_DRAFT, { EWOULDBLOCK, EACCES }, ANY_TIME,
-	  EITHER, 0 },
+	{ RULE, NATIVE, LOCKING, FAULT_flock, A_DRAFT, { EWOULDBLOCK, EACCES, EBADF, EIO, ENOLCK,
+	  ENOMEM, ESTALE }, ANY_TIME, EITHER, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, A_DRAFT, { ENOENT }, 1, FINE, 0 },
 	{ RULE, FILES, LOCKING, FAULT_unlink, A_DRAFT, { 0 }, ANY_TIME, LEAVES, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { ENOENT }, 1, FINE, 0 },
@@ -156,7 +156,7 @@ const struct rule rules[] = {
 	/* Opening without O_CREAT may be allowed, or reading, which is enough; and what was refused
 	   and is gone is made again. */
 	{ RULE, NATIVE, ON(ACQUIRING) | ON(SHARING), FAULT_open, THE_LOCK,
-	  { EACCES, EPERM, EROFS, ETXTBSY }, 2, FINE, 0 },
+	  { EACCES, EPERM, EROFS, ETXTBSY }, ANY_TIME, EITHER, 0 },
 	{ RULE, NATIVE, ON(WAITING), FAULT_open, THE_LOCK, { EACCES, EPERM, EROFS, ETXTBSY },
 	  ANY_TIME, EITHER, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { EACCES, EPERM, EROFS, ETXTBSY },
@@ -170,11 +170,8 @@ const struct rule rules[] = {
 	/* Where a file beside may not be made, the lock file itself is tried. */
 	{ RULE, NATIVE, LOCKING, FAULT_open, ITS_FOLDER, { EACCES, EPERM }, ANY_TIME, EITHER, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, A_DRAFT, { EACCES, EPERM }, ANY_TIME, EITHER, 0 },
-	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { ENXIO }, ANY_TIME, SAYS,
-	  FILELOCK_ENOTREGULAR },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { ENXIO }, ANY_TIME, SAYS,
 	  FILELOCK_ENOTREGULAR },
-	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { EWOULDBLOCK }, ANY_TIME, HELD, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, MISSING_LOCK, { EWOULDBLOCK }, ANY_TIME, HELD, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_flock, THE_LOCK, { EWOULDBLOCK, EACCES }, ANY_TIME,
 	  HELD, 0 },
@@ -236,6 +233,11 @@ const struct rule rules[] = {
 	{ RULE, SOFT, LOCKING, FAULT_fcntl_setlease, ANYTHING, { 0 }, ANY_TIME, EITHER, 0 },
 	POLLS(FAULT_pidfd_open), POLLS(FAULT_epoll_create1), POLLS(FAULT_epoll_ctl),
 	POLLS(FAULT_epoll_wait),
+
+	/* Native, after what its marker says where it falls back. */
+	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { ENXIO }, ANY_TIME, SAYS,
+	  FILELOCK_ENOTREGULAR },
+	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { EWOULDBLOCK }, ANY_TIME, HELD, 0 },
 
 	/* Read/write. Setting its times is a hint. */
 	{ RULE, READWRITE, LOCKING, FAULT_realpath, ANYTHING, { ENOENT }, ANY_TIME, HELD, 0 },

@@ -146,10 +146,12 @@ static enum about about(int fd, const char *path)
 static bool fits(const struct rule *rule, enum fault_call call, enum about what)
 {
 	bool listed = rule->errors[0] == 0;
+	/* what falls back is soft after that */
+	unsigned kinds = KIND(kind) | (scenario->falls_back ? KIND(FILELOCK_SOFT) : 0);
 
 	for (size_t i = 0; i < 12 && rule->errors[i]; i++)
 		listed = listed || rule->errors[i] == point.error;
-	return listed && rule->call == call && (rule->kinds & KIND(kind)) &&
+	return listed && rule->call == call && (rule->kinds & kinds) &&
 	       (rule->operations & ON(operation)) &&
 	       (rule->about == ANYTHING || rule->about == what);
 }
