@@ -51,7 +51,7 @@ static void census_end(struct census *census)
 	close(census->fds[1]);
 }
 
-enum { MANY = 5000 };
+enum { MANY = 2000 };
 static struct asked many[MANY];
 
 static void ask_many(struct loop *loop, bool one_path, void (*then)(struct asked *asked))
