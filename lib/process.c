@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "fork.h"
+#include "helpers.h"
 #include "kinds/readwrite_database.h"
 #include "kinds/soft_exit.h"
 #include "lost.h"
@@ -23,6 +24,7 @@ static void before_fork(void)
 {
 	fork_close_gate();
 	readwrite_database_before_fork();
+	helpers_before_fork();
 	registry_before_fork();
 	fork_lock_fds();
 	sleepers_before_fork();
@@ -39,6 +41,7 @@ static void after_fork(bool in_child)
 	sleepers_after_fork(in_child);
 	fork_unlock_fds(in_child);
 	registry_after_fork(in_child);
+	helpers_after_fork(in_child);
 	readwrite_database_after_fork(in_child);
 	fork_open_gate(in_child);
 }

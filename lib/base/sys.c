@@ -1,5 +1,6 @@
 #include "base/sys.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -83,6 +84,14 @@ static int pidfd_open_(pid_t pid, unsigned flags)
 	return (int)syscall(SYS_pidfd_open, pid, flags);
 }
 
+/* A program that is linked statically gets no dlopen(3) because of us: its linker would warn. */
+extern __typeof__(dlopen) dlopen __attribute__((weak));
+
+static void *dlopen_(const char *name, int flags)
+{
+	return dlopen ? dlopen(name, flags) : NULL;
+}
+
 static int64_t read_clock(clockid_t clock)
 {
 	struct timespec t;
@@ -148,6 +157,8 @@ struct sys_table sys = {
 	.timerfd_settime = timerfd_settime_,
 	.ppoll = ppoll,
 	.nanosleep = nanosleep,
+	.pthread_create = pthread_create,
+	.dlopen = dlopen_,
 	.now = monotonic_now,
 	.date = realtime_date,
 	.calloc = calloc,

@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -70,6 +71,10 @@ struct sys_table {
 	int (*ppoll)(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 	             const sigset_t *mask);
 	int (*nanosleep)(const struct timespec *time, struct timespec *ret_rest);
+	/* these two tell errors by their result */
+	int (*pthread_create)(pthread_t *ret, const pthread_attr_t *attributes,
+	                      void *(*run)(void *arg), void *arg);
+	void *(*dlopen)(const char *name, int flags); /* NULL, too, where there is none */
 	int64_t (*now)(void);  /* CLOCK_MONOTONIC, nanoseconds */
 	int64_t (*date)(void); /* CLOCK_REALTIME, nanoseconds */
 	void *(*calloc)(size_t n, size_t size);

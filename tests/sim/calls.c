@@ -115,6 +115,24 @@ static ssize_t call_getrandom(void *buffer, size_t size, unsigned flags)
 	return call_done((ssize_t)size, "getrandom(%zu)", size);
 }
 
+/* No process has a second thread. */
+static int call_pthread_create(pthread_t *ret, const pthread_attr_t *attributes,
+                               void *(*run)(void *arg), void *arg)
+{
+	(void)ret;
+	(void)attributes;
+	(void)run;
+	(void)arg;
+	return EAGAIN;
+}
+
+static void *call_dlopen(const char *name, int flags)
+{
+	(void)name;
+	(void)flags;
+	return NULL;
+}
+
 static int64_t call_now(void)
 {
 	sim_learn(&kernel.now, sizeof(kernel.now));
@@ -168,6 +186,8 @@ const struct sys_table sim_calls = {
 	.timerfd_settime = call_timerfd_settime,
 	.ppoll = call_ppoll,
 	.nanosleep = call_nanosleep,
+	.pthread_create = call_pthread_create,
+	.dlopen = call_dlopen,
 	.now = call_now,
 	.date = call_date,
 	.calloc = calloc,

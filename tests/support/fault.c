@@ -121,6 +121,10 @@ WRAP(int, ppoll, -1, NOTHING,
      (fds, n, timeout, mask))
 WRAP(int, nanosleep, -1, NOTHING,
      (const struct timespec *time, struct timespec *ret_rest), (time, ret_rest))
+WRAP(int, pthread_create, errno, NOTHING,
+     (pthread_t *ret, const pthread_attr_t *attributes, void *(*run)(void *arg), void *arg),
+     (ret, attributes, run, arg))
+WRAP(void *, dlopen, NULL, PATH(name), (const char *name, int flags), (name, flags))
 WRAP(void *, calloc, NULL, NOTHING, (size_t n, size_t size), (n, size))
 
 /* Half of it, or nothing, is no error either: write(2). */

@@ -178,7 +178,7 @@ int program_run(const char *const *arguments);
 	X(fcntl_dupfd) X(fcntl_getfl) X(fcntl_ofd_setlk) X(fcntl_ofd_getlk) X(fchmod) X(chmod) \
 	X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime)                    \
 	X(nanosleep)                                                                            \
-	X(pidfd_open) X(epoll_create1) X(epoll_ctl) X(epoll_wait)                              \
+	X(pidfd_open) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(pthread_create) X(dlopen)  \
 	X(calloc)
 
 enum fault_call {

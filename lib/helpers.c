@@ -1,0 +1,640 @@
+/*
+ * helpers.c - threads that wait in flock(2).
+ *
+ *	                granted            taken
+ *	WAITING ──────────────> GRANTED ─────────> (gone)
+ *	   │  │ error              │  │ 5 ms
+ *	   │  └────> FAILED        │  └─────> GIVEN_BACK
+ *	   │ cancelled             │ cancelled
+ *	   v          100 ms       v
+ *	ORPHANED ──────────────> DYING ──────────> (gone)
+ *	   └─> WAITING, adopted
+ *
+ * One mutex guards everything here. A helper leaves it for flock(2) and to close, and closes under the
+ * gate of forks, so that a forked child has no descriptor that its handlers do not know of.
+ *
+ * Nothing but pthread_cancel(3), asynchronous, gets a thread out of flock(2) and spares the program
+ * its signals. It is enabled around that call alone. Who aborts a wait sets `dies` under the
+ * mutex, and the helper asks for that under the mutex before it waits; so a request to cancel that
+ * comes too early, or too late, ends a thread that has nothing to do. On glibc it needs libgcc_s,
+ * which the first helper looks for; without it an orphan stays until it is granted, and no second
+ * wait begins on its file.
+ *
+ * Somebody has to look at the clock for orphans: a helper that is idle. If there is none, one more is
+ * made, beyond the maximum; else the orphan is aborted at once.
+ *
+ * A helper that is not wanted for a second ends. None is ever joined.
+ */
+#include "helpers.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/file.h>
+#include <time.h>
+
+#include "base/list.h"
+#include "base/sys.h"
+#include "fork.h"
+
+#define MILLISECOND INT64_C(1000000)
+#define SECOND INT64_C(1000000000)
+#define STACK_SIZE ((size_t)128 * 1024)
+#define UNTAKEN 1 /* instead of a result of flock(2) */
+
+struct helpers_times helpers_times = { .patience = 5, .orphan = 100, .idle = 1000 };
+
+enum state { WAITING, GRANTED, GIVEN_BACK, FAILED, ORPHANED, DYING };
+
+struct blocked {
+	enum state state;
+	int fd; /* -1: closed, or taken */
+	int error; /* FAILED: why */
+	struct identity identity;
+	enum filelock_mode mode;
+	struct helper *helper; /* NULL: it has left the wait */
+	int64_t until; /* ORPHANED: when to abort it */
+	helpers_notify *notify;
+	void *arg;
+};
+
+struct helper {
+	struct list link;
+	pthread_t thread;
+	pthread_cond_t wake;
+	struct blocked *wait; /* NULL: idle */
+	bool dies; /* its thread was, or might be, cancelled: it takes no more waits */
+};
+
+static struct {
+	pthread_mutex_t mutex;
+	struct list helpers;
+	unsigned threads, waits; /* waits that have a helper */
+	unsigned max;
+	enum { UNKNOWN, IMPOSSIBLE, POSSIBLE } aborting;
+} pool = { .mutex = PTHREAD_MUTEX_INITIALIZER,
+	   .helpers = LIST_INIT(pool.helpers),
+	   .max = HELPERS_DEFAULT_MAX };
+
+static void enter(void)
+{
+	(void)pthread_mutex_lock(&pool.mutex);
+}
+
+static void leave(void)
+{
+	(void)pthread_mutex_unlock(&pool.mutex);
+}
+
+/* The clock that pthread_cond_timedwait(3) goes by, whatever the library's says. */
+static int64_t clock_now(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
+}
+
+/* glibc ends the program if a thread is cancelled and its unwinder cannot be loaded. Whoever is
+   linked statically has it. */
+static bool has_unwinder(void)
+{
+#ifdef __GLIBC__
+	return getauxval(AT_BASE) == 0 || sys.dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
+#else
+	return true;
+#endif
+}
+
+static bool may_move(enum state from, enum state to)
+{
+	static const unsigned allowed[] = {
+		[WAITING] = 1u << GRANTED | 1u << FAILED | 1u << ORPHANED | 1u << DYING,
+		[GRANTED] = 1u << GIVEN_BACK | 1u << DYING | 1u << FAILED,
+		[ORPHANED] = 1u << WAITING | 1u << DYING,
+		[GIVEN_BACK] = 0,
+		[FAILED] = 0,
+		[DYING] = 0,
+	};
+
+	return allowed[from] & 1u << to;
+}
+
+static void move(struct blocked *wait, enum state to)
+{
+	if (!may_move(wait->state, to))
+		abort();
+	wait->state = to;
+}
+
+static void assign(struct helper *helper, struct blocked *wait)
+{
+	wait->helper = helper;
+	helper->wait = wait;
+	pool.waits++;
+}
+
+/* The helper has nothing to do with its wait any more. */
+static void detach(struct helper *helper)
+{
+	helper->wait->helper = NULL;
+	helper->wait = NULL;
+	pool.waits--;
+}
+
+static struct helper *find_idle(void)
+{
+	list_for_each(link, &pool.helpers) {
+		struct helper *helper = list_entry(link, struct helper, link);
+
+		if (!helper->wait && !helper->dies)
+			return helper;
+	}
+	return NULL;
+}
+
+/* An orphan that this fits, or NULL. any_mode: of the file in any mode. */
+static struct blocked *find_orphan(struct identity identity, enum filelock_mode mode, bool any_mode)
+{
+	list_for_each(link, &pool.helpers) {
+		struct blocked *wait = list_entry(link, struct helper, link)->wait;
+
+		if (wait && wait->state == ORPHANED && (any_mode || wait->mode == mode) &&
+		    identity_equal(wait->identity, identity))
+			return wait;
+	}
+	return NULL;
+}
+
+static struct blocked *oldest_orphan(void)
+{
+	struct blocked *oldest = NULL;
+
+	list_for_each(link, &pool.helpers) {
+		struct blocked *wait = list_entry(link, struct helper, link)->wait;
+
+		if (wait && wait->state == ORPHANED && (!oldest || wait->until < oldest->until))
+			oldest = wait;
+	}
+	return oldest;
+}
+
+/* --- aborting --- */
+
+/* An orphan ends now, if that can be; else when it is granted, and nobody adopts it. */
+static void abort_wait(struct blocked *wait)
+{
+	struct helper *helper = wait->helper;
+
+	move(wait, DYING);
+	/* before it has looked for the unwinder it has not begun to wait */
+	helper->dies = true;
+	if (pool.aborting == POSSIBLE)
+		(void)pthread_cancel(helper->thread);
+}
+
+/* Aborts the orphans whose time has come; returns when the next one's comes. */
+static int64_t abort_due(int64_t now)
+{
+	struct blocked *wait;
+
+	if (pool.aborting != POSSIBLE)
+		return INT64_MAX;
+	while ((wait = oldest_orphan()) && wait->until <= now)
+		abort_wait(wait);
+	return wait ? wait->until : INT64_MAX;
+}
+
+/* --- a helper --- */
+
+static void sleep_until(struct helper *helper, int64_t until)
+{
+	struct timespec at = { until / SECOND, until % SECOND };
+
+	(void)pthread_cond_timedwait(&helper->wake, &pool.mutex, &at);
+}
+
+/* False: it was idle for too long, or is to end. Somebody who looks after orphans stays. */
+static bool wait_for_work(struct helper *helper)
+{
+	int64_t now = clock_now();
+	int64_t end = now + helpers_times.idle * MILLISECOND;
+
+	while (!helper->wait && !helper->dies) {
+		int64_t due = abort_due(now);
+
+		if (now >= end && due == INT64_MAX)
+			return false;
+		sleep_until(helper, due < end ? due : end > now ? end : due);
+		now = clock_now();
+	}
+	return helper->wait;
+}
+
+static int end_wait(struct helper *helper, int result)
+{
+	struct blocked *wait = helper->wait;
+	int fd = wait->fd;
+
+	wait->fd = -1;
+	detach(helper);
+	if (wait->state == WAITING) {
+		wait->error = result;
+		move(wait, FAILED);
+		wait->notify(wait->arg);
+	} else if (wait->state == GRANTED) {
+		move(wait, GIVEN_BACK);
+	} else {
+		free(wait); /* an orphan */
+	}
+	return fd;
+}
+
+/* What becomes of a wait now; the descriptor to be let go, or -1. */
+static int judge(struct helper *helper, int result)
+{
+	struct blocked *wait = helper->wait;
+
+	/* taken in the last moment; and perhaps there is another wait by now */
+	if (result == UNTAKEN && (!wait || wait->state == WAITING || wait->state == ORPHANED))
+		return -1;
+	if (wait->state != WAITING || result < 0)
+		return end_wait(helper, result);
+	move(wait, GRANTED);
+	wait->notify(wait->arg);
+	return -1;
+}
+
+/* Without the mutex. The close is the event for those that watch. */
+static void settle(struct helper *helper, int result)
+{
+	int fd;
+
+	fork_hold_off();
+	enter();
+	fd = judge(helper, result);
+	leave();
+	if (fd >= 0) {
+		(void)sys_flock(fd, LOCK_UN);
+		(void)sys_close(fd);
+	}
+	fork_allow();
+}
+
+/* The mutex is held. */
+static void retire(struct helper *helper)
+{
+	list_remove(&helper->link);
+	pool.threads--;
+	(void)pthread_cond_destroy(&helper->wake);
+	free(helper);
+}
+
+/* Of a thread that is cancelled in flock(2), perhaps with the lock. */
+static void end_cancelled(void *arg)
+{
+	settle(arg, -ECANCELED);
+	enter();
+	retire(arg);
+	leave();
+}
+
+/* Without the mutex: returns when flock(2) does, or never. */
+static int block(struct helper *helper, int fd, int operation)
+{
+	volatile int r;
+	int old;
+
+	pthread_cleanup_push(end_cancelled, helper);
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &old);
+	/* in this order: it is here that musl looks for one that has come before */
+	(void)pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &old);
+	r = sys_flock(fd, operation);
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	(void)pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &old);
+	pthread_cleanup_pop(0);
+	return r;
+}
+
+/* The mutex is held before and after. */
+static void wait_for_owner(struct helper *helper)
+{
+	int64_t until = clock_now() + helpers_times.patience * MILLISECOND;
+
+	while (helper->wait && helper->wait->state == GRANTED && clock_now() < until)
+		sleep_until(helper, until);
+	leave();
+	settle(helper, UNTAKEN);
+	enter();
+}
+
+/* The mutex is held before and after. */
+static void serve(struct helper *helper)
+{
+	struct blocked *wait = helper->wait;
+	int operation = wait->mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX;
+	bool dies = helper->dies;
+	int fd = wait->fd;
+
+	leave();
+	settle(helper, dies ? -ECANCELED : block(helper, fd, operation));
+	enter();
+	if (helper->wait)
+		wait_for_owner(helper);
+}
+
+static void *run(void *arg)
+{
+	struct helper *helper = arg;
+	int old;
+
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	enter();
+	if (pool.aborting == UNKNOWN)
+		pool.aborting = has_unwinder() ? POSSIBLE : IMPOSSIBLE;
+	while (wait_for_work(helper))
+		serve(helper);
+	retire(helper);
+	leave();
+	return NULL;
+}
+
+/* --- making one --- */
+
+static void init_wake(pthread_cond_t *wake)
+{
+	pthread_condattr_t attributes; /* none of these fails, on Linux */
+
+	(void)pthread_condattr_init(&attributes);
+	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(wake, &attributes);
+	(void)pthread_condattr_destroy(&attributes);
+}
+
+/* Detached, and with none of the program's signals. */
+static int start_thread(struct helper *helper)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	int r;
+
+	(void)pthread_attr_init(&attributes);
+	(void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	(void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = sys.pthread_create(&helper->thread, &attributes, run, helper);
+	if (r == EINVAL) { /* too small for the program's thread-local variables */
+		(void)pthread_attr_destroy(&attributes);
+		(void)pthread_attr_init(&attributes);
+		(void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+		r = sys.pthread_create(&helper->thread, &attributes, run, helper);
+	}
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	(void)pthread_attr_destroy(&attributes);
+	return -r;
+}
+
+/* A new helper, idle; or NULL. */
+static struct helper *make_helper(void)
+{
+	struct helper *helper = sys.calloc(1, sizeof(*helper));
+
+	if (!helper)
+		return NULL;
+	init_wake(&helper->wake);
+	if (start_thread(helper) < 0) {
+		(void)pthread_cond_destroy(&helper->wake);
+		free(helper);
+		return NULL;
+	}
+	list_add_last(&pool.helpers, &helper->link);
+	pool.threads++;
+	return helper;
+}
+
+/* Orphans need somebody who looks at the clock. */
+static void look_after_orphans(void)
+{
+	struct helper *idle;
+	struct blocked *orphan;
+
+	if (pool.aborting == IMPOSSIBLE || !oldest_orphan())
+		return;
+	idle = find_idle();
+	if (idle) {
+		(void)pthread_cond_signal(&idle->wake);
+		return;
+	}
+	if (pool.threads <= pool.max && make_helper())
+		return;
+	while ((orphan = oldest_orphan()))
+		abort_wait(orphan);
+}
+
+/* --- the owner --- */
+
+/* Whether one more wait may begin on that file; if not, an orphan may make room for the next. */
+static bool is_room(struct identity identity)
+{
+	struct blocked *orphan = oldest_orphan();
+
+	if (pool.waits < pool.max)
+		return pool.aborting == POSSIBLE ||
+		       !find_orphan(identity, FILELOCK_EXCLUSIVE, true);
+	if (orphan && pool.aborting == POSSIBLE)
+		abort_wait(orphan);
+	return false;
+}
+
+static int submit(struct blocked *wait)
+{
+	struct helper *helper;
+
+	if (!is_room(wait->identity))
+		return -EAGAIN;
+	helper = find_idle();
+	if (!helper)
+		helper = make_helper();
+	if (!helper)
+		return -EAGAIN;
+	assign(helper, wait);
+	(void)pthread_cond_signal(&helper->wake);
+	look_after_orphans();
+	return 0;
+}
+
+int helpers_submit(int fd, struct identity identity, enum filelock_mode mode,
+                   helpers_notify *notify, void *arg, struct blocked **ret_wait)
+{
+	struct blocked *wait = sys.calloc(1, sizeof(*wait));
+	int r;
+
+	if (!wait)
+		return -EAGAIN;
+	*wait = (struct blocked){ .state = WAITING, .fd = fd, .identity = identity, .mode = mode,
+		                  .notify = notify, .arg = arg };
+	enter();
+	r = submit(wait);
+	leave();
+	if (r < 0)
+		free(wait);
+	else
+		*ret_wait = wait;
+	return r;
+}
+
+bool helpers_adopt(struct identity identity, enum filelock_mode mode, helpers_notify *notify,
+                   void *arg, struct blocked **ret_wait)
+{
+	struct blocked *wait;
+
+	enter();
+	wait = find_orphan(identity, mode, false);
+	if (wait) {
+		move(wait, WAITING);
+		wait->notify = notify;
+		wait->arg = arg;
+		*ret_wait = wait;
+	}
+	leave();
+	return wait;
+}
+
+static int result_of(const struct blocked *wait)
+{
+	switch (wait->state) {
+	case GRANTED:
+		return 0;
+	case WAITING:
+		return -EINPROGRESS;
+	case GIVEN_BACK:
+		return -EAGAIN;
+	default:
+		return wait->error;
+	}
+}
+
+int helpers_take(struct blocked *wait, int *ret_fd)
+{
+	int r;
+
+	enter();
+	r = result_of(wait);
+	if (r == 0) {
+		*ret_fd = wait->fd;
+		detach(wait->helper); /* it sleeps on: waking it would cost more than it is worth */
+	}
+	leave();
+	if (r != -EINPROGRESS)
+		free(wait);
+	return r;
+}
+
+/* False: it has no helper, and is the caller's to free. */
+static bool orphan(struct blocked *wait, bool is_dead)
+{
+	if (!wait->helper)
+		return false;
+	if (wait->state == GRANTED) {
+		move(wait, DYING);
+		(void)pthread_cond_signal(&wait->helper->wake);
+		return true;
+	}
+	wait->until = clock_now() + helpers_times.orphan * MILLISECOND;
+	move(wait, ORPHANED);
+	if (is_dead)
+		abort_wait(wait);
+	look_after_orphans();
+	return true;
+}
+
+void helpers_cancel(struct blocked *wait, bool is_dead)
+{
+	bool lives_on;
+
+	enter();
+	lives_on = orphan(wait, is_dead);
+	leave();
+	if (!lives_on)
+		free(wait);
+}
+
+void helpers_forget(struct identity identity)
+{
+	struct blocked *wait;
+
+	enter();
+	while ((wait = find_orphan(identity, FILELOCK_EXCLUSIVE, true)))
+		abort_wait(wait);
+	leave();
+}
+
+int helpers_fd(struct blocked *wait)
+{
+	int fd;
+
+	enter();
+	fd = wait->fd;
+	leave();
+	return fd;
+}
+
+void helpers_set_max(unsigned max)
+{
+	enter();
+	pool.max = max;
+	leave();
+}
+
+unsigned helpers_thread_count(void)
+{
+	unsigned count;
+
+	enter();
+	count = pool.threads;
+	leave();
+	return count;
+}
+
+/* --- fork --- */
+
+void helpers_before_fork(void)
+{
+	enter();
+}
+
+/* In a child the owner of a wait has still to learn that it is over. */
+static void forget_wait(struct helper *helper)
+{
+	struct blocked *wait = helper->wait;
+
+	(void)sys_close(wait->fd);
+	wait->fd = -1;
+	detach(helper);
+	if (wait->state == ORPHANED || wait->state == DYING) {
+		free(wait);
+		return;
+	}
+	wait->error = FILELOCK_EFORKED;
+	move(wait, FAILED);
+}
+
+void helpers_after_fork(bool in_child)
+{
+	struct list *link;
+
+	while (in_child && (link = list_take_first(&pool.helpers))) {
+		struct helper *helper = list_entry(link, struct helper, link);
+
+		if (helper->wait)
+			forget_wait(helper);
+		free(helper);
+		pool.threads--;
+	}
+	leave();
+}
