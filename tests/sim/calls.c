@@ -130,7 +130,7 @@ static void *call_dlopen(const char *name, int flags)
 {
 	(void)name;
 	(void)flags;
-	return NULL;
+	return &kernel; /* something: what is looked for is there */
 }
 
 static int64_t call_now(void)

@@ -117,6 +117,8 @@ struct task {
 	nfds_t fd_count;
 	struct description *wanted; /* in flock(2), as this type */
 	int wanted_type;
+	bool interrupted; /* there */
+	const void *address; /* see sim_wait_at */
 	int behind; /* what it waits behind there: see locks.c; 0: it is to look again */
 };
 

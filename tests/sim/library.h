@@ -11,6 +11,8 @@
 
 #include <filelock/filelock.h>
 
+#include "helpers.h"
+
 struct library {
 	/* Once, in a new program: the process that it is, and memory for its heap. */
 	void (*prepare)(unsigned process, char *heap, size_t size);
@@ -23,6 +25,13 @@ struct library {
 	void (*close)(struct filelock *lock);
 	int (*verify)(struct filelock *lock);
 	int (*break_lock)(struct filelock *lock);
+	/* lib/helpers.h */
+	int (*submit)(int fd, struct identity identity, enum filelock_mode mode,
+	              helpers_notify *notify, void *arg, struct blocked **ret_wait);
+	bool (*adopt)(struct identity identity, enum filelock_mode mode, helpers_notify *notify,
+	              void *arg, struct blocked **ret_wait);
+	int (*take)(struct blocked *wait, int *ret_fd);
+	void (*cancel)(struct blocked *wait, bool is_dead);
 	/* exit(3): what the process has asked for with atexit(3) */
 	void (*exit)(void);
 };

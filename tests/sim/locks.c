@@ -99,6 +99,7 @@ static int wait_for_flock(struct description *d, int type)
 {
 	const struct description *holder;
 	struct task *task = task_get();
+	bool waited;
 
 	while ((holder = find_flock(d, type))) {
 		task->wanted = d;
@@ -107,8 +108,16 @@ static int wait_for_flock(struct description *d, int type)
 		task_sleep(INT64_MAX);
 		if (!sim_hooks.sleep) /* nobody is there to unlock it */
 			return -EDEADLK;
+		if (!task->interrupted)
+			continue;
+		task->interrupted = false;
+		lock_leave_queue(task);
+		return -EINTR;
 	}
+	waited = task->wanted;
 	grant(d, type, task);
+	if (waited)
+		kernel_gap("flock, granted");
 	return 0;
 }
 

@@ -183,6 +183,8 @@ static void mix_task(uint64_t *hash, const struct task *task)
 	MIX(hash, until);
 	MIX(hash, wanted);
 	MIX(hash, task->behind);
+	MIX(hash, task->interrupted);
+	MIX(hash, task->address);
 }
 
 static void mix_process(uint64_t *hash, const struct process *process)

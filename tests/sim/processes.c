@@ -142,14 +142,20 @@ static void run_process(int process)
 	processes_ended(i);
 }
 
-static void run_thread(int task)
+void processes_end_thread(void)
 {
-	unsigned i = (unsigned)task;
+	unsigned i = sim_task();
 
-	(void)tasks[i].run(tasks[i].arg);
 	tasks[i].done = true;
 	sim_end_thread(i);
 	processes_ended(i);
+	abort();
+}
+
+static void run_thread(int task)
+{
+	(void)tasks[task].run(tasks[task].arg);
+	processes_end_thread();
 }
 
 static void prepare_task(unsigned i, void (*run)(int task))

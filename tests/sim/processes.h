@@ -18,6 +18,8 @@ void processes_prepare(void);
 void processes_begin(const process_main *mains, unsigned count);
 /* One more thread of the current process: 0, or -1. */
 int processes_start_thread(void *(*run)(void *arg), void *arg, unsigned *ret_task);
+/* The current thread ends. */
+void processes_end_thread(void) __attribute__((noreturn));
 /* Gives the processor to a thread; comes back when processes_leave or another one gives it. */
 void processes_enter(unsigned task);
 /* Back to whom the first processes_enter came from; what runs is left for ever. */

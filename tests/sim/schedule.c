@@ -247,9 +247,11 @@ void processes_ended(unsigned task)
 
 static int before_call(const char *call, bool noticed)
 {
+	unsigned char task = (unsigned char)sim_task();
+
 	if (!noticed)
 		return 0;
-	sim_learn("", 1);
+	sim_learn(&task, 1);
 	schedule();
 	oracle_call(call);
 	return 0;

@@ -71,6 +71,11 @@ void sim_start(unsigned process);
 int sim_start_thread(void);
 void sim_end_thread(unsigned task);
 bool sim_has_task(unsigned task);
+/* Sleeps until somebody wakes those at the address, or that time has come. */
+void sim_wait_at(const void *address, int64_t until);
+void sim_wake_at(const void *address);
+/* As a signal that interrupts flock(2). */
+void sim_interrupt(unsigned task);
 unsigned sim_process_of(unsigned task);
 /* Until the next reset, each process knows its own pid only, as in PID namespaces of their own, and
    leases are refused, as for another user's files. */

@@ -105,7 +105,39 @@ bool sim_can_run(unsigned task)
 
 	if (!t->asleep || t->until <= kernel.now)
 		return true;
+	if (t->address)
+		return false;
 	return t->wanted ? t->behind == 0 : task_count_ready(t) > 0;
+}
+
+void sim_wait_at(const void *address, int64_t until)
+{
+	task_get()->address = address;
+	task_sleep(until);
+	task_get()->address = NULL;
+	sim_learn("", 1);
+}
+
+void sim_wake_at(const void *address)
+{
+	for (unsigned t = 0; t < SIM_TASKS; t++) {
+		struct task *task = &kernel.tasks[t];
+
+		if (!task->used || task->address != address)
+			continue;
+		task->address = NULL;
+		task->until = kernel.now;
+	}
+}
+
+void sim_interrupt(unsigned task)
+{
+	struct task *t = &kernel.tasks[task];
+
+	if (!t->wanted)
+		return;
+	t->interrupted = true;
+	t->behind = 0;
 }
 
 void task_sleep(int64_t until)
