@@ -97,6 +97,8 @@ static void wait_and_use(struct owner *owner, int64_t busy_ms)
 		r = owner->lib->take(owner->wait, &owner->fd);
 		if (r == 0)
 			break;
+		if (r == -EINPROGRESS) /* it was the notice of a wait that was cancelled */
+			continue;
 		CLAIM_EQUAL(r, -EAGAIN);
 		busy_ms = 0;
 		open_file(owner);
@@ -121,6 +123,16 @@ static void busy(const struct library *lib, unsigned self)
 
 	submit(owner);
 	wait_and_use(owner, 50);
+}
+
+/* Its loop never runs again. */
+static void absent(const struct library *lib, unsigned self)
+{
+	struct owner *owner = begin(lib, self);
+
+	submit(owner);
+	hear(owner);
+	(void)sim_calls.close(owner->bell);
 }
 
 static void cancelling(const struct library *lib, unsigned self)
@@ -160,6 +172,8 @@ static const struct scenario scenarios[] = {
 	{ .name = "helped_and_a_crash", .mains = { helped, helped }, SLEEPS, .crashes = 1,
 	  FEW(2) },
 	{ .name = "grant_that_is_given_back", .mains = { busy, watching }, SLEEPS, FEW(3) },
+	{ .name = "grant_that_nobody_takes", .mains = { absent, watching, watching }, SLEEPS,
+	  FEW(2) },
 	{ .name = "grant_given_back_among_helped", .mains = { busy, helped, watching }, SLEEPS,
 	  FEW(1) },
 	{ .name = "cancelled_at_any_moment", .mains = { cancelling, watching }, SLEEPS, FEW(3) },
@@ -167,6 +181,8 @@ static const struct scenario scenarios[] = {
 	{ .name = "cancelled_and_asked_again", .mains = { adopting, helped }, SLEEPS, FEW(2) },
 	{ .name = "cancelled_while_others_stall", .mains = { adopting, watching }, SLEEPS,
 	  .stalls = 1, FEW(1) },
+	{ .name = "orphan_aborted_when_granted", .mains = { cancelling, watching }, SLEEPS,
+	  .stalls = 1, FEW(2) },
 	{ .name = "orphan_and_a_crash", .mains = { cancelling, helped }, SLEEPS, .crashes = 1,
 	  FEW(2) },
 };
