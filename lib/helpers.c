@@ -10,8 +10,8 @@
  *	ORPHANED ──────────────> DYING ──────────> (gone)
  *	   └─> WAITING, adopted
  *
- * One mutex guards everything here. A helper leaves it for flock(2) and to close, and closes under the
- * gate of forks, so that a forked child has no descriptor that its handlers do not know of.
+ * One mutex guards everything here. A helper leaves it for flock(2) and to close, and closes under
+ * the gate of forks, so that a forked child has no descriptor that its handlers do not know of.
  *
  * Nothing but pthread_cancel(3), asynchronous, gets a thread out of flock(2) and spares the program
  * its signals. It is enabled around that call alone. Who aborts a wait sets `dies` under the
@@ -20,8 +20,8 @@
  * which the first helper looks for; without it an orphan stays until it is granted, and no second
  * wait begins on its file.
  *
- * Somebody has to look at the clock for orphans: a helper that is idle. If there is none, one more is
- * made, beyond the maximum; else the orphan is aborted at once.
+ * Somebody has to look at the clock for orphans: a helper that is idle. If there is none, one more
+ * is made, beyond the maximum; else the orphan is aborted at once.
  *
  * A helper that is not wanted for a second ends. None is ever joined.
  */

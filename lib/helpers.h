@@ -6,9 +6,9 @@
  * the descriptor with the lock on it; or cancels it, at any time, without waiting. A grant that is
  * not taken within 5 ms is given back, since its owner may be busy for long.
  *
- * A wait that is cancelled while it is blocked becomes an orphan. The next wait for the same file and
- * mode adopts it, place in the queue and all; after 100 ms it is aborted. It never keeps
- * a lock: granted, it is unlocked at once.
+ * A wait that is cancelled while it is blocked becomes an orphan. The next wait for the same file
+ * and mode adopts it, place in the queue and all; after 100 ms it is aborted. It never keeps a lock:
+ * granted, it is unlocked at once.
  */
 #ifndef FILELOCK_HELPERS_H
 #define FILELOCK_HELPERS_H
@@ -41,9 +41,9 @@ int helpers_submit(int fd, struct identity identity, enum filelock_mode mode,
 bool helpers_adopt(struct identity identity, enum filelock_mode mode, helpers_notify *notify,
                    void *arg, struct blocked **ret_wait);
 /*
- * 0: ret_fd has the lock, and is the caller's. -EINPROGRESS: not yet. Else the wait has no descriptor
- * any more: -EAGAIN, it was given back; FILELOCK_EFORKED; or what flock(2) said. The wait is
- * gone, unless it goes on.
+ * 0: ret_fd has the lock, and is the caller's. -EINPROGRESS: not yet. Else the wait has no
+ * descriptor any more: -EAGAIN, it was given back; FILELOCK_EFORKED; or what flock(2) said. The wait
+ * is gone, unless it goes on.
  */
 int helpers_take(struct blocked *wait, int *ret_fd);
 /* The wait is gone for the caller. is_dead: no path names the file any more. */

@@ -74,6 +74,16 @@ unsigned sim_open_count(unsigned process)
 	return count;
 }
 
+unsigned sim_wait_count(unsigned process)
+{
+	unsigned count = 0;
+
+	for (unsigned t = 0; t < SIM_TASKS; t++)
+		count += kernel.tasks[t].used && kernel.tasks[t].process == process &&
+		         kernel.tasks[t].wanted;
+	return count;
+}
+
 unsigned sim_watch_count(unsigned process)
 {
 	unsigned count = 0;

@@ -2,10 +2,10 @@
  * process.c - what goes into the object of each process beside the library and SQLite: a heap, a
  * pid, an exit, and SQLite's system calls.
  *
- * malloc, getpid, rename, atexit and what the library uses of pthreads are defined here, so that whatever is linked into the same
- * object calls these instead of the C library's. The heap is an arena of which nothing is used
- * again, so that restoring the section's bytes takes everything back, after a crash in the middle
- * of a call as well.
+ * malloc, getpid, rename, atexit and what the library uses of pthreads are defined here, so that
+ * whatever is linked into the same object calls these instead of the C library's. The heap is an
+ * arena of which nothing is used again, so that restoring the section's bytes takes everything back,
+ * after a crash in the middle of a call as well.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -1,5 +1,6 @@
 /*
- * scenario_helpers.c - threads that wait in flock(2): grants, cancels, orphans, grants that are given back.
+ * scenario_helpers.c - threads that wait in flock(2): grants, cancels, orphans, grants that are given
+ * back.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -125,13 +126,16 @@ static void busy(const struct library *lib, unsigned self)
 	wait_and_use(owner, 50);
 }
 
-/* Its loop never runs again. */
+/* Its loop never runs again; the descriptor is closed all the same. */
 static void absent(const struct library *lib, unsigned self)
 {
 	struct owner *owner = begin(lib, self);
+	struct stat st;
 
 	submit(owner);
 	hear(owner);
+	sleep_ms(50);
+	CLAIM_EQUAL(sim_calls.fstat(owner->fd, &st), -1);
 	(void)sim_calls.close(owner->bell);
 }
 
@@ -143,6 +147,19 @@ static void cancelling(const struct library *lib, unsigned self)
 	pause_here("before the cancel");
 	lib->cancel(owner->wait, false);
 	(void)sim_calls.close(owner->bell);
+}
+
+/* The orphan leaves the queue though the lock is held. */
+static void leaving(const struct library *lib, unsigned self)
+{
+	struct owner *owner = begin(lib, self);
+
+	submit(owner);
+	pause_here("before the cancel");
+	lib->cancel(owner->wait, false);
+	(void)sim_calls.close(owner->bell);
+	sleep_ms(200);
+	CLAIM_EQUAL(sim_wait_count(self), 0);
 }
 
 /* Cancels, and asks again, whether the orphan is there yet or not. */
@@ -177,7 +194,7 @@ static const struct scenario scenarios[] = {
 	{ .name = "grant_given_back_among_helped", .mains = { busy, helped, watching }, SLEEPS,
 	  FEW(1) },
 	{ .name = "cancelled_at_any_moment", .mains = { cancelling, watching }, SLEEPS, FEW(3) },
-	{ .name = "cancelled_beside_a_long_hold", .mains = { cancelling, slow }, SLEEPS, FEW(2) },
+	{ .name = "cancelled_beside_a_long_hold", .mains = { leaving, slow }, SLEEPS, FEW(2) },
 	{ .name = "cancelled_and_asked_again", .mains = { adopting, helped }, SLEEPS, FEW(2) },
 	{ .name = "cancelled_while_others_stall", .mains = { adopting, watching }, SLEEPS,
 	  .stalls = 1, FEW(1) },

@@ -116,6 +116,7 @@ bool sim_has_looked(unsigned process);
 /* And since this, of the current process. */
 void sim_look_away(void);
 unsigned sim_open_count(unsigned process);  /* its descriptors */
+unsigned sim_wait_count(unsigned process);  /* its threads that wait in flock(2) */
 unsigned sim_watch_count(unsigned process); /* its inotify watches */
 unsigned sim_file_count(void);              /* files but directories, nameless ones too */
 unsigned sim_lock_count(void);              /* flocks, record locks and leases */
