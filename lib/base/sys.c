@@ -84,12 +84,17 @@ static int pidfd_open_(pid_t pid, unsigned flags)
 	return (int)syscall(SYS_pidfd_open, pid, flags);
 }
 
-/* A program that is linked statically gets no dlopen(3) because of us: its linker would warn. */
-extern __typeof__(dlopen) dlopen __attribute__((weak));
+/* Where dlsym(3) is in a library of its own that is not there, so is dlopen(3). */
+extern __typeof__(dlsym) dlsym __attribute__((weak));
 
+/* By its name alone: linkers warn of a program that is linked statically and could call it. */
 static void *dlopen_(const char *name, int flags)
 {
-	return dlopen ? dlopen(name, flags) : NULL;
+	void *(*function)(const char *name, int flags) = NULL;
+
+	if (dlsym)
+		*(void **)&function = dlsym(RTLD_DEFAULT, "dlopen");
+	return function ? function(name, flags) : NULL;
 }
 
 static int64_t read_clock(clockid_t clock)

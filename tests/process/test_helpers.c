@@ -144,14 +144,16 @@ START_TEST(test_grant_is_notified_once_and_taken_with_the_lock)
 {
 	struct owner owner = { 0 };
 	int holder = hold_file("lock", LOCK_EX);
-	int fd = -1;
+	int fd = -1, submitted;
 
 	be_patient();
 	submit_and_see_blocked(&owner, "lock", EX, 1);
 	ck_assert_int_eq(helpers_take(owner.wait, &fd), -EINPROGRESS);
 	ck_assert_uint_eq(owner.notices, 0);
+	submitted = helpers_fd(owner.wait);
 	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
 	fd = take_granted(&owner);
+	ck_assert_int_eq(fd, submitted);
 	ck_assert(!is_free("lock"));
 	ck_assert_int_eq(close(fd), 0);
 	ck_assert(is_free("lock"));
@@ -537,6 +539,8 @@ static int be_child(void *arg)
 
 	if (test_descriptors() != family->descriptors)
 		return 1;
+	if (helpers_fd(family->owner->wait) != -1)
+		return 4;
 	if (helpers_take(family->owner->wait, &fd) != FILELOCK_EFORKED)
 		return 2;
 	if (helpers_thread_count() != 0)
