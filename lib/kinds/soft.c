@@ -213,12 +213,14 @@ static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
 
 static int soft_verify(const struct filelock *lock)
 {
-	int names = soft_judge_check_names(lock);
+	int fd = soft_state(lock)->fd;
 	struct stat st;
-
 	/* Python's FileLock empties what it opens: should we be killed, nobody would know us */
-	if (names == PATH_NAMES_OURS && sys_fstat(soft_state(lock)->fd, &st) == 0 && st.st_size == 0)
-		(void)soft_publish_record(lock, soft_state(lock)->fd);
+	bool is_empty = sys_fstat(fd, &st) == 0 && st.st_size == 0;
+	int names = soft_judge_check_names(lock); /* last: the answer is as new as can be */
+
+	if (names == PATH_NAMES_OURS && is_empty)
+		(void)soft_publish_record(lock, fd);
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
 }
 
