@@ -17,7 +17,6 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_pread, BOTH(SOFT), { EINTR, EIO, ESTALE, EISDIR } },
 	{ FAULT_pwrite, FILES | IN_LOOP(SOFT), { EINTR, EIO, ENOSPC, EDQUOT, EFBIG, EPERM, ESTALE,
 	  FAULT_SHORT, FAULT_ZERO } },
-	{ FAULT_ftruncate, SOFT, { EIO, EPERM, EROFS, EINTR } },
 	{ FAULT_futimens, SOFT, { EACCES, EPERM, EROFS } },
 	{ FAULT_flock, BOTH(FILES), { EINTR, ENOLCK, EWOULDBLOCK, EIO, ENOSYS, EOPNOTSUPP, EBADF,
 	  ESTALE, ENOMEM, EACCES } },
@@ -58,8 +57,12 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_nanosleep, ALL, { EINTR } },
 	/* Last: what wakes a waiter is not made use of again when it cannot be read. */
 	{ FAULT_read, BOTH(ALL), { EAGAIN, EINTR, EIO, EINVAL, ESTALE } },
-	/* Where flock(2) may not tell: unit/test_takeover.c */
+	/* Where flock(2) may not tell, and to undo after that: unit/test_takeover.c */
 	{ FAULT_fsync, 0, { EIO } },
+	{ FAULT_ftruncate, 0, { EIO } },
+	/* Threads that wait in flock(2): process/test_helpers.c */
+	{ FAULT_pthread_create, 0, { EAGAIN } },
+	{ FAULT_dlopen, 0, { ENOENT } },
 	/* In a forked child: process/test_fork_faults.c */
 	/* Of a program without standard files: process/test_low_fds.c */
 	{ FAULT_fcntl_dupfd, 0, { EMFILE } },
@@ -81,9 +84,8 @@ const struct rule rules[] = {
 	{ RULE, EVERY_KIND, EVERY_OPERATION, call, ANYTHING, { EINTR }, ANY_TIME, FINE, 0 }
 	REPEATED(FAULT_open), REPEATED(FAULT_flock), REPEATED(FAULT_fstat), REPEATED(FAULT_lstat),
 	REPEATED(FAULT_read), REPEATED(FAULT_pread), REPEATED(FAULT_pwrite),
-	REPEATED(FAULT_ftruncate), REPEATED(FAULT_unlink), REPEATED(FAULT_linkat),
-	REPEATED(FAULT_mkdir), REPEATED(FAULT_mknod), REPEATED(FAULT_ppoll),
-	REPEATED(FAULT_nanosleep),
+	REPEATED(FAULT_unlink), REPEATED(FAULT_linkat), REPEATED(FAULT_mkdir),
+	REPEATED(FAULT_mknod), REPEATED(FAULT_ppoll), REPEATED(FAULT_nanosleep),
 	{ RULE, EVERY_KIND, EVERY_OPERATION, FAULT_close, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 
 	/* Soft. A draft made while another process holds serves the grant, and is then made anew. */
@@ -110,7 +112,7 @@ const struct rule rules[] = {
 	{ RULE, EVERY_KIND, LOCKING, FAULT_read, ELSE, { 0 }, ANY_TIME, FINE, 0 },
 	/* Without it the locks on a marker prove nothing. */
 	{ RULE, SOFT, ON(TAKING), FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, EITHER, 0 },
-	{ RULE, SOFT | READWRITE, LOCKING, FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, READWRITE, LOCKING, FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 
 	/* A folder that is missing is made, with those above it, which are there. */
 	{ RULE, EVERY_KIND, LOCKING, FAULT_mkdir, ELSE, { 0 }, ANY_TIME, FINE, 0 },
@@ -201,9 +203,12 @@ const struct rule rules[] = {
 	{ RULE, SOFT, LOCKING, FAULT_open, ITS_FOLDER, { ENOENT }, 1, FINE, 0 },
 #define GONE(call) { RULE, SOFT, LOCKING, call, THE_LOCK, { ESTALE, ENOENT }, ANY_TIME, EITHER, 0 }
 	GONE(FAULT_lstat), GONE(FAULT_open), GONE(FAULT_fstat), GONE(FAULT_flock),
-	GONE(FAULT_pread), GONE(FAULT_pwrite), GONE(FAULT_ftruncate), GONE(FAULT_statfs),
+	GONE(FAULT_pwrite),
 	{ RULE, SOFT, LOCKING, FAULT_lstat, MISSING_LOCK, { ESTALE }, ANY_TIME, EITHER, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, MISSING_LOCK, { ESTALE }, ANY_TIME, EITHER, 0 },
+	/* In a loop a request first gives back what it keeps open for its wait, and tries again. */
+	{ RULE, IN_LOOP(SOFT), ON(WAITING), FAULT_open, THE_LOCK, { EMFILE, ENFILE }, ANY_TIME,
+	  EITHER, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, A_DRAFT, { ENOENT }, 1, FINE, 0 },
 	{ RULE, SOFT, LOCKING, FAULT_open, MISSING_LOCK, { ENOENT }, 1, FINE, 0 },
 	/* Whether it was emptied is only looked at. */

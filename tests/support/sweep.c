@@ -148,10 +148,11 @@ static bool fits(const struct rule *rule, enum fault_call call, enum about what)
 	bool listed = rule->errors[0] == 0;
 	/* what falls back is soft after that */
 	unsigned kinds = KIND(kind) | (scenario->falls_back ? KIND(FILELOCK_SOFT) : 0);
+	unsigned drivers = driver == LOOP ? kinds | IN_LOOP(kinds) : kinds;
 
 	for (size_t i = 0; i < 12 && rule->errors[i]; i++)
 		listed = listed || rule->errors[i] == point.error;
-	return listed && rule->call == call && (rule->kinds & kinds) &&
+	return listed && rule->call == call && (rule->kinds & drivers) &&
 	       (rule->operations & ON(operation)) &&
 	       (rule->about == ANYTHING || rule->about == what);
 }

@@ -380,7 +380,9 @@ START_TEST(test_what_cannot_be_made_sure_for_the_next_taker_is_put_back)
 	set_up_elsewhere();
 	test_read_file(path, before, sizeof(before));
 	fault_set(FAULT_fsync, 1, FAULT_ONCE, EIO);
+	fault_set(FAULT_ftruncate, 1, FAULT_ONCE, EINTR);
 	ck_assert_int_eq(try(), -EIO);
+	ck_assert_uint_eq(fault_hits(FAULT_ftruncate), 1);
 	expect_text(before);
 	fault_set(FAULT_fsync, 1, FAULT_ONCE, EINVAL); /* there is nothing to wait for */
 	ck_assert_int_eq(try(), 0);
