@@ -12,7 +12,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <sys/timerfd.h>
 #include <time.h>
 
 #include "base/sys.h" /* the table's type: filelock_sys() */
@@ -110,15 +109,9 @@ void loop_park_timer(struct loop *loop)
    own may tell another time (libfaketime). */
 static int set_timer_fd(struct loop *loop, int64_t delay)
 {
-	/* zero would disarm it: timerfd_settime(2) */
-	int64_t time = delay > 0 ? delay : 1;
-	struct itimerspec when = { .it_value = { time / 1000000000, time % 1000000000 } };
 	int r = loop->timer_fd.fd < 0 ? filelock_guard_timerfd(&loop->timer_fd) : 0;
 
-	if (r < 0)
-		return r;
-	r = filelock_sys()->timerfd_settime(loop->timer_fd.fd, 0, &when, NULL);
-	return r < 0 ? -errno : 0;
+	return r < 0 ? r : filelock_set_timerfd(&loop->timer_fd, delay);
 }
 
 static bool set_precise(struct loop *loop, int64_t delay)

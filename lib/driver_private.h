@@ -163,11 +163,14 @@ FILELOCK_API void filelock_guard_fd(struct filelock_guarded_fd *entry, int fd, b
 /* A timerfd, an eventfd, not blocking, with its number kept. 0, or a negative error. */
 FILELOCK_API int filelock_guard_timerfd(struct filelock_guarded_fd *entry);
 FILELOCK_API int filelock_guard_eventfd(struct filelock_guarded_fd *entry);
+/* Lets a timerfd wake after so many nanoseconds, at once if there are none. */
+FILELOCK_API int filelock_set_timerfd(const struct filelock_guarded_fd *entry, int64_t delay);
 /* Closes it. Idempotent. */
 FILELOCK_API void filelock_unguard_fd(struct filelock_guarded_fd *entry);
 
 /* The table that the library makes its system calls by (base/sys.h), so that tests can make
-   those of async/ fail, too. */
+   those of async/ fail, too. On 32 bit a struct timespec or stat is another one there than here: none may
+   go through. */
 struct sys_table;
 FILELOCK_API const struct sys_table *filelock_sys(void);
 

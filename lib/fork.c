@@ -115,6 +115,15 @@ FILELOCK_API int filelock_guard_timerfd(struct filelock_guarded_fd *entry)
 	return 0;
 }
 
+FILELOCK_API int filelock_set_timerfd(const struct filelock_guarded_fd *entry, int64_t delay)
+{
+	/* zero would disarm it: timerfd_settime(2) */
+	int64_t time = delay > 0 ? delay : 1;
+	struct itimerspec when = { .it_value = { time / 1000000000, time % 1000000000 } };
+
+	return sys.timerfd_settime(entry->fd, 0, &when, NULL) < 0 ? -errno : 0;
+}
+
 FILELOCK_API int filelock_guard_eventfd(struct filelock_guarded_fd *entry)
 {
 	int fd = sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
