@@ -62,7 +62,8 @@ bool context_arm(struct evfilelock *ev)
 	loop_listen(&ev->loop, ev->watcher,
 	            (ev->queues.waiting > 0 || !list_is_empty(&ev->watches)) &&
 	                    filelock_watcher_load(ev->watcher) > 0);
-	if (ev->queues.blocked == 0 && ev->awaited == 0 && list_is_empty(&ev->watches))
+	if (ev->loop.hearing && ev->queues.blocked == 0 && ev->awaited == 0 &&
+	    list_is_empty(&ev->watches))
 		loop_stop_hearing(&ev->loop);
 	return loop_set_timer(&ev->loop, at, precise);
 }

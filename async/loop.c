@@ -246,8 +246,6 @@ bool loop_hear(struct loop *loop)
 
 void loop_stop_hearing(struct loop *loop)
 {
-	if (!loop->hearing)
-		return;
 	(void)event_del(loop->wakeup);
 	loop->hearing = false;
 }

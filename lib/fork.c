@@ -28,7 +28,7 @@
 #define STUCK INT64_C(2000000000) /* ns */
 #define LOOK_EVERY 50000          /* ns */
 
-static atomic_uint generation;
+atomic_uint fork_generation;
 static atomic_uint forks;
 static int handlers_error;
 
@@ -45,7 +45,7 @@ static struct {
 
 FILELOCK_API unsigned filelock_generation(void)
 {
-	return atomic_load_explicit(&generation, memory_order_relaxed);
+	return atomic_load_explicit(&fork_generation, memory_order_relaxed);
 }
 
 unsigned fork_count(void)
@@ -188,7 +188,7 @@ void fork_lock_fds(void)
 
 void fork_begin_child(void)
 {
-	atomic_fetch_add(&generation, 1);
+	atomic_fetch_add(&fork_generation, 1);
 }
 
 void fork_unlock_fds(bool in_child)

@@ -4,7 +4,12 @@
 #ifndef FILELOCK_FORK_H
 #define FILELOCK_FORK_H
 
+#include <stdatomic.h>
+
 #include "driver_private.h"
+
+/* Another one in each forked child: filelock_generation, for those who ask at each entry. */
+extern atomic_uint fork_generation;
 
 /* How often this process has forked: a descriptor made before a fork may be open elsewhere. */
 unsigned fork_count(void);

@@ -35,7 +35,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "handle.h"
@@ -79,11 +78,18 @@ static struct watch *find_watch(const struct filelock_watcher *watcher, int wd)
 	return node ? hash_entry(node, struct watch, node) : NULL;
 }
 
+/* Asked at each entry, so by a look at the number alone. */
+static bool is_inherited(const struct filelock_watcher *watcher)
+{
+	return watcher->generation !=
+	       atomic_load_explicit(&fork_generation, memory_order_relaxed);
+}
+
 /* False in a forked child of who made the watcher: it has no other thread, and the mutex may be taken
    for ever. */
 static bool enter(struct filelock_watcher *watcher)
 {
-	bool inherited = filelock_watcher_is_inherited(watcher);
+	bool inherited = is_inherited(watcher);
 
 	if (!inherited)
 		(void)pthread_mutex_lock(&watcher->mutex);
@@ -120,7 +126,7 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 {
 	if (!watcher)
 		return;
-	if (!filelock_watcher_is_inherited(watcher))
+	if (!is_inherited(watcher))
 		(void)pthread_mutex_destroy(&watcher->mutex);
 	filelock_unguard_fd(&watcher->epoll);
 	filelock_unguard_fd(&watcher->fd);
@@ -152,7 +158,7 @@ FILELOCK_API int filelock_watcher_fd(struct filelock_watcher *watcher)
 
 FILELOCK_API bool filelock_watcher_is_inherited(const struct filelock_watcher *watcher)
 {
-	return watcher->generation != filelock_generation();
+	return is_inherited(watcher);
 }
 
 FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher)
