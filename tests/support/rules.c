@@ -32,7 +32,7 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_mkdir, BOTH(ALL), { EACCES, EDQUOT, EINTR, EIO, EMLINK, ENOMEM, ENOSPC, ENOTDIR,
 	  EPERM, EROFS } },
 	{ FAULT_mknod, BOTH(READWRITE), { EACCES, EDQUOT, EINTR, EIO, ENOENT, ENOMEM, ENOSPC,
-	  EPERM, EROFS } },
+	  EPERM, EROFS, EINVAL, ENOSYS, EOPNOTSUPP } },
 	{ FAULT_utimensat, BOTH(READWRITE), { EACCES, EPERM, EROFS, ENOENT, EIO, ESTALE } },
 	{ FAULT_readlink, ALL, { EACCES, EIO, ENOENT, ENOMEM } },
 	{ FAULT_realpath, ALL | IN_LOOP(READWRITE), { EACCES, EIO, ELOOP, ENAMETOOLONG, ENOENT,
@@ -44,6 +44,7 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_epoll_create1, BOTH(SOFT), { EMFILE, ENFILE, ENOMEM } },
 	{ FAULT_epoll_ctl, BOTH(SOFT), { ENOMEM, ENOSPC, EPERM } },
 	{ FAULT_epoll_wait, SOFT, { EINTR } }, /* in a loop by chance: another event may be first */
+	{ FAULT_fcntl_getfl, BOTH(READWRITE), { EBADF } },
 	{ FAULT_fcntl_setsig, BOTH(SOFT), { EINVAL } },
 	{ FAULT_fcntl_setlease, BOTH(SOFT), { EAGAIN, EACCES, EINVAL, ENOMEM } },
 	{ FAULT_getrandom, FILES, { ENOSYS, EIO } },
@@ -66,7 +67,6 @@ const struct fault_errors fault_errors[] = {
 	/* In a forked child: process/test_fork_faults.c */
 	/* Of a program without standard files: process/test_low_fds.c */
 	{ FAULT_fcntl_dupfd, 0, { EMFILE } },
-	{ FAULT_fcntl_getfl, 0, { EBADF } },
 	/* On file systems of other machines, and past the umask: process/test_readwrite_files.c */
 	{ FAULT_fcntl_ofd_setlk, 0, { ENOLCK } },
 	{ FAULT_fcntl_ofd_getlk, 0, { EINVAL } }, /* only for a log */
@@ -247,6 +247,11 @@ const struct rule rules[] = {
 	/* Read/write. Setting its times is a hint. */
 	{ RULE, READWRITE, LOCKING, FAULT_realpath, ANYTHING, { ENOENT }, ANY_TIME, HELD, 0 },
 	{ RULE, READWRITE, ON(MAKING), FAULT_mknod, ANYTHING, { ENOENT }, ANY_TIME, EITHER, 0 },
+	/* Where there is none, open(2) makes the file. */
+	{ RULE, READWRITE, LOCKING, FAULT_mknod, ANYTHING, { EPERM, EINVAL, ENOSYS, EOPNOTSUPP },
+	  ANY_TIME, FINE, 0 },
+	/* A standard descriptor that seems closed is kept from SQLite for a while. */
+	{ RULE, READWRITE, EVERY_OPERATION, FAULT_fcntl_getfl, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, READWRITE, LOCKING, FAULT_mknod, ANYTHING, { ENOENT }, 1, FINE, 0 },
 	{ RULE, READWRITE, EVERY_OPERATION, FAULT_utimensat, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 };
