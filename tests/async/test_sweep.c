@@ -75,7 +75,7 @@ static void turn_until_told(const struct answer *answer)
 
 static int ask(struct stage *stage)
 {
-	struct timeval timeout = { 0, timeout_ms * 1000 };
+	struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
 	struct answer answer = { 0 };
 	struct evfilelock *ev = evfilelock_new(base, NULL);
 	int r;
@@ -100,7 +100,7 @@ static int ask(struct stage *stage)
 /* All or none: what was taken stays held only where it could not be released. */
 static int ask_for_set(struct stage *stage)
 {
-	struct timeval timeout = { 0, timeout_ms * 1000 };
+	struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
 	struct filelock *set[] = { stage->scene, stage->lock };
 	struct answer answer = { 0 };
 	struct evfilelock *ev = evfilelock_new(base, NULL);
@@ -155,7 +155,7 @@ static void somebody_leaves(struct stage *stage)
 	static const struct timeval soon = { 0, 1000 };
 
 	poll_often(stage);
-	timeout_ms = 300;
+	timeout_ms = 2000; /* longer than a busy machine keeps it from running */
 	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
 	ck_assert_int_eq(event_assign(leaving, base, -1, 0, leave, stage), 0);
 	ck_assert_int_eq(event_add(leaving, &soon), 0);
@@ -197,7 +197,7 @@ static void process_leaves(struct stage *stage)
 	static const struct timeval soon = { 0, 1000 };
 
 	poll_often(stage);
-	timeout_ms = 300;
+	timeout_ms = 2000;
 	process = test_fork(stay, NULL);
 	put_record(sweep_path(), process, NULL);
 	ck_assert_int_eq(event_assign(leaving, base, -1, 0, leave, stage), 0);
