@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,11 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Not in linux/magic.h, or not in every one. */
-#define EXFAT_MAGIC 0x2011bab0UL
-#define NTFS3_MAGIC 0x7366746eUL
-#define BCACHEFS_MAGIC 0xca451a4eUL
-#define ZFS_MAGIC 0x2fc12fc1UL
+#include "base/magic.h"
+
 #define KERNELS_OWN 512 /* from ERESTARTSYS on: include/linux/errno.h of the kernel */
 
 static int timerfd_create_(int clock, int flags)

@@ -11,13 +11,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "kinds/holder.h"
+#include "base/magic.h"
 #include "base/proc.h"
 #include "fork.h"
 #include "base/sha256.h"

@@ -1,12 +1,12 @@
 /* Whether an owner lives, where the system does not tell: then it does. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/magic.h"
 #include "kinds/liveness.h"
 #include "softly.h"
 #include "support.h"
