@@ -63,7 +63,8 @@ static const char *text_of(int error)
 
 	if (text)
 		return text;
-	(void)snprintf(number, sizeof(number), "unknown error %d", error < 0 ? -error : error);
+	(void)snprintf(number, sizeof(number), "unknown error %lld",
+	               error < 0 ? -(long long)error : (long long)error);
 	return number;
 }
 
