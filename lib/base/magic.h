@@ -16,6 +16,9 @@
 #ifndef CEPH_SUPER_MAGIC
 #define CEPH_SUPER_MAGIC 0x00c36400UL
 #endif
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546UL
+#endif
 #ifndef EXFAT_MAGIC
 #define EXFAT_MAGIC 0x2011bab0UL
 #endif

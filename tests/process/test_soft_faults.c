@@ -11,6 +11,10 @@
 #include "softly.h"
 #include "base/sys.h"
 
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80 /* since Linux 5.6 */
+#endif
+
 static char path[4096];
 
 static void set_up(void)

@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#if FUSE_KERNEL_MINOR_VERSION < 37 /* headers of a Linux before 6.1 */
+#define FUSE_TMPFILE 51
+#endif
 #define FUSE_OPCODES 64
 
 enum fuse_flock {

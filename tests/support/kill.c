@@ -56,7 +56,9 @@ static bool sleeps(const struct __ptrace_syscall_info *info)
 	case SYS_epoll_wait:
 #endif
 	case SYS_epoll_pwait:
+#ifdef SYS_epoll_pwait2
 	case SYS_epoll_pwait2:
+#endif
 		return (int)info->entry.args[3] != 0;
 	case SYS_ppoll:
 		return true;

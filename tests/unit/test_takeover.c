@@ -2,12 +2,12 @@
    left alone, and what was written of it is put back. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/magic.h"
 #include "softly.h"
 #include "base/sys.h"
 
