@@ -67,10 +67,15 @@ long memory_live(void)
 	return memory.live;
 }
 
+static _Thread_local bool finding;
+
 static void *find(const char *name)
 {
-	void *found = dlsym(RTLD_NEXT, name);
+	void *found;
 
+	finding = true;
+	found = dlsym(RTLD_NEXT, name);
+	finding = false;
 	if (!found)
 		abort();
 	return found;
@@ -95,6 +100,8 @@ void *calloc(size_t n, size_t size)
 {
 	static void *(*real)(size_t, size_t);
 
+	if (finding) /* dlsym(3) of a glibc before 2.34 asks, and does without */
+		return NULL;
 	if (!real)
 		*(void **)&real = find("calloc");
 	return strikes() ? NULL : count(real(n, size));
