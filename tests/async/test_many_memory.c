@@ -30,26 +30,31 @@ static struct asked_set open_restless(void)
    comes back with that. Whether the Nth allocation was reached. */
 static bool try_allocation(unsigned nth, bool for_good)
 {
-	static const struct timeval soon = { 0, 2000 };
+	static const struct timeval soon = { 0, 2000 }, later = { 3600, 0 };
 	unsigned before = test_descriptors();
 	struct loop loop = loop_new();
 	struct asked_set asked = open_restless();
 	struct event *release = event_new(loop.base, -1, 0, let_go, NULL);
 	bool struck;
-	int r;
+	int r, added;
 
 	holder = hold("b", FILELOCK_EXCLUSIVE);
-	ck_assert_int_eq(event_add(release, &soon), 0);
+	ck_assert_int_eq(event_add(release, &later), 0); /* to be set anew without memory */
 	failing.count = 0;
 	failing.for_good = for_good;
 	failing.nth = nth;
 	r = set_try_ask(&loop, &asked, -1);
+	for (int turns = 0; r == 0 && turns < 4; turns++)
+		/* a turn a lock, and one more: it waits for the one that is held */
+		(void)event_base_loop(loop.base, EVLOOP_NONBLOCK);
+	added = event_add(release, &soon);
 	if (r == 0)
 		loop_until(&loop, &asked.calls, 1);
 	else if (r != -ENOMEM)
 		ck_abort_msg("refused: %d", r);
 	struck = failing.count >= nth;
 	heal();
+	ck_assert_int_eq(added, 0);
 	if (asked.calls == 0 || asked.result != 0)
 		ck_assert_uint_eq(set_held(&asked), 0);
 	if (asked.calls > 0 && asked.result != -ENOMEM) {

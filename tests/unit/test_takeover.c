@@ -395,7 +395,7 @@ END_TEST
 /* shows: shown-marker */
 START_TEST(test_only_this_pid_namespaces_markers_are_judged_where_flocks_may_not_tell)
 {
-	char text[MARKER_SIZE];
+	char text[2 * MARKER_SIZE];
 
 	set_up_elsewhere();
 	(void)snprintf(text, sizeof(text), "%ld\nearlier\n%s\n", (long)dead_pid(), own_token());
