@@ -106,8 +106,8 @@ const char *test_folder(void)
 const char *test_path(const char *name)
 {
 	static char paths[16][PATH_MAX];
-	static unsigned next;
-	char *path = paths[next++ % 16];
+	static atomic_uint next; /* threads ask, too */
+	char *path = paths[atomic_fetch_add(&next, 1) % 16];
 
 	(void)snprintf(path, PATH_MAX, "%s/%s", test_folder(), name);
 	return path;
