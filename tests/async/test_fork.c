@@ -320,9 +320,16 @@ static int go_on_in_child(void *arg)
 
 START_TEST(test_context_that_waits_for_nothing_goes_on_in_a_child)
 {
-	struct readable r = { .loop = _i ? loop_with_workers(2) : loop_new(),
-		              .waits.lock = open_patient("a") };
+	struct readable r;
 
+#ifdef __SANITIZE_THREAD__
+	if (_i) {
+		test_skip("ThreadSanitizer ends a forked child that starts threads");
+		return;
+	}
+#endif
+	r = (struct readable){ .loop = _i ? loop_with_workers(2) : loop_new(),
+		               .waits.lock = open_patient("a") };
 	ck_assert_int_eq(loop_acquire(&r.loop, r.waits.lock, EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(filelock_release(r.waits.lock), 0);
 	loop_drain(&r.loop);
