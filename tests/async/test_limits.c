@@ -197,7 +197,10 @@ START_TEST(test_request_that_kept_a_descriptor_outlives_a_want_of_its_own)
 	asked.lock = open_patient("a");
 	holder = hold("a", FILELOCK_EXCLUSIVE);
 	loop = loop_new();
+	fault_watch();
 	loop_ask(&loop, &asked, FILELOCK_EXCLUSIVE, -1);
+	while (fault_calls(FAULT_inotify_add_watch) == 0)
+		loop_turn(&loop);
 	loop_for(&loop, 5);
 	fault_set(FAULT_open, 1, FAULT_ONCE, EMFILE);
 	/* it gives its own back, and opens the file that stands there now */
