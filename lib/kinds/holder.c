@@ -313,3 +313,23 @@ void holder_describe_process(struct filelock_owner *owner, pid_t pid)
 		owner->host[0] = '\0';
 	owner->host[sizeof(owner->host) - 1] = '\0'; /* gethostname(2) may leave it out */
 }
+
+int holder_at_path(const char *path, int (*question)(int fd, struct filelock_owner *ret_owner),
+                   struct filelock_owner *ret_owner)
+{
+	int fd = sys_open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	struct stat st;
+	int r;
+
+	if (fd == -ENOENT)
+		return FILELOCK_ENOHOLDER;
+	if (fd < 0)
+		return fd;
+	r = sys_fstat(fd, &st);
+	if (r == 0 && S_ISLNK(st.st_mode))
+		r = -ELOOP;
+	if (r == 0)
+		r = question(fd, ret_owner);
+	(void)sys_close(fd);
+	return r;
+}

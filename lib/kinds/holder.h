@@ -45,4 +45,9 @@ int holder_of_any_record(int fd, struct filelock_owner *ret_owner);
 /* Fills in host and start time of a process of this machine, as far as they are known. */
 void holder_describe_process(struct filelock_owner *owner, pid_t pid);
 
+/* Asks about the file at the path. It is opened with O_PATH: the close of such a descriptor raises no
+   event at the waiters and drops no record locks. FILELOCK_ENOHOLDER: there is none. */
+int holder_at_path(const char *path, int (*question)(int fd, struct filelock_owner *ret_owner),
+                   struct filelock_owner *ret_owner);
+
 #endif

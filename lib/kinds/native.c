@@ -612,24 +612,8 @@ static int native_ask(const struct filelock *lock, native_question *question,
                       struct filelock_owner *ret_owner)
 {
 	int fd = native_state(lock)->fd;
-	struct stat st;
-	int r;
 
-	if (fd >= 0)
-		return question(fd, ret_owner);
-	/* O_PATH: its close raises no event at the waiters */
-	fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
-	if (fd == -ENOENT)
-		return FILELOCK_ENOHOLDER;
-	if (fd < 0)
-		return fd;
-	r = sys_fstat(fd, &st);
-	if (r == 0 && S_ISLNK(st.st_mode))
-		r = -ELOOP;
-	if (r == 0)
-		r = question(fd, ret_owner);
-	(void)sys_close(fd);
-	return r;
+	return fd >= 0 ? question(fd, ret_owner) : holder_at_path(lock->path, question, ret_owner);
 }
 
 static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)

@@ -348,22 +348,7 @@ static int find_holder(int fd, struct filelock_owner *ret_owner)
 
 static int readwrite_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
 {
-	struct stat st;
-	int fd, r;
-
-	/* closing an O_PATH descriptor drops no record locks and raises no event */
-	fd = sys_open(lock->path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
-	if (fd == -ENOENT)
-		return FILELOCK_ENOHOLDER;
-	if (fd < 0)
-		return fd;
-	r = sys_fstat(fd, &st);
-	if (r == 0 && S_ISLNK(st.st_mode))
-		r = -ELOOP;
-	if (r == 0)
-		r = find_holder(fd, ret_owner);
-	(void)sys_close(fd);
-	return r;
+	return holder_at_path(lock->path, find_holder, ret_owner);
 }
 
 static int readwrite_fd(const struct filelock *lock)
