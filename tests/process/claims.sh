@@ -6,7 +6,7 @@ set -uo pipefail
 
 # shellcheck disable=SC2034 # for the scripts
 bin=${FILELOCK_EXAMPLES_DIR:?where the examples were built}
-[ -x "$bin/lockrun" ] || exit 77 # built without the examples: skipped
+[ -x "$bin/quickstart" ] || exit 77 # built without the examples: skipped
 patience=50 # seconds, for a condition that must come true
 
 fail() {

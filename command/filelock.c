@@ -1,9 +1,9 @@
 /*
- * lockrun.c - runs a command while holding a lock, as flock(1) does, waiting in a libevent loop.
+ * filelock.c - runs a command while holding a lock, as flock(1) does, waiting in a libevent loop.
  *
- *	cc lockrun.c -o lockrun $(pkg-config --cflags --libs filelock_event libevent_core)
- *	./lockrun -w 5000 /run/backup.lock rsync -a /home /backup
- *	./lockrun --holder /run/backup.lock
+ *	cc filelock.c -o filelock $(pkg-config --cflags --libs filelock_event libevent_core)
+ *	./filelock -w 5000 /run/backup.lock rsync -a /home /backup
+ *	./filelock --holder /run/backup.lock
  *
  * Exit status: that of the command (128 + N if signal N killed it); 1, or that of -E, if the lock did
  * not come free in time; 128 + N if signal N ended the wait; otherwise as flock(1): 64 usage, 66 the
@@ -65,8 +65,8 @@ struct run {
 };
 
 static const char usage_text[] =
-        "usage: lockrun [-s|-x] [-k KIND] [-w MS] [-n] [-E CODE] [-o] PATH [--] COMMAND [ARG...]\n"
-        "       lockrun [-k KIND] [-E CODE] --holder PATH\n"
+        "usage: filelock [-s|-x] [-k KIND] [-w MS] [-n] [-E CODE] [-o] PATH [--] COMMAND [ARG...]\n"
+        "       filelock [-k KIND] [-E CODE] --holder PATH\n"
         "\n"
         "Runs COMMAND while holding the lock at PATH, or prints who holds it.\n"
         "  -s, --shared                   a shared lock\n"
@@ -140,7 +140,7 @@ static void start_command(struct run *run)
 	if (r == 0)
 		return;
 	run->child = 0;
-	fprintf(stderr, "lockrun: cannot run %s: %s\n", run->command[0], strerror(r));
+	fprintf(stderr, "filelock: cannot run %s: %s\n", run->command[0], strerror(r));
 	end(run, r == ENOMEM || r == EAGAIN ? EX_OSERR : EX_UNAVAILABLE);
 }
 
@@ -156,7 +156,7 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 	} else if (result == -ECANCELED) { /* by a signal, which has set the status */
 		event_base_loopbreak(run->base);
 	} else {
-		fprintf(stderr, "lockrun: %s\n", filelock_last_error(lock));
+		fprintf(stderr, "filelock: %s\n", filelock_last_error(lock));
 		end(run, status_of(result));
 	}
 }
@@ -241,7 +241,7 @@ static int print_holder(struct run *run)
 		return run->busy_status;
 	}
 	if (r < 0) {
-		fprintf(stderr, "lockrun: %s: %s\n", run->path, filelock_strerror(r));
+		fprintf(stderr, "filelock: %s: %s\n", run->path, filelock_strerror(r));
 		return r == FILELOCK_EUNKNOWNHOLDER ? EX_UNAVAILABLE : status_of(r);
 	}
 	if (owner.start_time && localtime_r(&(time_t){ owner.start_time }, &tm))
@@ -271,14 +271,14 @@ static int run_all(struct run *run)
 	if (r < 0) {
 		const char *text = filelock_last_error(NULL);
 
-		fprintf(stderr, "lockrun: %s: %s\n", run->path, *text ? text : strerror(-r));
+		fprintf(stderr, "filelock: %s: %s\n", run->path, *text ? text : strerror(-r));
 		return status_of(r);
 	}
 	if (run->print_holder)
 		return print_holder(run);
 	if (wait_and_run(run))
 		return run->status;
-	perror("lockrun");
+	perror("filelock");
 	return EX_OSERR;
 }
 
@@ -310,7 +310,7 @@ static const struct option options[] = {
 
 static bool usage_error(const char *what, const char *value)
 {
-	fprintf(stderr, "lockrun: %s%s\n%s", what, value, usage_text);
+	fprintf(stderr, "filelock: %s%s\n%s", what, value, usage_text);
 	return false;
 }
 

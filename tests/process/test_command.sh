@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# lockrun against flock(1): the same statuses, the same locks, both ways round.
+# filelock against flock(1): the same statuses, the same locks, both ways round.
 # shellcheck source=claims.sh
 . "$(dirname "$0")/claims.sh"
 
-lockrun=$bin/lockrun
+filelock=${FILELOCK_COMMAND:?where the command was built}
 
 test_exit_status_is_the_commands() {
-	status_is 0 "$lockrun" l true
-	status_is 7 "$lockrun" l sh -c 'exit 7'
+	status_is 0 "$filelock" l true
+	status_is 7 "$filelock" l sh -c 'exit 7'
 	# shellcheck disable=SC2016
-	status_is 137 "$lockrun" l sh -c 'kill -9 $$'
-	[ "$("$lockrun" l echo a 'b c')" = "a b c" ]
-	[ "$("$lockrun" l -- echo -n)" = "" ]
+	status_is 137 "$filelock" l sh -c 'kill -9 $$'
+	[ "$("$filelock" l echo a 'b c')" = "a b c" ]
+	[ "$("$filelock" l -- echo -n)" = "" ]
 }
 
 same_status() {
 	local status=0
 	flock "$@" || status=$?
-	status_is "$status" "$lockrun" "$@"
+	status_is "$status" "$filelock" "$@"
 }
 
 test_other_statuses_are_those_of_flock() {
@@ -35,39 +35,39 @@ test_other_statuses_are_those_of_flock() {
 }
 
 test_usage_errors_run_nothing() {
-	status_is 64 "$lockrun" -k nonsense l touch ran
-	status_is 64 "$lockrun" -w -1 l touch ran
-	status_is 64 "$lockrun" -w 99999999999 l touch ran
-	status_is 64 "$lockrun" --holder l touch ran
+	status_is 64 "$filelock" -k nonsense l touch ran
+	status_is 64 "$filelock" -w -1 l touch ran
+	status_is 64 "$filelock" -w 99999999999 l touch ran
+	status_is 64 "$filelock" --holder l touch ran
 	[ ! -e ran ] && [ ! -e l ]
 }
 
 test_help_is_printed() {
-	"$lockrun" --help | grep -q '^usage: lockrun'
+	"$filelock" --help | grep -q '^usage: filelock'
 }
 
 test_no_wait_ends_with_1_or_the_given_status() {
 	hold flock l
-	status_is 1 "$lockrun" -n l touch ran
-	status_is 9 "$lockrun" -n -E 9 l touch ran
-	status_is 0 "$lockrun" -n -E 0 l touch ran
-	status_is 1 "$lockrun" -w 0 l touch ran
+	status_is 1 "$filelock" -n l touch ran
+	status_is 9 "$filelock" -n -E 9 l touch ran
+	status_is 0 "$filelock" -n -E 0 l touch ran
+	status_is 1 "$filelock" -w 0 l touch ran
 	let_go
 	[ ! -e ran ]
-	status_is 0 "$lockrun" -n l true
+	status_is 0 "$filelock" -n l true
 }
 
 test_wait_ends_with_1_or_the_given_status() {
 	hold flock l
-	status_is 1 "$lockrun" -w 20 l touch ran
-	status_is 9 "$lockrun" -w 20 -E 9 -k native l touch ran
+	status_is 1 "$filelock" -w 20 l touch ran
+	status_is 9 "$filelock" -w 20 -E 9 -k native l touch ran
 	let_go
 	[ ! -e ran ]
 }
 
-test_lockrun_waits_for_flock() {
+test_filelock_waits_for_flock() {
 	hold flock l
-	"$lockrun" l touch ran &
+	"$filelock" l touch ran &
 	local waiter=$!
 	await waits_in_loop $waiter
 	[ ! -e ran ]
@@ -76,8 +76,8 @@ test_lockrun_waits_for_flock() {
 	[ -e ran ]
 }
 
-test_flock_waits_for_lockrun() {
-	hold "$lockrun" l
+test_flock_waits_for_filelock() {
+	hold "$filelock" l
 	status_is 1 flock -n l true
 	flock l touch ran &
 	local waiter=$!
@@ -90,11 +90,11 @@ test_flock_waits_for_lockrun() {
 
 test_shared_locks_are_shared_with_flock() {
 	hold flock -s l
-	status_is 0 "$lockrun" -s -n l true
-	status_is 1 "$lockrun" -x -n l true
+	status_is 0 "$filelock" -s -n l true
+	status_is 1 "$filelock" -x -n l true
 	let_go
-	hold "$lockrun" -s l
-	status_is 0 "$lockrun" -s -n l true
+	hold "$filelock" -s l
+	status_is 0 "$filelock" -s -n l true
 	status_is 0 flock -s -n l true
 	status_is 1 flock -n l true
 	let_go
@@ -103,15 +103,15 @@ test_shared_locks_are_shared_with_flock() {
 test_directory_is_locked_as_by_flock() {
 	mkdir d
 	hold flock d
-	status_is 1 "$lockrun" -n d true
+	status_is 1 "$filelock" -n d true
 	let_go
-	hold "$lockrun" d
+	hold "$filelock" d
 	status_is 1 flock -n d true
 	let_go
 }
 
 test_missing_folders_are_made() {
-	status_is 0 "$lockrun" a/b/l true
+	status_is 0 "$filelock" a/b/l true
 	[ -f a/b/l ]
 }
 
@@ -124,12 +124,12 @@ add_one() {
 	done
 }
 
-test_increments_under_lockrun_and_flock_are_not_lost() {
+test_increments_under_filelock_and_flock_are_not_lost() {
 	local jobs=()
 	echo 0 >count
-	add_one "$lockrun" & jobs+=($!)
+	add_one "$filelock" & jobs+=($!)
 	add_one flock & jobs+=($!)
-	add_one "$lockrun" -o & jobs+=($!)
+	add_one "$filelock" -o & jobs+=($!)
 	add_one flock & jobs+=($!)
 	wait "${jobs[@]}"
 	[ "$(cat count)" = 100 ]
@@ -139,7 +139,7 @@ test_increments_under_lockrun_and_flock_are_not_lost() {
 signal_ends_wait() {
 	local waiter
 	hold flock l
-	env --default-signal "$lockrun" l touch ran &
+	env --default-signal "$filelock" l touch ran &
 	waiter=$!
 	await waits_in_loop $waiter
 	kill "-$1" $waiter
@@ -154,7 +154,7 @@ test_sigterm_ends_a_wait() { signal_ends_wait TERM 143; }
 
 test_ignored_sigint_does_not_end_a_wait() {
 	hold flock l
-	env --ignore-signal=INT "$lockrun" l touch ran &
+	env --ignore-signal=INT "$filelock" l touch ran &
 	local waiter=$!
 	await waits_in_loop $waiter
 	kill -INT $waiter
@@ -166,7 +166,7 @@ test_ignored_sigint_does_not_end_a_wait() {
 signal_is_passed_on() {
 	mkfifo ready never
 	# shellcheck disable=SC2016
-	env --default-signal "$lockrun" l bash -c \
+	env --default-signal "$filelock" l bash -c \
 		'trap "exit 5" '"$1"'; echo >ready; while :; do read -rt 1 <>never || :; done' &
 	local runner=$!
 	read -rt "$patience" _ <>ready
@@ -179,7 +179,7 @@ test_sigterm_is_passed_on_to_the_command() { signal_is_passed_on TERM; }
 
 test_command_has_the_signal_mask_it_would_have_without() {
 	grep SigBlk /proc/self/status >without
-	"$lockrun" l grep SigBlk /proc/self/status >with
+	"$filelock" l grep SigBlk /proc/self/status >with
 	cmp without with
 }
 
@@ -194,14 +194,14 @@ descriptors() {
 
 test_command_inherits_the_lock_and_nothing_else() {
 	descriptors without env
-	descriptors with "$lockrun" l
+	descriptors with "$filelock" l
 	[ "$(diff without with | sed -n 's/^> //p')" = "$PWD/l" ]
 	[ "$(wc -l <with)" = $(($(wc -l <without) + 1)) ]
 }
 
 test_command_inherits_nothing_with_close() {
 	descriptors without env
-	descriptors with "$lockrun" -o l
+	descriptors with "$filelock" -o l
 	cmp without with
 }
 
@@ -210,8 +210,8 @@ kill_runner() {
 	ended_with 137 "$holder"
 }
 
-test_command_keeps_the_lock_when_lockrun_is_killed() {
-	hold "$lockrun" l
+test_command_keeps_the_lock_when_filelock_is_killed() {
+	hold "$filelock" l
 	kill_runner
 	status_is 1 flock -n l true
 	echo >go
@@ -219,7 +219,7 @@ test_command_keeps_the_lock_when_lockrun_is_killed() {
 }
 
 test_command_does_not_keep_the_lock_with_close() {
-	hold "$lockrun" -o l
+	hold "$filelock" -o l
 	kill_runner
 	status_is 0 flock -w $patience l true
 	echo >go
@@ -232,25 +232,25 @@ leave_behind() {
 
 test_what_the_command_leaves_behind_keeps_the_lock_as_under_flock() {
 	leave_behind flock
-	status_is 1 "$lockrun" -n l true
+	status_is 1 "$filelock" -n l true
 	echo >go
-	status_is 0 "$lockrun" -w ${patience}000 l true
+	status_is 0 "$filelock" -w ${patience}000 l true
 	rm go
-	leave_behind "$lockrun"
+	leave_behind "$filelock"
 	status_is 1 flock -n l true
 	echo >go
 	status_is 0 flock -w $patience l true
 }
 
 test_nothing_is_kept_behind_with_close() {
-	leave_behind "$lockrun" -o
+	leave_behind "$filelock" -o
 	status_is 0 flock -n l true
 	echo >go
 }
 
 test_waiter_is_woken_when_what_was_left_behind_ends() {
-	leave_behind "$lockrun"
-	"$lockrun" l touch ran &
+	leave_behind "$filelock"
+	"$filelock" l touch ran &
 	local waiter=$!
 	await waits_in_loop $waiter
 	echo >go
@@ -258,35 +258,35 @@ test_waiter_is_woken_when_what_was_left_behind_ends() {
 }
 
 test_holder_is_printed() {
-	hold "$lockrun" l
-	"$lockrun" --holder l | grep -q "^pid $holder on .*, exclusive"
+	hold "$filelock" l
+	"$filelock" --holder l | grep -q "^pid $holder on .*, exclusive"
 	let_go
 	hold flock -s l
-	"$lockrun" --holder l | grep -q "^pid $holder on .*, shared"
+	"$filelock" --holder l | grep -q "^pid $holder on .*, shared"
 	let_go
 }
 
 test_no_holder_has_its_own_status() {
 	local status=0
-	"$lockrun" --holder -E 3 l || status=$?
+	"$filelock" --holder -E 3 l || status=$?
 	# 69: in a container the system does not say that nobody holds it
 	[ $status = 3 ] || [ $status = 69 ]
 	[ ! -e l ]
 }
 
 test_soft_marker_says_who_holds_and_goes_with_the_command() {
-	hold "$lockrun" -k soft l
+	hold "$filelock" -k soft l
 	[ "$(head -n 1 l)" = "$holder" ]
-	"$lockrun" -k soft --holder l | grep -q "^pid $holder on "
-	status_is 1 "$lockrun" -n -k soft l touch ran
+	"$filelock" -k soft --holder l | grep -q "^pid $holder on "
+	status_is 1 "$filelock" -n -k soft l touch ran
 	let_go
 	[ ! -e l ] && [ ! -e ran ]
-	status_is 3 "$lockrun" -k soft --holder -E 3 l
+	status_is 3 "$filelock" -k soft --holder -E 3 l
 }
 
 test_soft_marker_of_a_killed_holder_is_taken_over_and_its_end_wakes() {
-	hold "$lockrun" -o -k soft l
-	"$lockrun" -k soft l touch ran &
+	hold "$filelock" -o -k soft l
+	"$filelock" -k soft l touch ran &
 	local waiter=$!
 	await waits_in_loop $waiter
 	kill -9 "$holder"
@@ -295,7 +295,7 @@ test_soft_marker_of_a_killed_holder_is_taken_over_and_its_end_wakes() {
 }
 
 test_soft_lock_cannot_be_shared() {
-	status_is 66 "$lockrun" -s -k soft l touch ran 2>message
+	status_is 66 "$filelock" -s -k soft l touch ran 2>message
 	grep -q "cannot share" message
 	[ ! -e l ] && [ ! -e ran ]
 }
@@ -303,28 +303,28 @@ test_soft_lock_cannot_be_shared() {
 test_readwrite_readers_run_together_and_writers_alone() {
 	local status=0
 	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
-	hold "$lockrun" -s -k readwrite l.db
-	status_is 0 "$lockrun" -s -n -k readwrite l.db true
-	status_is 1 "$lockrun" -x -n -k readwrite l.db touch ran
-	"$lockrun" -k readwrite --holder l.db | grep -q ' shared'
+	hold "$filelock" -s -k readwrite l.db
+	status_is 0 "$filelock" -s -n -k readwrite l.db true
+	status_is 1 "$filelock" -x -n -k readwrite l.db touch ran
+	"$filelock" -k readwrite --holder l.db | grep -q ' shared'
 	let_go
-	hold "$lockrun" -x -k readwrite l.db
-	status_is 1 "$lockrun" -s -n -k readwrite l.db touch ran
-	status_is 1 "$lockrun" -x -w 20 -k readwrite l.db touch ran
-	"$lockrun" -k readwrite --holder l.db | grep -q ' exclusive'
+	hold "$filelock" -x -k readwrite l.db
+	status_is 1 "$filelock" -s -n -k readwrite l.db touch ran
+	status_is 1 "$filelock" -x -w 20 -k readwrite l.db touch ran
+	"$filelock" -k readwrite --holder l.db | grep -q ' exclusive'
 	let_go
-	"$lockrun" -k readwrite --holder l.db || status=$?
+	"$filelock" -k readwrite --holder l.db || status=$?
 	[ $status = 1 ] || [ $status = 69 ] # in a container it is not sure that nobody holds it
 	[ ! -e ran ] && [ ! -s l.db ]
 }
 
 test_readwrite_waits_and_is_woken() {
 	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
-	hold "$lockrun" -s -k readwrite l.db
-	"$lockrun" -x -k readwrite l.db touch ran &
+	hold "$filelock" -s -k readwrite l.db
+	"$filelock" -x -k readwrite l.db touch ran &
 	local waiter=$!
 	await waits_in_loop $waiter
-	status_is 1 "$lockrun" -s -n -k readwrite l.db true # the writer comes first
+	status_is 1 "$filelock" -s -n -k readwrite l.db true # the writer comes first
 	let_go
 	ended_with 0 $waiter
 	[ -e ran ]
@@ -332,10 +332,10 @@ test_readwrite_waits_and_is_woken() {
 
 test_readwrite_names_what_it_refuses() {
 	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
-	status_is 64 "$lockrun" -k readwrite l.lock touch ran 2>message
+	status_is 64 "$filelock" -k readwrite l.lock touch ran 2>message
 	grep -q 'must end in .db' message
 	echo 'no database' >l.db
-	status_is 66 "$lockrun" -k readwrite l.db touch ran 2>message
+	status_is 66 "$filelock" -k readwrite l.db touch ran 2>message
 	grep -q 'neither empty nor an SQLite database' message
 	[ ! -e ran ] && [ "$(cat l.db)" = 'no database' ]
 }
