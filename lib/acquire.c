@@ -9,6 +9,15 @@
  *                               v
  *           contending: watch, if that is new attempt again, sleep until the next attempt is due
  *           or something wakes, (yield), attempt
+ *                               │pending
+ *                               v
+ *           blocked: sleep until the kind, the poll or the deadline wakes, attempt
+ *
+ * Crowd. An event wakes everybody who watches, and one of them gets the lock. Whoever has lost three
+ * events in a row therefore has the kind wait in the system's own queue, if it can. So does
+ * whoever waits for a lock that was wanted by a crowd lately, or whose release once raised no event:
+ * crowd.c remembers that. A wait whose file was replaced begins anew. After two of those in a row
+ * the acquisition watches: peers may remove the file at each release.
  *
  * An attempt comes between every watch and the sleep after it, so that a release before the watch is
  * not missed, also when the watch was lost and is made anew. A new watch gives one attempt at once,
@@ -24,6 +33,7 @@
 #include <errno.h>
 
 #include "base/sys.h"
+#include "crowd.h"
 #include "handle.h"
 #include "hold.h"
 #include "inotify.h"
@@ -32,6 +42,9 @@
 #define QUICK_ATTEMPTS 3
 #define MOST_RACES 10
 #define RACES_LIMIT 100
+#define CROWD_LOST 3 /* events in a row */
+#define CROWD_POLL INT64_C(10000000) /* ns, of those that only watch in a crowd */
+#define MOST_DEAD_WAITS 2
 
 FILELOCK_API int64_t filelock_now(void)
 {
@@ -166,7 +179,24 @@ static int take_hold(struct filelock *lock)
 	return FILELOCK_STEP_HELD;
 }
 
-static int become_held(struct filelock *lock)
+static bool is_in_crowd(const struct filelock *lock, int64_t now)
+{
+	return lock->acquisition.lost_wakes >= CROWD_LOST ||
+	       crowd_lasts(lock->kind->identity(lock), now);
+}
+
+/* What the wait that is over tells those to come. */
+static void note_crowd(const struct filelock *lock, int64_t now)
+{
+	if (!lock->kind->block)
+		return;
+	if (lock->missed_wakeup)
+		crowd_note_silence(lock->kind->identity(lock), now);
+	else if (lock->acquisition.contended && is_in_crowd(lock, now))
+		crowd_note(lock->kind->identity(lock), now);
+}
+
+static int become_held(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 
@@ -176,6 +206,7 @@ static int become_held(struct filelock *lock)
 	lock->mode = (enum filelock_mode)a->mode;
 	lock->fairness.contended = a->contended;
 	lock->missed_wakeup = a->slept && !a->told;
+	note_crowd(lock, now);
 	end(a);
 	registry_add_held(lock, lock->kind->identity(lock));
 	return FILELOCK_STEP_HELD;
@@ -206,6 +237,10 @@ static void wait_for_next(struct filelock *lock, int64_t now)
 	struct acquisition *a = &lock->acquisition;
 	int64_t most = lock->kind->retry_delay ? lock->kind->retry_delay(lock) : 0;
 
+	/* those that wait in the system's queue are before those that watch */
+	if (a->lost_wakes >= CROWD_LOST && a->state != ACQUISITION_BLOCKED &&
+	    lock->kind->block && !lock->options.poll_interval_ms)
+		most = CROWD_POLL;
 	if (schedule_after_busy(&a->schedule, now, poll_of(lock), most))
 		a->told = false;
 }
@@ -239,12 +274,52 @@ static void count(struct acquisition *a)
 	(void)inotify_count(a->driver->watcher, 1);
 }
 
+static void note_lost_wake(struct acquisition *a)
+{
+	if (a->wake_untried && a->lost_wakes < CROWD_LOST)
+		a->lost_wakes++;
+	a->wake_untried = false;
+}
+
+/* Whether the kind waits in the system's queue from now on. */
+static bool block(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	if (!lock->kind->block || !watcher_of(a) || a->dead_waits >= MOST_DEAD_WAITS ||
+	    !is_in_crowd(lock, now) ||
+	    lock->kind->block(lock, (enum filelock_mode)a->mode, watcher_of(a)) < 0)
+		return false;
+	acquisition_move(a, ACQUISITION_BLOCKED);
+	a->schedule.next = now; /* before that nobody would have told of another file at the path */
+	return true;
+}
+
+/* The attempt is pending. */
+static int stay_blocked(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	a->contended = true;
+	if (now >= a->schedule.deadline)
+		return fail(lock, handle_refuse(lock, -ETIMEDOUT, "cannot acquire"));
+	if (a->state != ACQUISITION_BLOCKED)
+		acquisition_move(a, ACQUISITION_BLOCKED);
+	count(a);
+	schedule_end_series(&a->schedule);
+	wait_for_next(lock, now);
+	a->slept = true;
+	a->races = a->races_in_a_row = 0;
+	return FILELOCK_STEP_WAIT;
+}
+
 static int take_busy(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 	bool first = !a->contended;
 
 	a->contended = true;
+	note_lost_wake(a);
 	if (now >= a->schedule.deadline)
 		return fail(lock, handle_refuse(lock, -ETIMEDOUT, "cannot acquire"));
 	if (first && would_wait_for_itself(lock))
@@ -252,6 +327,8 @@ static int take_busy(struct filelock *lock, int64_t now)
 	count(a);
 	if (a->poll_only)
 		lock->kind->abandon(lock);
+	else if (block(lock, now))
+		return FILELOCK_STEP_WAIT;
 	else if (watch_anew(lock)) /* at once, but not for ever: see races */
 		schedule_expect_release(&a->schedule, a->races < MOST_RACES);
 	/* the synchronous driver finds a watcher only after the first attempt */
@@ -301,6 +378,8 @@ FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool poll_only)
 
 	if (poll_only && !a->poll_only && lock->depth == 0)
 		lock->kind->abandon(lock);
+	if (poll_only && a->state == ACQUISITION_BLOCKED)
+		acquisition_move(a, ACQUISITION_CONTENDING);
 	a->poll_only = poll_only;
 }
 
@@ -333,21 +412,41 @@ static bool is_out_of_fds(int error)
 	return error == -EMFILE || error == -ENFILE;
 }
 
+/* Of the kind, as that says. */
+static int try_kind(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+	enum filelock_mode mode = (enum filelock_mode)a->mode;
+	int r = lock->kind->try(lock, mode);
+
+	/* the last one is not left to a queue, which may be slow to say that it is our turn */
+	if (r == ATTEMPT_PENDING && lock->kind->block && now >= a->schedule.deadline) {
+		lock->kind->abandon(lock);
+		r = lock->kind->try(lock, mode);
+	}
+	return r == ATTEMPT_UNSUPPORTED ? fall_back(lock) : r;
+}
+
 /* What comes of it; but for held and errors, when the next one is due is noted. */
 static int attempt(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
+	bool blocked = a->state == ACQUISITION_BLOCKED;
 	int r;
 
-	if (a->state != ACQUISITION_CONTENDING)
+	if (!blocked && a->state != ACQUISITION_CONTENDING)
 		acquisition_move(a, ACQUISITION_CONTENDING);
 	a->hastened = false;
 	a->schedule.next = now;
-	r = lock->kind->try(lock, (enum filelock_mode)a->mode);
-	if (r == ATTEMPT_UNSUPPORTED)
-		r = fall_back(lock);
+	r = try_kind(lock, now);
+	if (r == ATTEMPT_PENDING)
+		return stay_blocked(lock, now);
+	if (blocked) {
+		acquisition_move(a, ACQUISITION_CONTENDING);
+		a->dead_waits += r == ATTEMPT_RACED;
+	}
 	if (r == ATTEMPT_HELD)
-		return become_held(lock);
+		return become_held(lock, now);
 	if (r == ATTEMPT_RACED)
 		return take_race(lock, now);
 	if (r == ATTEMPT_BUSY) {
@@ -370,6 +469,11 @@ static void take_wake(struct acquisition *a, int64_t now)
 {
 	atomic_store_explicit(&a->woken, false, memory_order_relaxed);
 	a->told = true;
+	if (a->state == ACQUISITION_BLOCKED) {
+		a->schedule.next = now;
+		return;
+	}
+	a->wake_untried = true;
 	schedule_expect_release(&a->schedule, QUICK_ATTEMPTS);
 	if (a->state == ACQUISITION_YIELDING)
 		return;

@@ -32,6 +32,7 @@ enum acquisition_state {
 	ACQUISITION_BEGUN,      /* no step was made yet */
 	ACQUISITION_YIELDING,   /* it lets others go first, and attempts then */
 	ACQUISITION_CONTENDING, /* it attempts, when that is due or something wakes it */
+	ACQUISITION_BLOCKED,    /* its attempt is pending: the kind goes on, and wakes it */
 	ACQUISITION_HANDED_OVER /* the hold was moved to it, and the next step says so */
 };
 
@@ -43,12 +44,15 @@ struct acquisition {
 	unsigned char mode;           /* enum filelock_mode */
 	unsigned char races;          /* without a sleep between */
 	unsigned char races_in_a_row; /* with nothing else between */
+	unsigned char lost_wakes;     /* events after which the lock was still held */
+	unsigned char dead_waits;     /* in the system's queue, for a file that was replaced */
 	signed char is_local; /* its file system; below zero: not asked yet */
 	bool blocking;        /* the thread sleeps meanwhile, so it can wait for itself */
 	bool contended;       /* an attempt found it held */
 	atomic_bool woken;  /* something happened since the last step */
 	bool hastened;        /* the next step attempts, whatever the schedule says */
 	bool told;            /* woken since the last poll */
+	bool wake_untried;    /* it was woken, and no attempt has followed yet */
 	bool slept;           /* the last attempt found it held, and a sleep was to follow */
 	bool yields;          /* it lets others go first, before each attempt */
 	bool counted;         /* by its watcher, among those that wait */
@@ -125,6 +129,8 @@ static inline bool acquisition_may_move(unsigned from, enum acquisition_state to
 		return from == ACQUISITION_NONE;
 	case ACQUISITION_YIELDING:
 		return from == ACQUISITION_BEGUN || from == ACQUISITION_CONTENDING;
+	case ACQUISITION_BLOCKED:
+		return from == ACQUISITION_CONTENDING;
 	case ACQUISITION_CONTENDING: /* or its hold was handed on, to another */
 		return from != ACQUISITION_NONE && from != ACQUISITION_CONTENDING;
 	case ACQUISITION_HANDED_OVER:

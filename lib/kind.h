@@ -16,6 +16,7 @@ enum attempt {
 	ATTEMPT_HELD = 0,
 	ATTEMPT_BUSY,       /* somebody holds it */
 	ATTEMPT_RACED,      /* the file changed under us: try again at once */
+	ATTEMPT_PENDING,    /* not known yet: the kind goes on by itself, and wakes the handle */
 	ATTEMPT_ABSENT,     /* nothing stands at the path; only between a kind and its helpers */
 	ATTEMPT_UNSUPPORTED /* this kind does not work here: the handle's failure says why */
 };
@@ -34,9 +35,21 @@ struct kind {
 	int (*open)(struct filelock *lock);
 	/* The unlocked handle goes: frees what an abandoned one still has. May be NULL. */
 	void (*close)(struct filelock *lock);
-	/* One attempt that does not block: enum attempt. Unless it is held or busy, nothing is
-	   kept. */
+	/*
+	 * One attempt that does not block: enum attempt. Unless it is held, busy or pending, nothing
+	 * is kept.
+	 *
+	 * After one that is pending the next comes when the kind has called handle_wake, when the
+	 * poll is due, and at the deadline. Abandoned, a pending one must come to nothing.
+	 */
 	int (*try)(struct filelock *lock, enum filelock_mode mode);
+	/*
+	 * In a crowd, after a busy try: waits in a queue of the system's from now on, where its turn
+	 * comes sooner than by events, and tries are pending until then. An error: it cannot, and
+	 * watches. May be NULL.
+	 */
+	int (*block)(struct filelock *lock, enum filelock_mode mode,
+	             struct filelock_watcher *watcher);
 	/* After a busy try: the longest wait, in ns, before the next one, watch or no watch; 0: the
 	   poll interval. May be NULL. */
 	int64_t (*retry_delay)(const struct filelock *lock);

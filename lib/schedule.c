@@ -80,6 +80,12 @@ void schedule_expect_release(struct schedule *schedule, unsigned char quick)
 	schedule->back_off = FIRST_BACK_OFF;
 }
 
+void schedule_end_series(struct schedule *schedule)
+{
+	schedule->quick = 0;
+	schedule->back_off = 0;
+}
+
 bool schedule_after_busy(struct schedule *schedule, int64_t now, struct schedule_poll poll,
                          int64_t most)
 {

@@ -43,6 +43,8 @@ struct schedule_poll schedule_poll(unsigned configured_ms, size_t waiting, bool 
 
 /* A sign of a release has come, which is worth a series of attempts, `quick` of them at once. */
 void schedule_expect_release(struct schedule *schedule, unsigned char quick);
+/* A wait begins that ends otherwise. */
+void schedule_end_series(struct schedule *schedule);
 /* Sets when to attempt after one that found the lock held. most > 0: not later than that from now.
    Whether a poll is next: no series of attempts is on. */
 bool schedule_after_busy(struct schedule *schedule, int64_t now, struct schedule_poll poll,
