@@ -179,6 +179,8 @@ enum filelock_mode {
 	  "the path no longer names the file that is held: others may hold the lock, too")    \
 	X(FILELOCK_EUNSTABLE, -4102,                                                           \
 	  "the path names another file at each look: its inode number changes")               \
+	X(FILELOCK_EPROTOCOL, -4104,                                                           \
+	  "beside the lock stands what its protocol does not know")                            \
 	X(FILELOCK_EFORKED_DATABASE, -4110,                                                    \
 	  "the parent process was using databases at the fork: exec before using this one")   \
 	X(FILELOCK_EWAL, -4111,                                                                \

@@ -39,6 +39,17 @@ static int open_mode(const char *path, int flags, mode_t mode)
 	return open(path, flags, mode);
 }
 
+static int openat_mode(int folder, const char *name, int flags, mode_t mode)
+{
+	return openat(folder, name, flags, mode);
+}
+
+/* glibc has it since 2.30 */
+static ssize_t getdents_(int folder, void *buffer, size_t size)
+{
+	return syscall(SYS_getdents64, folder, buffer, size);
+}
+
 static int fcntl_dupfd(int fd, int lowest)
 {
 	return fcntl(fd, F_DUPFD_CLOEXEC, lowest);
@@ -112,6 +123,11 @@ static int64_t realtime_date(void)
 	return read_clock(CLOCK_REALTIME);
 }
 
+static int64_t boot_now(void)
+{
+	return read_clock(CLOCK_BOOTTIME);
+}
+
 struct sys_table sys = {
 	.open = open_mode,
 	.close = close,
@@ -126,6 +142,12 @@ struct sys_table sys = {
 	.fstat = fstat,
 	.lstat = lstat,
 	.statfs = statfs,
+	.openat = openat_mode,
+	.fstatat = fstatat,
+	.mkdirat = mkdirat,
+	.unlinkat = unlinkat,
+	.renameat = renameat,
+	.getdents = getdents_,
 	.unlink = unlink,
 	.linkat = linkat,
 	.mkdir = mkdir,
@@ -162,6 +184,7 @@ struct sys_table sys = {
 	.dlopen = dlopen_,
 	.now = monotonic_now,
 	.date = realtime_date,
+	.boot = boot_now,
 	.calloc = calloc,
 };
 
@@ -345,6 +368,54 @@ int sys_mkdir(const char *path, mode_t mode)
 
 	REPEAT_EINTR(r, sys.mkdir(path, mode));
 	return r < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int sys_open_at(int folder, const char *name, int flags, mode_t mode)
+{
+	int fd;
+
+	REPEAT_EINTR(fd, sys.openat(folder, name, flags, mode));
+	return above_standard(fd);
+}
+
+int sys_stat_at(int folder, const char *name, struct stat *ret)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.fstatat(folder, name, ret, AT_SYMLINK_NOFOLLOW));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_unlink_at(int folder, const char *name)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.unlinkat(folder, name, 0));
+	return r < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int sys_mkdir_at(int folder, const char *name, mode_t mode)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.mkdirat(folder, name, mode));
+	return r < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int sys_link_at(int folder, const char *from, const char *to)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.linkat(folder, from, folder, to, 0));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_rename_at(int folder, const char *from, const char *to)
+{
+	int r;
+
+	REPEAT_EINTR(r, sys.renameat(folder, from, folder, to));
+	return r < 0 ? -errno : 0;
 }
 
 int sys_make_file(const char *path, mode_t mode)

@@ -36,6 +36,12 @@ struct sys_table {
 	int (*fstat)(int fd, struct stat *ret);
 	int (*lstat)(const char *path, struct stat *ret);
 	int (*statfs)(const char *path, struct statfs *ret);
+	int (*openat)(int folder, const char *name, int flags, mode_t mode);
+	int (*fstatat)(int folder, const char *name, struct stat *ret, int flags);
+	int (*mkdirat)(int folder, const char *name, mode_t mode);
+	int (*unlinkat)(int folder, const char *name, int flags);
+	int (*renameat)(int from_folder, const char *from, int to_folder, const char *to);
+	ssize_t (*getdents)(int folder, void *buffer, size_t size); /* getdents64(2) */
 	int (*unlink)(const char *path);
 	int (*linkat)(int from_fd, const char *from, int to_fd, const char *to, int flags);
 	int (*mkdir)(const char *path, mode_t mode);
@@ -77,6 +83,7 @@ struct sys_table {
 	void *(*dlopen)(const char *name, int flags); /* NULL, too, where there is none */
 	int64_t (*now)(void);  /* CLOCK_MONOTONIC, nanoseconds */
 	int64_t (*date)(void); /* CLOCK_REALTIME, nanoseconds */
+	int64_t (*boot)(void); /* CLOCK_BOOTTIME, nanoseconds: also the time asleep */
 	void *(*calloc)(size_t n, size_t size);
 };
 
@@ -107,6 +114,13 @@ int sys_lstat(const char *path, struct stat *ret);
 /* Removes a name; 0 also if it is gone already. */
 int sys_unlink(const char *path);
 int sys_link(const char *from, const char *to, int flags);
+/* The same of a name in a folder that is open. */
+int sys_open_at(int folder, const char *name, int flags, mode_t mode);
+int sys_stat_at(int folder, const char *name, struct stat *ret);
+int sys_unlink_at(int folder, const char *name);
+int sys_mkdir_at(int folder, const char *name, mode_t mode);
+int sys_link_at(int folder, const char *from, const char *to);
+int sys_rename_at(int folder, const char *from, const char *to);
 /* Unless there is one already, or something else. */
 int sys_mkdir(const char *path, mode_t mode);
 /* -EEXIST, if there is one. */

@@ -76,6 +76,19 @@ WRAP(int, futimens, -1, FD(fd), (int fd, const struct timespec times[2]), (fd, t
 WRAP(int, linkat, -1, PATH(to),
      (int from_fd, const char *from, int to_fd, const char *to, int flags),
      (from_fd, from, to_fd, to, flags))
+WRAP(int, openat, -1, PATH(name),
+     (int folder, const char *name, int flags, mode_t mode), (folder, name, flags, mode))
+WRAP(int, fstatat, -1, PATH(name),
+     (int folder, const char *name, struct stat *ret, int flags), (folder, name, ret, flags))
+WRAP(int, mkdirat, -1, PATH(name),
+     (int folder, const char *name, mode_t mode), (folder, name, mode))
+WRAP(int, unlinkat, -1, PATH(name), (int folder, const char *name, int flags),
+     (folder, name, flags))
+WRAP(int, renameat, -1, PATH(to),
+     (int from_folder, const char *from, int to_folder, const char *to),
+     (from_folder, from, to_folder, to))
+WRAP(ssize_t, getdents, -1, FD(folder),
+     (int folder, void *buffer, size_t size), (folder, buffer, size))
 WRAP(int, fcntl_dupfd, -1, FD(fd), (int fd, int lowest), (fd, lowest))
 WRAP(int, fcntl_getfl, -1, FD(fd), (int fd), (fd))
 WRAP(int, fcntl_ofd_setlk, -1, FD(fd), (int fd, struct flock *range), (fd, range))
@@ -261,7 +274,7 @@ static int64_t fake_now(void)
 void clock_fake(int64_t now)
 {
 	fake_time = now;
-	sys.now = fake_now;
+	sys.now = sys.boot = fake_now;
 }
 
 void clock_advance(int64_t by)

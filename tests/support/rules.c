@@ -71,6 +71,13 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_fcntl_ofd_setlk, 0, { ENOLCK } },
 	{ FAULT_fcntl_ofd_getlk, 0, { EINVAL } }, /* only for a log */
 	{ FAULT_fchmod, 0, { EPERM } },
+	/* In folders of records: unit/test_folder.c */
+	{ FAULT_openat, 0, { EACCES } },
+	{ FAULT_fstatat, 0, { EACCES } },
+	{ FAULT_mkdirat, 0, { EACCES } },
+	{ FAULT_unlinkat, 0, { EACCES } },
+	{ FAULT_renameat, 0, { EACCES } },
+	{ FAULT_getdents, 0, { EIO } },
 	{ FAULT_chmod, 0, { EPERM } },
 	{ FAULT_dup3, 0, { EBUSY, EINTR, EMFILE } },
 };
