@@ -29,6 +29,20 @@ static inline int kind_by_name(const char *name)
 	return -1;
 }
 
+/* All names: "native, soft". Static. */
+static inline const char *kind_names(void)
+{
+	static char names[256];
+
+	*names = '\0';
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		if (i > 0)
+			strncat(names, ", ", sizeof(names) - strlen(names) - 1);
+		strncat(names, kinds[i].name, sizeof(names) - strlen(names) - 1);
+	}
+	return names;
+}
+
 /* "counter.txt" is locked by "counter.txt.lock", or what its kind of lock wants. */
 static inline const char *kind_suffix(enum filelock_kind kind)
 {

@@ -36,14 +36,21 @@ test_other_statuses_are_those_of_flock() {
 
 test_usage_errors_run_nothing() {
 	status_is 64 "$filelock" -k nonsense l touch ran
-	status_is 64 "$filelock" -w -1 l touch ran
-	status_is 64 "$filelock" -w 99999999999 l touch ran
+	status_is 64 "$filelock" -w nan l touch ran
+	status_is 71 "$filelock" -w -1 l touch ran
 	status_is 64 "$filelock" --holder l touch ran
 	[ ! -e ran ] && [ ! -e l ]
 }
 
-test_help_is_printed() {
-	"$filelock" --help | grep -q '^usage: filelock'
+test_help_fits_a_screen() {
+	"$filelock" --help >help
+	grep -q '^usage: filelock' help
+	[ "$(wc -l <help)" -le 24 ] && [ "$(wc -L <help)" -le 80 ]
+}
+
+test_version_is_printed() {
+	"$filelock" -V | grep -q '^filelock [0-9]'
+	[ "$("$filelock" --version)" = "$("$filelock" -V)" ]
 }
 
 test_no_wait_ends_with_1_or_the_given_status() {
@@ -59,8 +66,8 @@ test_no_wait_ends_with_1_or_the_given_status() {
 
 test_wait_ends_with_1_or_the_given_status() {
 	hold flock l
-	status_is 1 "$filelock" -w 20 l touch ran
-	status_is 9 "$filelock" -w 20 -E 9 -k native l touch ran
+	status_is 1 "$filelock" -w 0.02 l touch ran
+	status_is 9 "$filelock" -w 0.02 -E 9 -k native l touch ran
 	let_go
 	[ ! -e ran ]
 }
@@ -110,9 +117,10 @@ test_directory_is_locked_as_by_flock() {
 	let_go
 }
 
-test_missing_folders_are_made() {
-	status_is 0 "$filelock" a/b/l true
-	[ -f a/b/l ]
+test_missing_folders_are_not_made() {
+	status_is 66 "$filelock" a/b/l true
+	status_is 66 "$filelock" -k soft a/b/l true
+	[ ! -e a ]
 }
 
 # shellcheck disable=SC2317
@@ -234,7 +242,7 @@ test_what_the_command_leaves_behind_keeps_the_lock_as_under_flock() {
 	leave_behind flock
 	status_is 1 "$filelock" -n l true
 	echo >go
-	status_is 0 "$filelock" -w ${patience}000 l true
+	status_is 0 "$filelock" -w $patience l true
 	rm go
 	leave_behind "$filelock"
 	status_is 1 flock -n l true
@@ -295,8 +303,8 @@ test_soft_marker_of_a_killed_holder_is_taken_over_and_its_end_wakes() {
 }
 
 test_soft_lock_cannot_be_shared() {
-	status_is 66 "$filelock" -s -k soft l touch ran 2>message
-	grep -q "cannot share" message
+	status_is 64 "$filelock" -s -k soft l touch ran 2>message
+	grep -q "cannot be shared" message
 	[ ! -e l ] && [ ! -e ran ]
 }
 
@@ -310,7 +318,7 @@ test_readwrite_readers_run_together_and_writers_alone() {
 	let_go
 	hold "$filelock" -x -k readwrite l.db
 	status_is 1 "$filelock" -s -n -k readwrite l.db touch ran
-	status_is 1 "$filelock" -x -w 20 -k readwrite l.db touch ran
+	status_is 1 "$filelock" -x -w 0.02 -k readwrite l.db touch ran
 	"$filelock" -k readwrite --holder l.db | grep -q ' exclusive'
 	let_go
 	"$filelock" -k readwrite --holder l.db || status=$?
@@ -338,6 +346,201 @@ test_readwrite_names_what_it_refuses() {
 	status_is 66 "$filelock" -k readwrite l.db touch ran 2>message
 	grep -q 'neither empty nor an SQLite database' message
 	[ ! -e ran ] && [ "$(cat l.db)" = 'no database' ]
+}
+
+test_what_does_not_go_together_is_refused() {
+	status_is 64 "$filelock" -F -o l touch ran
+	status_is 64 "$filelock" -u -k soft l touch ran
+	status_is 64 "$filelock" -k soft 9
+	status_is 64 "$filelock" --fcntl -k soft l touch ran
+	status_is 64 "$filelock" --fcntl -a m l touch ran
+	status_is 64 "$filelock" -a m 9
+	status_is 64 "$filelock" --holder --fcntl l
+	status_is 64 "$filelock" --holder --break l
+	status_is 64 "$filelock" --timeout-signal TERM l touch ran
+	status_is 64 "$filelock" -w 1 --timeout-signal NONSENSE l touch ran
+	[ ! -e ran ] && [ ! -e l ] && [ ! -e m ]
+}
+
+test_descriptor_stays_locked_until_it_is_unlocked() {
+	exec 8>l
+	status_is 0 "$filelock" -n 8
+	status_is 1 flock -n l true
+	status_is 0 "$filelock" -u 8
+	status_is 0 flock -n l true
+}
+
+test_descriptor_is_waited_for() {
+	hold flock l
+	exec 8<l
+	"$filelock" 8 &
+	local waiter=$!
+	await waits_in_loop $waiter
+	let_go
+	ended_with 0 $waiter
+	status_is 1 flock -n l true
+}
+
+test_shell_command_runs_in_the_shell_of_the_user() {
+	ln -s "$(command -v bash)" bash
+	# shellcheck disable=SC2016
+	[ "$(SHELL=$PWD/bash "$filelock" l -c 'echo $0')" = "$PWD/bash" ]
+	# shellcheck disable=SC2016
+	[ "$(SHELL='' "$filelock" l -c 'echo $0')" = /bin/sh ]
+}
+
+# The process of the command is the one that was started.
+test_no_fork_becomes_the_command_with_its_lock() {
+	mkfifo up down
+	"$filelock" -F l sh -c 'echo $$ >up; read -r _ <down' &
+	local runner=$! pid
+	read -rt "$patience" pid <>up
+	[ "$pid" = $runner ]
+	status_is 1 flock -n l true
+	echo >down
+	ended_with 0 $runner
+	status_is 0 flock -n l true
+}
+
+test_record_lock_is_waited_for_and_kept_by_the_command() {
+	hold "$filelock" --fcntl l
+	status_is 1 "$filelock" --fcntl -n l touch ran
+	status_is 1 "$filelock" --fcntl -s -w 0.02 l touch ran
+	status_is 0 "$filelock" -n l true # another kind of lock
+	"$filelock" --fcntl l touch ran &
+	local waiter=$!
+	await grep -q -- "-> OFDLCK" /proc/locks
+	[ ! -e ran ]
+	kill -9 "$holder"
+	ended_with 137 "$holder"
+	[ ! -e ran ] # its command goes on
+	echo >go
+	ended_with 0 $waiter
+	[ -e ran ]
+}
+
+test_sigterm_ends_a_wait_for_a_record_lock() {
+	hold "$filelock" --fcntl l
+	env --default-signal "$filelock" --fcntl l touch ran &
+	local waiter=$!
+	await grep -q -- "-> OFDLCK" /proc/locks
+	kill $waiter
+	ended_with 143 $waiter
+	let_go
+	[ ! -e ran ]
+}
+
+test_several_locks_are_held_together_or_not_at_all() {
+	hold "$filelock" -a a -a b c
+	for lock in a b c; do status_is 1 flock -n $lock true; done
+	let_go
+	hold flock b
+	status_is 5 "$filelock" -n -E 5 -a b -a c a touch ran
+	"$filelock" -w 0.02 -a b -a c a touch ran || :
+	for lock in a c; do status_is 0 flock -n $lock true; done
+	let_go
+	[ ! -e ran ]
+	status_is 64 "$filelock" -a 2>message
+	status_is 66 "$filelock" -a missing/b a touch ran
+}
+
+test_several_locks_are_kept_by_the_command() {
+	hold "$filelock" -a a b
+	kill_runner
+	for lock in a b; do status_is 1 flock -n $lock true; done
+	echo >go
+	for lock in a b; do status_is 0 flock -w $patience $lock true; done
+}
+
+test_wait_message_names_the_holder() {
+	hold flock l
+	"$filelock" --wait-message l true 2>message &
+	local waiter=$!
+	await grep -q "^filelock: waiting for pid $holder (flock).* which holds l$" message
+	let_go
+	ended_with 0 $waiter
+	[ "$(wc -l <message)" = 1 ]
+}
+
+test_wait_message_of_several_names_the_one_that_is_held() {
+	hold flock b
+	"$filelock" --wait-message -a b -a c a true 2>message &
+	local waiter=$!
+	await grep -q "^filelock: waiting for pid $holder .* which holds b$" message
+	let_go
+	ended_with 0 $waiter
+}
+
+# The limit is longer than the second after which the holder would be named.
+test_wait_message_needs_a_terminal_and_no_quiet() {
+	hold flock l
+	status_is 1 "$filelock" -w 1.5 l true 2>message
+	status_is 1 "$filelock" -q --wait-message -w 1.5 l true 2>>message
+	let_go
+	[ ! -s message ]
+}
+
+test_verbose_says_what_flock_says() {
+	hold flock l
+	status_is 1 "$filelock" --verbose -n l true 2>message
+	status_is 1 "$filelock" --verbose -w 0.02 l true 2>>message
+	let_go
+	[ "$(cat message)" = "filelock: failed to get lock
+filelock: timeout while waiting to get lock" ]
+	"$filelock" --verbose l echo hi >message
+	[ "$(sed 's/[0-9]\.[0-9]*/N/' message)" = "filelock: getting lock took N seconds
+filelock: executing echo
+hi" ]
+}
+
+test_timeout_signal_ends_the_holder_and_takes_its_place() {
+	env --default-signal flock -F l sleep 1000 &
+	local holder=$!
+	await eval '! flock -n l true'
+	status_is 0 "$filelock" -w 0.05 --timeout-signal TERM -E 9 l touch ran 2>message
+	ended_with 143 $holder
+	grep -q "^filelock: sent signal 15 to pid $holder$" message
+	[ -e ran ]
+}
+
+test_timeout_signal_that_changes_nothing_is_sent_once() {
+	env --ignore-signal=USR1 flock -F l sleep 1000 &
+	await eval '! flock -n l true'
+	status_is 9 "$filelock" -w 0.05 --timeout-signal SIGUSR1 -E 9 l touch ran 2>message
+	[ "$(grep -c '^filelock: sent' message)" = 1 ]
+	[ ! -e ran ]
+}
+
+test_soft_lock_is_broken_by_force_only() {
+	hold "$filelock" -k soft l
+	status_is 0 "$filelock" -k soft --break l
+	status_is 0 "$filelock" -n -k soft l touch ran
+	[ -e ran ]
+	let_go
+	status_is 69 "$filelock" -k soft --break l 2>message
+	status_is 64 "$filelock" --break l 2>message
+	grep -q 'cannot be broken' message
+}
+
+# completed WORD...: fills COMPREPLY for the last word.
+completed() {
+	# shellcheck disable=SC1091
+	. "$FILELOCK_SOURCE_DIR/command/filelock.bash"
+	# shellcheck disable=SC2034
+	COMP_WORDS=("$filelock" "$@") COMP_CWORD=$#
+	_filelock
+}
+
+test_completions_know_options_kinds_files_and_commands() {
+	: >backup.lock
+	completed --timeout-s
+	[ "${COMPREPLY[*]}" = --timeout-signal ]
+	completed -k so
+	[ "${COMPREPLY[0]}" = soft ]
+	completed -w 5 back
+	[ "${COMPREPLY[*]}" = backup.lock ]
+	completed -n backup.lock ech
+	[[ " ${COMPREPLY[*]} " == *" echo "* ]]
 }
 
 run_claims "$@"
