@@ -85,7 +85,5 @@ int main(int argc, char **argv)
 	}
 	perform(&run);
 	clean_up(&run);
-	free(run.locks);
-	free(options.paths);
 	return fflush(stdout) == EOF ? EX_IOERR : run.status;
 }
