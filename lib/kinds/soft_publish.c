@@ -236,6 +236,8 @@ static int link_name(const struct filelock *lock, struct draft *draft, const cha
 	if (error == 0)
 		return 0;
 	r = look_after_refusal(lock, draft, error);
+	if (r == NEXT_WAY && error == -EEXIST)
+		return error; /* what stood there is gone by now: the way is right */
 	if (r == NEXT_WAY)
 		learn_refusal(draft, error);
 	return r;
@@ -372,7 +374,8 @@ static int adopt(const struct filelock *lock, struct draft *draft)
 
 	if (r < 0) {
 		*draft = linked;
-		return PROOF_HIDDEN;
+		/* EWOULDBLOCK: somebody judges it just now, with a lease (open(2)) */
+		return r == -EWOULDBLOCK || r == -ENOENT ? PROOF_ELSEWHERE : PROOF_HIDDEN;
 	}
 	(void)sys_flock(linked.fd, LOCK_UN);
 	r = settle(lock, draft) ? soft_proof_look(lock->path, draft->fd, draft->flocked)

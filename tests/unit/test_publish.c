@@ -236,6 +236,21 @@ START_TEST(test_any_refusal_of_a_link_leads_to_the_next_way)
 }
 END_TEST
 
+/* In place, a kill could leave an empty marker, which is held for good. */
+START_TEST(test_a_name_that_is_gone_when_it_is_looked_at_leads_to_no_other_way)
+{
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++) {
+		struct draft draft = draft_of((enum publish_way)way);
+
+		fault_set(FAULT_linkat, 1, FAULT_ONCE, EEXIST);
+		ck_assert_int_eq(soft_publish(lock, &draft), -EEXIST);
+		ck_assert_int_eq(draft.way, way);
+		ck_assert_uint_eq(count_files(), 0);
+		soft_publish_drop(&draft);
+	}
+}
+END_TEST
+
 START_TEST(test_a_refusal_that_may_pass_is_for_this_time)
 {
 	struct draft draft = draft_of(PUBLISH_TMPFILE);
@@ -339,6 +354,30 @@ START_TEST(test_where_a_link_has_another_number_the_marker_is_made_in_place)
 		ck_assert_int_eq(soft_publish(lock, &draft), 0);
 		ck_assert_int_eq(draft.way, PUBLISH_IN_PLACE);
 		check_published(&draft);
+	}
+}
+END_TEST
+
+static int open_while_judged(const char *path, int flags, mode_t mode)
+{
+	if ((flags & O_ACCMODE) == O_RDONLY || strcmp(path, test_path("lock")) != 0)
+		return open(path, flags, mode);
+	errno = EWOULDBLOCK; /* a judge has a lease on it */
+	return -1;
+}
+
+START_TEST(test_a_marker_that_is_judged_when_it_is_to_be_adopted_is_taken_back)
+{
+	for (int way = PUBLISH_TMPFILE; way <= PUBLISH_NAME; way++) {
+		struct draft draft = draft_of((enum publish_way)way);
+
+		sys.lstat = lstat_another;
+		sys.fstat = fstat_another;
+		sys.open = open_while_judged;
+		ck_assert_int_eq(soft_publish(lock, &draft), -EEXIST);
+		ck_assert_int_eq(draft.way, way);
+		ck_assert_int_eq(draft.fd, -1);
+		ck_assert_uint_eq(count_files(), 0);
 	}
 }
 END_TEST
@@ -605,6 +644,8 @@ int main(void)
 	        test_where_no_other_file_may_be_made_the_marker_is_made_in_place,
 	        test_where_a_link_hides_the_flock_the_marker_is_made_in_place,
 	        test_where_a_link_has_another_number_the_marker_is_made_in_place,
+	        test_a_marker_that_is_judged_when_it_is_to_be_adopted_is_taken_back,
+	        test_a_name_that_is_gone_when_it_is_looked_at_leads_to_no_other_way,
 	        test_what_was_shown_is_not_looked_at_again_on_that_device,
 	        test_what_took_the_markers_place_before_it_was_looked_at_is_left_alone,
 	        test_what_cannot_be_looked_at_is_taken_back,
