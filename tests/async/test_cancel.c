@@ -48,6 +48,7 @@ static void cancel_at(unsigned at)
 	for (unsigned i = 0; i < WAITING; i++)
 		row.asked[i].then = release_own;
 	ask_cancel(&row.asked[at]);
+	loop_until(&row.loop, &row.asked[at].calls, 1);
 	loop_for(&row.loop, 10);
 	ck_assert_int_eq(row.asked[at].result, -ECANCELED);
 	ck_assert_uint_eq(loop_answers, 1);
