@@ -169,6 +169,7 @@ const struct sys_table sim_calls = {
 	.kill = call_kill,
 	.gethostname = call_gethostname,
 	.fcntl_getfl = call_getfl,
+	.fcntl_ofd_setlk = call_ofd_setlk,
 	.fcntl_ofd_getlk = call_ofd_getlk,
 	.fcntl_setsig = call_setsig,
 	.fcntl_setlease = call_setlease,

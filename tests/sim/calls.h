@@ -25,6 +25,7 @@ int call_linkat(int from_fd, const char *from, int to_fd, const char *to, int fl
 int call_mkdir(const char *path, mode_t mode);
 int call_mknod(const char *path, mode_t mode, dev_t device);
 int call_getfl(int fd);
+int call_ofd_setlk(int fd, struct flock *range);
 int call_ofd_getlk(int fd, struct flock *range);
 int call_setsig(int fd, int signal);
 int call_setlease(int fd, int type);

@@ -296,12 +296,29 @@ int call_getfl(int fd)
 	return O_RDWR;
 }
 
-/* Nobody locks records here but through SQLite. */
+int call_ofd_setlk(int fd, struct flock *range)
+{
+	struct description *d;
+
+	if (call_refused("fcntl_ofd_setlk", true))
+		return -1;
+	d = get_file(fd);
+	return (int)call_done(d ? lock_records(d, F_OFD_SETLK, range) : -EBADF,
+	                      "fcntl(%d, F_OFD_SETLK, type %d)", fd, range->l_type);
+}
+
 int call_ofd_getlk(int fd, struct flock *range)
 {
-	(void)fd;
-	range->l_type = F_UNLCK;
-	return 0;
+	struct description *d;
+	int r;
+
+	if (call_refused("fcntl_ofd_getlk", true))
+		return -1;
+	d = get_file(fd);
+	r = d ? lock_records(d, F_OFD_GETLK, range) : -EBADF;
+	if (r == 0)
+		sim_learn(&range->l_type, sizeof(range->l_type));
+	return (int)call_done(r, "fcntl(%d, F_OFD_GETLK), found %d", fd, range->l_type);
 }
 
 int call_setsig(int fd, int signal)

@@ -162,6 +162,8 @@ int file_open(const char *path, int flags, mode_t mode)
 
 	if (strncmp(path, "/proc/", 6) == 0 && path_to_fd(path) < 0)
 		return open_text(path);
+	if (kernel.sealed && path_to_fd(path) >= 0)
+		return -EACCES;
 	path = plain(path, buffer);
 	node = nameless ? make_nameless(path, mode) : find_node(path, flags, mode);
 	if (node < 0)

@@ -191,7 +191,7 @@ int descriptor_close(int fd)
 	if (!d)
 		return 0;
 	/* __fput tells inotify before it removes the locks */
-	if (d->flock || d->lease)
+	if (lock_has_any(d))
 		kernel_gap("close, 2nd half");
 	description_end(d);
 	return 0;
@@ -234,6 +234,11 @@ void sim_start(unsigned process)
 void sim_set_apart(void)
 {
 	kernel.apart = true;
+}
+
+void sim_set_sealed(void)
+{
+	kernel.sealed = true;
 }
 
 unsigned sim_current(void)
@@ -284,7 +289,7 @@ static bool close_one(unsigned process)
 		kernel.current = process;
 		d = begin_close(&slots[i]);
 		kernel.current = caller;
-		if (d && !d->flock && !d->lease)
+		if (d && !lock_has_any(d))
 			description_end(d);
 		return true;
 	}

@@ -21,7 +21,7 @@ enum {
 	MEMBERS = 4, /* of one epoll instance */
 	NAME = 24,
 	TEXT = 512,
-	RECORD_UNITS = 3 /* PENDING, RESERVED and the SHARED range: see locks.c */
+	RECORD_UNITS = 4 /* PENDING, RESERVED, the SHARED range, the waiters' byte: see locks.c */
 };
 
 /* An inode; its number is its place + 1. */
@@ -88,6 +88,7 @@ struct description {
 	bool reads, writes;  /* neither: O_PATH */
 	int flock;           /* 0, LOCK_SH or LOCK_EX */
 	bool lease, lease_breaking;
+	unsigned char records[RECORD_UNITS]; /* of the description itself: F_UNLCK + 1 … */
 	size_t offset;
 	char path[SIM_PATH]; /* that it was opened by; empty: none */
 	union {
@@ -124,7 +125,8 @@ struct task {
 
 struct kernel {
 	int64_t now;
-	bool apart; /* see sim_set_apart */
+	bool apart;  /* see sim_set_apart */
+	bool sealed; /* see sim_set_sealed */
 	unsigned current; /* process */
 	unsigned task;
 	struct node nodes[SIM_NODES];
@@ -177,6 +179,8 @@ int lock_lease(struct description *d, int type);
 /* Whether a lease of somebody forbids to open the node for writing; it is asked back. */
 bool lock_breaks_lease(int node);
 int lock_records(struct description *d, int command, struct flock *lock);
+/* Whether a close of the description gives anything back that others may wait for. */
+bool lock_has_any(const struct description *d);
 void lock_drop_records(int node, unsigned process);
 
 /* notify.c: path, if any, is the name by which the directory hears of it */

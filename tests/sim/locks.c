@@ -1,8 +1,10 @@
 /*
  * locks.c - flock(2), leases and record locks of the simulated kernel.
  *
- * Record locks are kept for three ranges only, those of SQLite (lockingv3.html): the PENDING byte,
- * the RESERVED byte, the SHARED range. A lock must cover each of them wholly or not at all.
+ * Record locks, of processes and of open file descriptions, are kept for four ranges only: those of
+ * SQLite (lockingv3.html), which are the PENDING byte, the RESERVED byte and the SHARED range, and
+ * the byte at which waiters of native locks are registered. A lock must cover each of them wholly or
+ * not at all.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -184,8 +186,10 @@ bool lock_breaks_lease(int node)
 /* --- record locks --- */
 
 #define FIRST 0x40000000
+#define WAITERS (INT64_C(1) << 61)
 static const off_t units[RECORD_UNITS][2] = { /* first byte, and one past the last */
-	{ FIRST, FIRST + 1 }, { FIRST + 1, FIRST + 2 }, { FIRST + 2, FIRST + 512 }
+	{ FIRST, FIRST + 1 }, { FIRST + 1, FIRST + 2 }, { FIRST + 2, FIRST + 512 },
+	{ WAITERS, WAITERS + 1 }
 };
 
 static bool covers(const struct flock *lock, int unit)
@@ -201,42 +205,65 @@ static bool touches(const struct flock *lock, int unit)
 }
 
 /* Held types are stored as the F_… + 1, so that zero is none. */
-static int find_conflict(const struct node *node, const struct flock *lock, int unit)
+static bool conflicts(unsigned char held, const struct flock *lock)
 {
-	for (unsigned i = 0; i < SIM_PROCESSES; i++) {
-		int held = node->records[i][unit] - 1;
-
-		if (i != kernel.current && held >= 0 &&
-		    (held == F_WRLCK || lock->l_type == F_WRLCK))
-			return (int)i;
-	}
-	return -1;
+	return held && (held - 1 == F_WRLCK || lock->l_type == F_WRLCK);
 }
 
-static int set_records(struct node *node, const struct flock *lock)
+/* Who holds what the lock conflicts with: a process, or -1 for a description, with its type. `own`:
+   the description that asks for itself; NULL: the current process asks. */
+static bool find_conflict(int node, const struct description *own, const struct flock *lock,
+                          int unit, struct flock *ret)
 {
+	for (unsigned i = 0; i < SIM_PROCESSES; i++) {
+		unsigned char held = kernel.nodes[node].records[i][unit];
+
+		if ((!own && i == kernel.current) || !conflicts(held, lock))
+			continue;
+		ret->l_type = (short)(held - 1);
+		ret->l_pid = SIM_PID(i);
+		return true;
+	}
+	for (int i = 0; i < DESCRIPTIONS; i++) {
+		const struct description *d = &kernel.descriptions[i];
+
+		if (d->type != ON_FILE || d == own || d->node != node ||
+		    !conflicts(d->records[unit], lock))
+			continue;
+		ret->l_type = (short)(d->records[unit] - 1);
+		ret->l_pid = -1;
+		return true;
+	}
+	return false;
+}
+
+static int set_records(int node, struct description *own, const struct flock *lock)
+{
+	unsigned char *records = own ? own->records : kernel.nodes[node].records[kernel.current];
+	struct flock found;
+
 	for (int unit = 0; unit < RECORD_UNITS; unit++)
 		if (lock->l_type != F_UNLCK && covers(lock, unit) &&
-		    find_conflict(node, lock, unit) >= 0)
+		    find_conflict(node, own, lock, unit, &found))
 			return -EAGAIN;
-	if (lock->l_type != F_UNLCK)
+	if (lock->l_type != F_UNLCK && !own) /* a description's is no hold, only a sign */
 		kernel_process()->looked = false;
 	for (int unit = 0; unit < RECORD_UNITS; unit++)
 		if (covers(lock, unit))
-			node->records[kernel.current][unit] =
+			records[unit] =
 			        lock->l_type == F_UNLCK ? 0 : (unsigned char)(lock->l_type + 1);
 	return 0;
 }
 
-static int get_records(const struct node *node, struct flock *lock)
+static int get_records(int node, const struct description *own, struct flock *lock)
 {
 	for (int unit = 0; unit < RECORD_UNITS; unit++) {
-		int holder = covers(lock, unit) ? find_conflict(node, lock, unit) : -1;
+		struct flock found;
 
-		if (holder < 0)
+		if (!covers(lock, unit) || !find_conflict(node, own, lock, unit, &found))
 			continue;
-		lock->l_type = (short)(node->records[holder][unit] - 1);
-		lock->l_pid = SIM_PID(holder);
+		lock->l_type = found.l_type;
+		lock->l_pid = found.l_pid;
 		return 0;
 	}
 	lock->l_type = F_UNLCK;
@@ -245,17 +272,28 @@ static int get_records(const struct node *node, struct flock *lock)
 
 int lock_records(struct description *d, int command, struct flock *lock)
 {
-	struct node *node;
+	bool of_description = command == F_OFD_SETLK || command == F_OFD_GETLK;
+	struct description *own = of_description ? d : NULL;
 
 	if (d->type != ON_FILE || lock->l_whence != SEEK_SET)
+		return -EINVAL;
+	if (of_description && lock->l_pid != 0)
 		return -EINVAL;
 	for (int unit = 0; unit < RECORD_UNITS; unit++)
 		if (touches(lock, unit) && !covers(lock, unit))
 			return -EOPNOTSUPP;
+	if (command == F_GETLK || command == F_OFD_GETLK)
+		return get_records(d->node, own, lock);
 	if ((lock->l_type == F_WRLCK && !d->writes) || (lock->l_type == F_RDLCK && !d->reads))
 		return -EBADF;
-	node = &kernel.nodes[d->node];
-	return command == F_GETLK ? get_records(node, lock) : set_records(node, lock);
+	return set_records(d->node, own, lock);
+}
+
+bool lock_has_any(const struct description *d)
+{
+	static const unsigned char none[RECORD_UNITS];
+
+	return d->flock || d->lease || memcmp(d->records, none, sizeof(none)) != 0;
 }
 
 void lock_drop_records(int node, unsigned process)

@@ -107,12 +107,22 @@ unsigned sim_file_count(void)
 	return count;
 }
 
+static unsigned count_records(const struct description *d)
+{
+	unsigned count = 0;
+
+	for (int unit = 0; unit < RECORD_UNITS; unit++)
+		count += d->records[unit] != 0;
+	return count;
+}
+
 unsigned sim_lock_count(void)
 {
 	unsigned count = 0;
 
 	for (int i = 0; i < DESCRIPTIONS; i++)
-		count += (kernel.descriptions[i].flock != 0) + kernel.descriptions[i].lease;
+		count += (kernel.descriptions[i].flock != 0) + kernel.descriptions[i].lease +
+		         count_records(&kernel.descriptions[i]);
 	for (int i = 0; i < SIM_NODES; i++)
 		for (int p = 0; p < SIM_PROCESSES; p++)
 			for (int unit = 0; unit < RECORD_UNITS; unit++)
@@ -172,6 +182,7 @@ static void mix_description(uint64_t *hash, const struct description *d)
 		                  d->lease, d->lease_breaking };
 
 	MIX(hash, flags);
+	MIX(hash, d->records);
 	MIX(hash, d->node);
 	MIX(hash, d->offset);
 	mix(hash, d->path, strlen(d->path));

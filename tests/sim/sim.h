@@ -14,7 +14,8 @@
  *   - regular files and directories, hard links, O_TMPFILE, files without a name; the number of a
  *     file that is gone is given to the next one made;
  *   - open file descriptions, shared by dup3; flock(2) on them, blocked as well, with the kernel's
- *     queue; leases; record locks of processes, which any close of the file drops;
+ *     queue; leases; record locks of processes, which any close of the file drops, and of open file
+ *     descriptions (F_OFD_SETLK, F_OFD_GETLK), which the last close of their own drops;
  *   - closing raises its event before it drops the flock, and record locks go before both; a
  *     change of mode by flock(2) lets go before it takes;
  *   - inotify(7): watches of inodes, masks, names in directories, equal events merged, a bounded
@@ -80,6 +81,8 @@ unsigned sim_process_of(unsigned task);
 /* Until the next reset, each process knows its own pid only, as in PID namespaces of their own, and
    leases are refused, as for another user's files. */
 void sim_set_apart(void);
+/* Nor can anybody open a file once more by its descriptor, as after a setuid(2). */
+void sim_set_sealed(void);
 /* The calls to come are this thread's. */
 void sim_switch(unsigned task);
 unsigned sim_current(void); /* process */
