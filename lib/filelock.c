@@ -24,7 +24,7 @@ FILELOCK_API const char *filelock_version(void)
 }
 
 #ifdef __LP64__ /* a member in padding could not be told from rubbish by `size` */
-_Static_assert(sizeof(struct filelock_options) == 56, "padding in the options");
+_Static_assert(sizeof(struct filelock_options) == 64, "padding in the options");
 #endif
 
 /* The caller's options, from a header older or newer than ours: what it does not know is zero,
@@ -68,6 +68,9 @@ static const char *wrong_option(const struct filelock_options *options, bool has
 		return "poll_interval_ms";
 	if (has_wrong_flag(options))
 		return "a flag that is neither true nor false";
+	for (size_t i = 0; i < sizeof(options->reserved); i++)
+		if (options->reserved[i])
+			return "reserved";
 	if (options->singleton && !has_path)
 		return "singleton";
 	if (options->unlink_on_release && !has_path)
@@ -96,6 +99,7 @@ static const char *differing_option(const struct filelock_options *a,
 	DIFFERS(any_extension)
 	DIFFERS(exact_mode)
 	DIFFERS(no_parents)
+	DIFFERS(keep_open)
 #undef DIFFERS
 	return NULL;
 }
@@ -352,6 +356,22 @@ FILELOCK_API void filelock_close(struct filelock *lock)
 		close_last(lock);
 	cancel_restore(cancel);
 	errno = saved;
+}
+
+FILELOCK_API int filelock_drop(struct filelock *lock)
+{
+	static const char *const what = "cannot drop the descriptor of";
+	int cancel;
+
+	if (lock->inherited)
+		return handle_fail(lock, FILELOCK_EFORKED, what);
+	if (lock->depth > 0 || acquisition_is_pending(&lock->acquisition))
+		return handle_refuse(lock, -EBUSY, what);
+	cancel = cancel_off();
+	if (lock->kind->drop)
+		lock->kind->drop(lock);
+	cancel_restore(cancel);
+	return 0;
 }
 
 FILELOCK_API void filelock_closep(struct filelock **lock)

@@ -60,6 +60,9 @@ struct kind {
 	void (*unwatch)(struct filelock *lock);
 	/* Drops what an unfinished acquisition keeps between attempts. */
 	void (*abandon)(struct filelock *lock);
+	/* Closes what an unlocked handle keeps for its next acquisition: filelock_drop. NULL: it
+	   keeps nothing. */
+	void (*drop)(struct filelock *lock);
 	/* Unlocks. An error: still held. */
 	int (*release)(struct filelock *lock);
 	/* The held timer: keeps a hold alive (a heartbeat), and returns when to be called next; or an

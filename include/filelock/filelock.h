@@ -106,6 +106,18 @@
  *     are not ours: SQLite grants them without looking. Ours look.
  *   - Without SQLite in the build filelock_open gives -ENOSYS.
  *
+ * Warm locks. A handle with the option keep_open keeps its lock file open, unlocked, between two holds.
+ * That saves opening and closing it. The costs: a file system that cannot be unmounted, one descriptor,
+ * and leases (fcntl(2)) on the file that others are refused, all as long as the handle keeps it.
+ * Nothing is kept on a descriptor of the caller's, with unlink_on_release, after a fork(2) during the
+ * hold, nor on file systems of networks or FUSE.
+ *   No close tells waiters of such a release. Every waiter of a native lock on a local file system, with
+ * this option or without, therefore has a shared record lock of its open file description
+ * (F_OFD_SETLK) on the byte at 2^61 of the lock file while it waits. A release looks for one
+ * (F_OFD_GETLK), and raises the event by opening and closing the file. A program that locks the whole
+ * file by fcntl(2) is refused that meanwhile; and beside such a record lock, if it is exclusive,
+ * waiters cannot register, and find a warm release by their poll.
+ *
  * Caveats
  *   - Overlapping shared holders can keep an exclusive waiter out for ever: flock(2) has no queue
  *     that would stop new ones. FILELOCK_READWRITE does not starve writers.
@@ -286,6 +298,13 @@ struct filelock_options {
 	   mount point without a mount such folders would be wrong. */
 	bool no_parents;
 
+	/* Native: the lock file stays open after a release, until the handle is closed or
+	   filelock_drop is called. A cycle of a lock that nobody else wants then costs half: see "Warm
+	   locks". */
+	bool keep_open;
+
+	bool reserved[7]; /* false */
+
 	/* Called whenever a synchronous wait is about to sleep, so at least once in a poll
 	   interval. True ends the wait with -ECANCELED. May be NULL. Runs on the waiting thread,
 	   and must not use the handle. */
@@ -300,7 +319,7 @@ struct filelock_options {
 };
 #define FILELOCK_OPTIONS_INIT                                                                  \
 	{ sizeof(struct filelock_options), 0, 0, 0, 0, false, false, false, false, false,      \
-	  false, false, false, NULL, NULL, NULL }
+	  false, false, false, false, { false }, NULL, NULL, NULL }
 
 /*
  * Opens a handle. Touches no file: the first acquisition makes the lock file and missing parent
@@ -383,6 +402,9 @@ FILELOCK_API int filelock_release_all(struct filelock *lock);
  * closes with its last close. errno is kept.
  */
 FILELOCK_API void filelock_close(struct filelock *lock);
+/* Gives back at once what an unlocked handle keeps for its next acquisition: the descriptor of
+   keep_open, the connection of a read/write lock. -EBUSY: it holds the lock, or waits for it. */
+FILELOCK_API int filelock_drop(struct filelock *lock);
 /* Closes *lock and sets it to NULL: for __attribute__((cleanup(filelock_closep))). */
 FILELOCK_API void filelock_closep(struct filelock **lock);
 

@@ -437,12 +437,46 @@ int sys_lock_record(int fd)
 
 bool sys_has_record(int fd, pid_t *ret_pid)
 {
-	struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET,
+		               .l_len = SYS_WAITERS_BYTE };
 
 	if (sys.fcntl_ofd_getlk(fd, &range) < 0 || range.l_type == F_UNLCK)
 		return false;
 	*ret_pid = range.l_pid;
 	return true;
+}
+
+static struct flock waiters_byte(short type)
+{
+	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = SYS_WAITERS_BYTE,
+		               .l_len = 1 };
+}
+
+int sys_register_waiter(int fd)
+{
+	struct flock range = waiters_byte(F_RDLCK);
+	int r;
+
+	REPEAT_EINTR(r, sys.fcntl_ofd_setlk(fd, &range));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_unregister_waiter(int fd)
+{
+	struct flock range = waiters_byte(F_UNLCK);
+	int r;
+
+	REPEAT_EINTR(r, sys.fcntl_ofd_setlk(fd, &range));
+	return r < 0 ? -errno : 0;
+}
+
+int sys_has_waiter(int fd)
+{
+	struct flock range = waiters_byte(F_WRLCK);
+	int r;
+
+	REPEAT_EINTR(r, sys.fcntl_ofd_getlk(fd, &range));
+	return r < 0 ? -errno : range.l_type != F_UNLCK;
 }
 
 int sys_truncate(int fd, off_t size)

@@ -127,8 +127,18 @@ int sys_mkdir(const char *path, mode_t mode);
 int sys_make_file(const char *path, mode_t mode);
 /* An exclusive record lock of the open file description on the whole file. */
 int sys_lock_record(int fd);
-/* Whether others have a record lock on the file; *ret_pid: who, or below 1 if that is not known. */
+/* Whether others have a record lock on the file, but for waiters that are registered; *ret_pid: who, or
+   below 1 if that is not known. */
 bool sys_has_record(int fd, pid_t *ret_pid);
+/*
+ * Whoever watches a lock file registers by a shared record lock of its open file description on one
+ * byte far behind the end of any file. A holder that unlocks without closing asks then whether
+ * anybody is registered. 1: somebody is, through another description.
+ */
+#define SYS_WAITERS_BYTE (INT64_C(1) << 61)
+int sys_register_waiter(int fd);
+int sys_unregister_waiter(int fd);
+int sys_has_waiter(int fd);
 int sys_truncate(int fd, off_t size);
 /* 0 also where there is nothing to wait for. */
 int sys_sync(int fd);

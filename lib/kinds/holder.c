@@ -261,7 +261,8 @@ int holder_of_records(int fd, const struct holder_records *records,
 
 int holder_of_any_record(int fd, struct filelock_owner *ret_owner)
 {
-	static const struct holder_records all = { 0, UINT64_MAX, 0 };
+	/* but for the waiters of native locks */
+	static const struct holder_records all = { 0, SYS_WAITERS_BYTE - 1, 0 };
 	struct target target = { .records = &all, .of_files = true };
 	struct proc_lock lock = { 0 };
 	size_t reads = 0;

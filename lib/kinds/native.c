@@ -14,6 +14,14 @@
  *
  * A release unlocks before it closes: on a plain close the event can reach a waiter before the lock
  * is dropped.
+ *
+ * Warm. With the option keep_open the descriptor stays open after the release, and no close raises
+ * an event. Whoever watches is therefore registered (sys_register_waiter), on the description that it
+ * tries with, so that the kernel forgets a dead one. It registers, and tries then; the releaser
+ * unlocks, and asks then whether anybody is registered. So one of them sees the other. The releaser
+ * raises the event by opening and closing the file once more; if that fails, it closes the
+ * descriptor after all. Nobody registers on a caller's descriptor, which may have record locks of its
+ * own, nor where record locks may be another machine's or another program's: there nothing is kept.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +54,10 @@ struct native {
 	unsigned char races; /* in a row that were not known to be any */
 	bool asked;  /* whether others have record locks on the file */
 	int refused; /* why the lock file was opened for reading only; 0: it was not */
+	bool warm;       /* fd is kept for the next acquisition */
+	bool registered; /* fd, among those that wait */
+	bool placed;     /* whether the file system is this machine's own is known ... */
+	bool local;      /* ... and it is */
 	unsigned forks; /* fork_count() when it was opened */
 	bool seen; /* the path named the file, whose status has been `changed` since then ... */
 	struct timespec changed; /* ... unless it has another time of change now */
@@ -90,7 +102,14 @@ static int native_open(struct filelock *lock)
 
 static void native_unwatch(struct filelock *lock)
 {
-	inotify_unsubscribe(&native_state(lock)->subscription);
+	struct native *n = native_state(lock);
+
+	inotify_unsubscribe(&n->subscription);
+	if (!n->registered)
+		return;
+	n->registered = false;
+	/* a releaser that finds it all the same raises an event in vain */
+	(void)sys_unregister_waiter(n->fd);
 }
 
 /* Closes the descriptor, if it is ours, with whatever lock is on it. */
@@ -104,6 +123,7 @@ static void native_drop(struct filelock *lock)
 		return;
 	fork_hold_off();
 	n->fd = -1;
+	n->warm = n->registered = false;
 	r = sys_close(fd);
 	fork_allow();
 	if (r < 0)
@@ -113,7 +133,7 @@ static void native_drop(struct filelock *lock)
 
 static void native_abandon(struct filelock *lock)
 {
-	native_unwatch(lock);
+	inotify_unsubscribe(&native_state(lock)->subscription);
 	native_drop(lock);
 }
 
@@ -242,7 +262,7 @@ static int take_file(struct filelock *lock)
 		                  : handle_fail(lock, r, "cannot use the lock file");
 	}
 	n->regular = true;
-	n->seen = false;
+	n->seen = n->placed = false;
 	n->ctime = st.st_ctim;
 	n->identity = (struct identity){ st.st_dev, st.st_ino };
 	return 0;
@@ -418,6 +438,18 @@ static int probe(struct filelock *lock)
 	return 0;
 }
 
+/* Whether record locks of the file are this kernel's own affair. */
+static bool is_on_local(const struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	struct statfs fs;
+
+	if (!n->placed)
+		n->local = sys.statfs(lock->path, &fs) == 0 && sys_is_local(&fs);
+	n->placed = true;
+	return n->local;
+}
+
 /*
  * Java, OCaml, LevelDB and others lock by fcntl(2), which flock(2) does not exclude. Nobody can mend
  * that here, but whoever reads the log learns of it: once a handle, since it costs a call. (Not of
@@ -426,13 +458,12 @@ static int probe(struct filelock *lock)
 static void warn_of_records(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
-	struct statfs fs;
 	pid_t pid;
 
 	if (n->asked || !log_wants(FILELOCK_LOG_WARNING))
 		return;
 	n->asked = true;
-	if (!sys_has_record(n->fd, &pid) || sys.statfs(lock->path, &fs) < 0 || !sys_is_local(&fs))
+	if (!sys_has_record(n->fd, &pid) || !is_on_local(lock))
 		return;
 	if (pid > 0)
 		log_write(FILELOCK_LOG_WARNING,
@@ -448,9 +479,14 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
 	int names = PATH_NAMES_OURS;
-	bool fresh = n->fd < 0;
+	bool fresh;
 	int r;
 
+	/* a child may have the description, and would keep a lock on it */
+	if (n->warm && n->forks != fork_count())
+		native_drop(lock);
+	n->warm = false;
+	fresh = n->fd < 0;
 	if (fresh) {
 		r = probe(lock);
 		if (r == 0)
@@ -475,40 +511,86 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
 }
 
-static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
+/* Whether it is new. Without it a warm release raises no event, and the poll finds that: where
+   somebody has a record lock on the whole file. */
+static bool register_waiter(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	int r;
+
+	if (n->registered || is_borrowed(lock) || !is_on_local(lock))
+		return false;
+	r = sys_register_waiter(n->fd);
+	n->registered = r == 0;
+	if (r < 0)
+		log_write(FILELOCK_LOG_DEBUG, "cannot register among the waiters of %s: %s",
+		          lock->path, filelock_strerror(r));
+	return n->registered;
+}
+
+static int subscribe(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	struct native *n = native_state(lock);
 	char link[SYS_FD_LINK];
 	int r;
 
-	if (inotify_is_subscribed(&n->subscription))
-		return 0;
-	if (n->fd < 0 || !n->regular)
-		return -ENOTSUP;
 	/* by descriptor: the inode that we shall try, whatever the path names by now */
 	sys_fd_link(link, n->fd);
 	r = inotify_subscribe(watcher, &n->subscription, lock, link, WATCHED, NULL);
 	if (r == -ENOENT && !is_borrowed(lock)) /* no /proc */
 		r = inotify_subscribe(watcher, &n->subscription, lock, lock->path,
 		                      WATCHED | IN_DONT_FOLLOW, NULL);
-	return r < 0 ? r : 1;
+	return r;
 }
 
-/*
- * Raises the event that waiters watch for where no close of ours will: on a descriptor that stays
- * open, here or in a forked child. Only a hint, so errors do not matter.
- */
-static void native_notify(const struct native *n)
+static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct native *n = native_state(lock);
+	int r;
+
+	if (inotify_is_subscribed(&n->subscription))
+		return register_waiter(lock);
+	if (n->fd < 0 || !n->regular)
+		return -ENOTSUP;
+	r = subscribe(lock, watcher);
+	if (r < 0)
+		return r;
+	(void)register_waiter(lock);
+	return 1;
+}
+
+/* Raises the event that waiters watch for where no close of ours will: on a descriptor that stays
+   open, here or in a forked child. */
+static int native_notify(const struct native *n)
 {
 	char link[SYS_FD_LINK];
 	int fd;
 
 	if (!n->regular)
-		return;
+		return 0;
 	sys_fd_link(link, n->fd);
 	fd = sys_open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
-	if (fd >= 0)
-		(void)sys_close(fd);
+	if (fd < 0)
+		return fd;
+	(void)sys_close(fd);
+	return 0;
+}
+
+/* Only to save the next acquisition its calls: never where waiters might not learn of a release. */
+static bool may_stay_open(const struct filelock *lock)
+{
+	return lock->options.keep_open && !lock->closed && !is_borrowed(lock) &&
+	       native_state(lock)->forks == fork_count() && is_on_local(lock);
+}
+
+/* Unlocked: keeps the descriptor, and wakes those that wait. False: its close is to wake them. */
+static bool stay_open(struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+	int waiters = sys_has_waiter(n->fd);
+
+	n->warm = waiters == 0 || (waiters > 0 && native_notify(n) == 0);
+	return n->warm;
 }
 
 /* Other shared holders of a removed file would not keep out who locks its successor: only the
@@ -543,8 +625,11 @@ static int native_release(struct filelock *lock)
 	/* once the file is gone there is no holding on: closing unlocks, too */
 	if (r < 0 && !removed && !is_gone(r))
 		return handle_fail(lock, r, "cannot unlock");
+	if (r == 0 && !removed && may_stay_open(lock) && stay_open(lock))
+		return 0;
+	/* only a hint: an error does not matter */
 	if (is_borrowed(lock) || n->forks != fork_count())
-		native_notify(n);
+		(void)native_notify(n);
 	native_drop(lock);
 	return 0;
 }
@@ -595,6 +680,8 @@ static void native_hand_over(struct filelock *from, struct filelock *to)
 	t->identity = f->identity;
 	t->seen = f->seen;
 	t->changed = f->changed;
+	t->placed = f->placed;
+	t->local = f->local;
 }
 
 static int native_verify(const struct filelock *lock)
@@ -611,9 +698,11 @@ typedef int native_question(int fd, struct filelock_owner *ret_owner);
 static int native_ask(const struct filelock *lock, native_question *question,
                       struct filelock_owner *ret_owner)
 {
-	int fd = native_state(lock)->fd;
+	const struct native *n = native_state(lock);
 
-	return fd >= 0 ? question(fd, ret_owner) : holder_at_path(lock->path, question, ret_owner);
+	/* the path may name another file than the one that was kept */
+	return n->fd >= 0 && !n->warm ? question(n->fd, ret_owner)
+	                              : holder_at_path(lock->path, question, ret_owner);
 }
 
 static int native_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
@@ -645,6 +734,7 @@ static void native_forget(struct filelock *lock)
 		return;
 	(void)sys_close(n->fd);
 	n->fd = -1;
+	n->warm = n->registered = false;
 }
 
 const struct kind kind_native = {
@@ -657,6 +747,7 @@ const struct kind kind_native = {
 	.watch = native_watch,
 	.unwatch = native_unwatch,
 	.abandon = native_abandon,
+	.drop = native_drop,
 	.release = native_release,
 	.hand_over = native_hand_over,
 	.is_intact = native_is_intact,

@@ -383,6 +383,7 @@ const struct kind kind_readwrite = {
 	.watch = readwrite_watch,
 	.unwatch = readwrite_unwatch,
 	.abandon = readwrite_abandon,
+	.drop = close_database,
 	.release = readwrite_release,
 	.hand_over = readwrite_hand_over,
 	.verify = readwrite_verify,

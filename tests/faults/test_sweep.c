@@ -297,6 +297,38 @@ static void removes_its_file(struct stage *stage)
 	it_holds(stage);
 }
 
+static void keeps_open(struct stage *stage)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.keep_open = true;
+	open_with(stage, &options);
+	it_holds(stage);
+}
+
+static void keeps_an_open_file(struct stage *stage)
+{
+	keeps_open(stage);
+	ck_assert_int_eq(filelock_release(stage->lock), 0);
+}
+
+static int registered = -1; /* a description that is registered as a waiter's */
+
+static void keeps_open_and_somebody_waits(struct stage *stage)
+{
+	keeps_open(stage);
+	registered = open(sweep_path(), O_RDWR | O_CLOEXEC);
+	ck_assert_int_eq(sys_register_waiter(registered), 0);
+}
+
+static void keeps_no_more(struct stage *stage)
+{
+	(void)filelock_drop(stage->lock);
+	if (registered >= 0)
+		ck_assert_int_eq(close(registered), 0);
+	registered = -1;
+}
+
 static const struct scenario scenarios[] = {
 	{ "open", OPENING, 0, EVERY_KIND, .play = open_it },
 	{ "acquire a free lock", ACQUIRING, 0, EVERY_KIND, .shared = true, .play = acquire },
@@ -334,6 +366,12 @@ static const struct scenario scenarios[] = {
 	{ "wait in vain", WAITING, -ETIMEDOUT, EVERY_KIND, .shared = true,
 	  .set = somebody_holds, .play = acquire },
 	{ "release", RELEASING, 0, EVERY_KIND, .shared = true, .set = it_holds, .play = release },
+	{ "release, and keep the file open", RELEASING, 0, NATIVE, .shared = true,
+	  .set = keeps_open, .play = release, .strike = keeps_no_more },
+	{ "release an open file that somebody waits for", RELEASING, 0, NATIVE, .shared = true,
+	  .set = keeps_open_and_somebody_waits, .play = release, .strike = keeps_no_more },
+	{ "acquire by a file that was kept open", ACQUIRING, 0, NATIVE, .shared = true,
+	  .set = keeps_an_open_file, .play = acquire },
 	{ "release and remove", REMOVING, 0, NATIVE, .shared = true,
 	  .set = removes_its_file, .play = release },
 	{ "close what is held", CLOSING, 0, EVERY_KIND, .shared = true, .set = it_holds,

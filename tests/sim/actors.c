@@ -13,6 +13,7 @@ static struct filelock *open_lock(const struct library *lib, const struct actor 
 	int r;
 
 	options.unlink_on_release = actor->unlink_on_release;
+	options.keep_open = actor->keep_open;
 	if (actor->poll_interval_ms)
 		options.poll_interval_ms = actor->poll_interval_ms;
 	r = lib->open(LOCK_PATH, actor->kind, &options, &lock);

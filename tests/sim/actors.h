@@ -13,6 +13,7 @@ struct actor {
 	int timeout_ms; /* 0: for ever */
 	bool twice;
 	bool unlink_on_release;
+	bool keep_open;
 	unsigned poll_interval_ms; /* 0: never, in effect */
 	unsigned holds_ms;      /* so long each time, asleep */
 	bool close_holding;     /* without a release at the end */

@@ -16,6 +16,28 @@ ACTOR(unlinking, NATIVE, .unlink_on_release = true)
 ACTOR(shared_unlinking, NATIVE, .mode = FILELOCK_SHARED, .unlink_on_release = true)
 ACTOR(slow, NATIVE, .holds_ms = 10000)
 ACTOR(hurried, NATIVE, .timeout_ms = 100)
+#define WARM NATIVE, .keep_open = true
+/* they keep their handles to the end, so that no close wakes anybody */
+ACTOR(warm, WARM, .stays_open = true)
+ACTOR(warm_twice, WARM, .twice = true, .stays_open = true)
+ACTOR(warm_shared, WARM, .mode = FILELOCK_SHARED, .stays_open = true)
+ACTOR(warm_hurried, WARM, .timeout_ms = 100, .stays_open = true)
+ACTOR(warm_closing, WARM, .close_holding = true)
+ACTOR(polling, NATIVE, .poll_interval_ms = 50)
+
+/* Java's FileLock, a lockf(3), …: an exclusive record lock of a description on the whole file. */
+static void recording(const struct library *lib, unsigned self)
+{
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = sim_calls.open(LOCK_PATH, O_RDWR | O_CREAT, 0666);
+
+	(void)lib;
+	(void)self;
+	(void)sim_calls.fcntl_ofd_setlk(fd, &whole);
+	pause_here("recording");
+	whole.l_type = F_UNLCK; /* a close would wake them */
+	(void)sim_calls.fcntl_ofd_setlk(fd, &whole);
+}
 
 /* flock(1): opens read-only, looks at no path, is closed with the lock held. */
 static void stranger(const struct library *lib, unsigned self)
@@ -102,6 +124,33 @@ static const struct scenario scenarios[] = {
 	{ .name = "replaced_under_a_remover",
 	  .mains = { unlinking, unlinking, replace_file }, .meddled = true,
 	  .files_stay = true, FEW(3) },
+	/* an unlocked descriptor stays open: nobody hears of a release but by being registered */
+	{ .name = "warm_and_a_waiter", .mains = { warm, exclusive }, .stay = 1 },
+	{ .name = "warm_twice_and_a_waiter", .mains = { warm_twice, exclusive }, .sleeps_ms = 1,
+	  .stay = 1 },
+	{ .name = "two_warm_twice", .mains = { warm_twice, warm_twice }, .sleeps_ms = 1,
+	  .stay = 1 },
+	{ .name = "three_warm", .mains = { warm, warm, warm }, .stay = 1, FEW(3) },
+	{ .name = "warm_readers_and_a_writer", .mains = { warm_shared, warm_shared, exclusive },
+	  .stay = 1, FEW(3) },
+	{ .name = "warm_and_closing", .mains = { warm_closing, warm, closing }, .stay = 1,
+	  FEW(2) },
+	{ .name = "warm_without_notices", .mains = { warm_twice, warm }, .before = sim_set_sealed,
+	  .sleeps_ms = 1, .stay = 1 },
+	{ .name = "warm_and_a_crash", .mains = { warm_twice, warm }, .sleeps_ms = 100,
+	  .crashes = 1, .stay = 1 },
+	{ .name = "warm_and_a_crash_of_three", .mains = { warm, exclusive, warm },
+	  .sleeps_ms = 100, .crashes = 1, .stay = 1, FEW(2) },
+	{ .name = "warm_and_hurried", .mains = { warm_hurried, warm_twice }, .stalls = 2,
+	  .sleeps_ms = 1, .stay = 1 },
+	{ .name = "warm_and_removed", .mains = { warm_twice, exclusive, remove_file },
+	  .strangers = 1 << 2, .meddled = true, .files_stay = true, .sleeps_ms = 1, .stay = 1, FEW(3) },
+	{ .name = "warm_and_replaced", .mains = { warm_twice, exclusive, replace_file },
+	  .meddled = true, .files_stay = true, .sleeps_ms = 1, .stay = 1, FEW(3) },
+	{ .name = "warm_and_unlinking", .mains = { warm_twice, unlinking }, .sleeps_ms = 1,
+	  .stay = 1, .files_stay = true },
+	{ .name = "warm_beside_record_locks", .mains = { warm, polling, recording },
+	  .sleeps_ms = 1000, .strangers = 1 << 2, .stay = 1, FEW(3) },
 	{ .name = "hurried_while_others_stall", .mains = { hurried, exclusive },
 	  .stalls = 2 },
 	{ .name = "hurried_and_a_crash", .mains = { hurried, exclusive },

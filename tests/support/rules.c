@@ -67,9 +67,10 @@ const struct fault_errors fault_errors[] = {
 	/* In a forked child: process/test_fork_faults.c */
 	/* Of a program without standard files: process/test_low_fds.c */
 	{ FAULT_fcntl_dupfd, 0, { EMFILE } },
-	/* On file systems of other machines, and past the umask: process/test_readwrite_files.c */
-	{ FAULT_fcntl_ofd_setlk, 0, { ENOLCK } },
-	{ FAULT_fcntl_ofd_getlk, 0, { EINVAL } }, /* only for a log */
+	/* Past the umask: process/test_readwrite_files.c */
+	/* also on file systems of other machines: process/test_readwrite_files.c */
+	{ FAULT_fcntl_ofd_setlk, BOTH(NATIVE), { EAGAIN, EACCES, ENOLCK, ENOMEM, EINVAL, EINTR } },
+	{ FAULT_fcntl_ofd_getlk, NATIVE, { EINVAL, EINTR, ENOLCK } },
 	{ FAULT_fchmod, 0, { EPERM } },
 	/* In folders of records: unit/test_folder.c */
 	{ FAULT_openat, 0, { EACCES } },
@@ -93,6 +94,7 @@ const struct rule rules[] = {
 	REPEATED(FAULT_read), REPEATED(FAULT_pread), REPEATED(FAULT_pwrite),
 	REPEATED(FAULT_unlink), REPEATED(FAULT_linkat), REPEATED(FAULT_mkdir),
 	REPEATED(FAULT_mknod), REPEATED(FAULT_ppoll), REPEATED(FAULT_nanosleep),
+	REPEATED(FAULT_fcntl_ofd_setlk), REPEATED(FAULT_fcntl_ofd_getlk),
 	{ RULE, EVERY_KIND, EVERY_OPERATION, FAULT_close, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 
 	/* Soft. A draft made while another process holds serves the grant, and is then made anew. */
@@ -119,7 +121,7 @@ const struct rule rules[] = {
 	{ RULE, EVERY_KIND, LOCKING, FAULT_read, ELSE, { 0 }, ANY_TIME, FINE, 0 },
 	/* Without it the locks on a marker prove nothing. */
 	{ RULE, SOFT, ON(TAKING), FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, EITHER, 0 },
-	{ RULE, READWRITE, LOCKING, FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, NATIVE | READWRITE, LOCKING, FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 
 	/* A folder that is missing is made, with those above it, which are there. */
 	{ RULE, EVERY_KIND, LOCKING, FAULT_mkdir, ELSE, { 0 }, ANY_TIME, FINE, 0 },
@@ -149,7 +151,14 @@ const struct rule rules[] = {
 	{ RULE, SOFT, ON(ASKING), FAULT_open, THE_LOCK, { EACCES, EWOULDBLOCK }, ANY_TIME, SAYS,
 	  FILELOCK_EUNKNOWNHOLDER },
 
-	/* Native. Whether flock(2) works is looked for on a file without a name, or with a private
+	/* Native. Who cannot register among the waiters polls, unless a close wakes it. */
+	{ RULE, NATIVE, LOCKING, FAULT_fcntl_ofd_setlk, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
+	/* Where it is not known whether anybody waits, or the notice fails, the file is closed. */
+	{ RULE, NATIVE, ON(RELEASING), FAULT_fcntl_ofd_getlk, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, NATIVE, ON(RELEASING), FAULT_open, THE_SYSTEM, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, NATIVE, ON(RELEASING), FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
+
+	/* Whether flock(2) works is looked for on a file without a name, or with a private
 	   one, whose removal has no second chance. */
 	{ RULE, FILES, LOCKING, FAULT_open, ITS_FOLDER, { EOPNOTSUPP, EISDIR, ENOSYS },
 	  ANY_TIME, FINE, 0 },

@@ -114,6 +114,7 @@ static const struct {
 	{ "no_fallback", { .no_fallback = true } },
 	{ "keep_on_exit", { .keep_on_exit = true } },
 	{ "any_extension", { .any_extension = true } },
+	{ "keep_open", { .keep_open = true } },
 };
 enum { DIFFERING = sizeof(differing) / sizeof(differing[0]) };
 
