@@ -5,6 +5,7 @@
  */
 #include "event.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,11 +46,27 @@ static int read_options(const struct evfilelock_options *from, struct evfilelock
 	return 0;
 }
 
-static bool has_wrong_option(const struct evfilelock_options *options,
-                             const struct event_base *base)
+/* NULL, or the name of the option that is out of its range. */
+static const char *wrong_option(const struct evfilelock_options *options,
+                                const struct event_base *base)
 {
-	return options->workers > MAX_WORKERS || options->priority < -1 ||
-	       options->priority >= event_base_get_npriorities((struct event_base *)base);
+	if (options->workers > MAX_WORKERS)
+		return "workers: at most 256";
+	if (options->priority < -1 ||
+	    options->priority >= event_base_get_npriorities((struct event_base *)base))
+		return "priority: the base has fewer (event_base_priority_init)";
+	return NULL;
+}
+
+/* What is wrong with the arguments of evfilelock_new, as a sentence says it; NULL: nothing. */
+static const char *wrong_argument(struct event_base *base, const struct evfilelock_options *options,
+                                  struct evfilelock_options *ret_checked)
+{
+	if (!base)
+		return "base is NULL: make it by event_base_new, and look whether that failed";
+	if (read_options(options, ret_checked) < 0)
+		return "size: begin the options with EVFILELOCK_OPTIONS_INIT";
+	return wrong_option(ret_checked, base);
 }
 
 static void set_options(struct evfilelock *ev, const struct evfilelock_options *options)
@@ -111,12 +128,11 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base,
 {
 	struct evfilelock_options checked;
 	struct evfilelock *ev = NULL;
-	int r = base ? read_options(options, &checked) : -EINVAL;
+	const char *wrong = wrong_argument(base, options, &checked);
+	int r = wrong ? -EINVAL : context_new(base, &checked, &ev);
 
-	if (r == 0 && has_wrong_option(&checked, base))
-		r = -EINVAL;
-	if (r == 0)
-		r = context_new(base, &checked, &ev);
+	if (r < 0)
+		filelock_refuse_context(r, wrong);
 	if (r < 0)
 		errno = -r;
 	return ev;
@@ -375,6 +391,8 @@ FILELOCK_API void evfilelock_free(struct evfilelock *ev)
 	if (!ev || ev->freeing)
 		return;
 	(void)context_check(ev);
+	assert((ev->running || ev->inherited || loop_has_base(&ev->loop)) &&
+	       "evfilelock_free must come before event_base_free");
 	ev->freeing = true;
 	/* a callback may run the loop: nothing is served there any more, and what nobody reads
 	   would keep it spinning */

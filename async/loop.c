@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <time.h>
 
+#include <event2/event_struct.h>
+
 #include "base/sys.h" /* the table's type: filelock_sys() */
 
 static void move(struct loop *loop, enum loop_timer to)
@@ -84,6 +86,21 @@ void loop_unset_timer(struct loop *loop)
 	(void)event_del(loop->state == TIMER_PRECISE ? loop->precise : loop->timer);
 	move(loop, TIMER_OFF);
 	loop->at = FILELOCK_NEVER;
+}
+
+/* Looks at our events only: the base may be gone. */
+static bool is_pending(const struct event *event)
+{
+	return event->ev_evcallback.evcb_flags &
+	       (EVLIST_INSERTED | EVLIST_TIMEOUT | EVLIST_ACTIVE | EVLIST_ACTIVE_LATER);
+}
+
+bool loop_has_base(const struct loop *loop)
+{
+	if (loop->listening && !is_pending(loop->readable))
+		return false;
+	return loop->state == TIMER_OFF ||
+	       is_pending(loop->state == TIMER_PRECISE ? loop->precise : loop->timer);
 }
 
 void loop_stop(struct loop *loop)

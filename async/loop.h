@@ -37,6 +37,8 @@ int loop_open(struct loop *loop, struct event_base *base, int priority);
 void loop_close(struct loop *loop);
 /* In a forked child, where nothing is set: all but the timer is made anew when it is needed. */
 void loop_renew(struct loop *loop);
+/* Whether the base has what was set: event_base_free takes the events of all contexts back. */
+bool loop_has_base(const struct loop *loop);
 /* Takes all events back: nothing is called until one is set again. */
 void loop_stop(struct loop *loop);
 

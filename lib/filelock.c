@@ -200,7 +200,7 @@ static int make_path(const char *path, bool canonical, char **ret_path)
 static int check_options(const struct filelock_options *from, bool has_path,
                          const char *path, struct filelock_options *ret)
 {
-	const char *wrong = "size";
+	const char *wrong = "size: begin the options with FILELOCK_OPTIONS_INIT";
 	int r = read_options(from, ret);
 
 	if (r == 0)
@@ -219,7 +219,8 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
 	int r;
 
 	if (!ret_lock || !table)
-		return open_failure(-EINVAL, path, "cannot open", table ? "ret_lock" : "kind");
+		return open_failure(-EINVAL, path, "cannot open",
+		                    table ? "ret_lock is NULL" : "no such kind");
 	if (!path || !*path)
 		return open_failure(-EINVAL, path, "cannot open", "path is empty");
 	r = check_options(options, true, path, &checked);
@@ -484,6 +485,11 @@ FILELOCK_API const char *filelock_last_error(const struct filelock *lock)
 	struct failure *failure = lock ? &((struct filelock *)lock)->failure : NULL;
 
 	return failure ? failure_sentence(failure, lock->path) : open_failure_sentence();
+}
+
+FILELOCK_API void filelock_refuse_context(int code, const char *detail)
+{
+	(void)open_failure(code, "a context", "cannot make", detail);
 }
 
 FILELOCK_API void filelock_note_open_failure(const struct filelock *lock)

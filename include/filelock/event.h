@@ -142,11 +142,13 @@ struct evfilelock_options {
 /*
  * Makes a context.
  *
- * base     borrowed; it must outlive the context. Call evfilelock_free before event_base_free.
+ * base     borrowed; it must outlive the context. Call evfilelock_free before event_base_free; an
+ *          assertion of debug builds finds the wrong order if the context waits for something.
  * options  copied; NULL for the defaults.
  *
- * Returns the context, owned by the caller, or NULL with errno: EINVAL (an option is out of its
- * range), ENOMEM; with workers also EMFILE and EAGAIN (no more threads).
+ * Returns the context, owned by the caller, or NULL with errno: EINVAL (no base, or an option is out
+ * of its range), ENOMEM; with workers also EMFILE and EAGAIN (no more threads).
+ * filelock_last_error(NULL) says why.
  */
 FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base,
                                                const struct evfilelock_options *options);

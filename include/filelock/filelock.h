@@ -179,7 +179,7 @@ enum filelock_mode {
 /* Errors for which errno has no name: X(name, value, sentence). */
 #define FILELOCK_ERRORS(X)                                                                     \
 	X(FILELOCK_EFORKED, -4096,                                                             \
-	  "the lock was held or awaited when the process forked: open a new handle here")     \
+	  "the lock was held or awaited at a fork(2) or daemon(3): acquire it after that")      \
 	X(FILELOCK_ENOTREGULAR, -4097,                                                         \
 	  "what stands at the path is not a regular file")                                    \
 	X(FILELOCK_ENOHOLDER, -4098, "nobody holds the lock")                                  \
@@ -478,7 +478,7 @@ FILELOCK_API const char *filelock_strerror(int error);
 /*
  * The last failed call on this handle as a sentence: what failed, on which path, and why. The call
  * asks nothing of the system: filelock_describe_holder names the holder after a timeout. NULL: the
- * same for this thread's last failed filelock_open or filelock_take. Empty if nothing failed. Valid
+ * same for this thread's last failed filelock_open, filelock_take or evfilelock_new. Empty if nothing failed. Valid
  * until the next call on the handle, or with NULL in the thread.
  */
 FILELOCK_API const char *filelock_last_error(const struct filelock *lock);

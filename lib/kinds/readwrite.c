@@ -69,6 +69,8 @@ static int readwrite_open(struct filelock *lock)
 		return FILELOCK_ENOLIFETIME;
 	if (lock->options.unlink_on_release)
 		wrong = "unlink_on_release: a database is never removed";
+	else if (lock->options.two_line_marker || lock->options.keep_on_exit)
+		wrong = "two_line_marker and keep_on_exit are options of markers";
 	else if (!lock->options.any_extension &&
 	         (length <= strlen(EXTENSION) ||
 	          strcmp(name + length - strlen(EXTENSION), EXTENSION) != 0))
