@@ -232,6 +232,11 @@ static bool take_duration(struct text text, double *ret)
 	return true;
 }
 
+bool soft_record_parse_duration(const char *text, size_t length, double *ret)
+{
+	return take_duration((struct text){ text, length }, ret);
+}
+
 /* The fields of protocol 2, by name; absent ones are of size 0. */
 struct fields {
 	struct text pid, host, mode, token, duration, start;

@@ -45,6 +45,9 @@ void soft_record_parse(const char *bytes, size_t size, struct marker *ret);
 /* token NULL: two lines. The length, or 0: it is too long. */
 size_t soft_record_format(char ret[MARKER_SIZE], pid_t pid, const char *host, const char *token);
 
+/* Seconds as Python writes a float; false: it is no such text, or not above zero and finite. */
+bool soft_record_parse_duration(const char *text, size_t length, double *ret);
+
 /* The token's digits. boot_id is big-endian. */
 void soft_record_token(const unsigned char boot_id[16], uint64_t start, char ret[TOKEN_SIZE]);
 

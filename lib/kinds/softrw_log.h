@@ -1,0 +1,38 @@
+/*
+ * softrw_log.h - the generation log of a soft read/write lock: the snapshots in the folder gen/.
+ *
+ * Whoever links gen/<N+1> decides who holds the lock then; the others read again. So no change is
+ * ever half done. gen/epoch tells a log from one that was removed and begun anew; gen/HEAD is a copy of
+ * the newest snapshot, which may lag and never leads.
+ */
+#ifndef FILELOCK_SOFTRW_LOG_H
+#define FILELOCK_SOFTRW_LOG_H
+
+#include "kinds/folder.h"
+#include "kinds/softrw_record.h"
+
+struct softrw_log {
+	int folder; /* gen/, borrowed */
+	bool has_epoch;
+	size_t epoch_size;
+	char epoch[SOFTRW_EPOCH_SIZE + 1]; /* its bytes, whatever they are; one more: it is too long */
+	struct softrw_snapshot latest; /* by the last look */
+	char wrong[SOFTRW_NAME_SIZE]; /* the name that -EBADMSG is about; empty: the whole log */
+};
+
+/* Reads the newest snapshot into log->latest. Makes the epoch if there is none. -EBADMSG: a record is
+   malformed, or none of those that are named can be read. */
+int softrw_log_look(struct softrw_log *log);
+
+/* Commits a successor of log->latest. 0, and log->latest has taken it over; ATTEMPT_RACED: look
+   again; or an error. */
+int softrw_log_commit(struct softrw_log *log, struct softrw_snapshot *successor);
+
+/* Forgets what it has read; the folder is another one from now on. */
+void softrw_log_reset(struct softrw_log *log, int folder);
+
+/* The name of a file that is written and not yet published: ".commit-" and a token. */
+enum { SOFTRW_PRIVATE_SIZE = 8 + FOLDER_TOKEN };
+bool softrw_log_is_private(const char *name, struct softrw_token *ret);
+
+#endif
