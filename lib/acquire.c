@@ -45,6 +45,7 @@
 #define CROWD_LOST 3 /* events in a row */
 #define CROWD_POLL INT64_C(10000000) /* ns, of those that only watch in a crowd */
 #define MOST_DEAD_WAITS 2
+#define FIRST_LOOK INT64_C(50000000) /* ns, until one that is blocked watches its file */
 
 FILELOCK_API int64_t filelock_now(void)
 {
@@ -245,8 +246,8 @@ static void wait_for_next(struct filelock *lock, int64_t now)
 		a->told = false;
 }
 
-/* Watches the lock, and says whether that is new, so that it must be looked at again. */
-static bool watch_anew(struct filelock *lock)
+/* Watches the lock: 1 if that is new, so that it must be looked at again; 0, or an error. */
+static int watch_anew(struct filelock *lock)
 {
 	struct filelock_watcher *watcher = watcher_of(&lock->acquisition);
 	int r = watcher ? lock->kind->watch(lock, watcher) : 0;
@@ -254,7 +255,7 @@ static bool watch_anew(struct filelock *lock)
 	if (r < 0)
 		log_write(FILELOCK_LOG_DEBUG, "polling %s, no watch: %s", lock->path,
 		          filelock_strerror(r));
-	return r > 0;
+	return r;
 }
 
 static bool would_wait_for_itself(const struct filelock *lock)
@@ -286,12 +287,15 @@ static bool block(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	if (!lock->kind->block || !watcher_of(a) || a->dead_waits >= MOST_DEAD_WAITS ||
-	    !is_in_crowd(lock, now) ||
+	if (!watcher_of(a) || !lock->kind->block || a->dead_waits >= MOST_DEAD_WAITS ||
 	    lock->kind->block(lock, (enum filelock_mode)a->mode, watcher_of(a)) < 0)
 		return false;
 	acquisition_move(a, ACQUISITION_BLOCKED);
-	a->schedule.next = now; /* before that nobody would have told of another file at the path */
+	schedule_end_series(&a->schedule);
+	a->schedule.next = schedule_later(now, FIRST_LOOK); /* most waits are over by then */
+	a->slept = true;
+	a->told = false;
+	a->races = 0;
 	return true;
 }
 
@@ -308,9 +312,29 @@ static int stay_blocked(struct filelock *lock, int64_t now)
 	count(a);
 	schedule_end_series(&a->schedule);
 	wait_for_next(lock, now);
+	if (!a->poll_only && watch_anew(lock) > 0)
+		a->schedule.next = now;
 	a->slept = true;
 	a->races = a->races_in_a_row = 0;
 	return FILELOCK_STEP_WAIT;
+}
+
+/* Has something tell of a release, and says whether the kind is to do so. */
+static bool wait_for_release(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+	int r;
+
+	if (a->poll_only) {
+		lock->kind->abandon(lock);
+		return false;
+	}
+	if (lock->kind->block && is_in_crowd(lock, now) && block(lock, now))
+		return true;
+	r = watch_anew(lock);
+	if (r > 0) /* at once, but not for ever: see races */
+		schedule_expect_release(&a->schedule, a->races < MOST_RACES);
+	return r == -ENOTSUP && block(lock, now); /* a folder: no event will come */
 }
 
 static int take_busy(struct filelock *lock, int64_t now)
@@ -325,12 +349,8 @@ static int take_busy(struct filelock *lock, int64_t now)
 	if (first && would_wait_for_itself(lock))
 		return fail(lock, handle_refuse(lock, -EDEADLK, "cannot wait for"));
 	count(a);
-	if (a->poll_only)
-		lock->kind->abandon(lock);
-	else if (block(lock, now))
+	if (wait_for_release(lock, now))
 		return FILELOCK_STEP_WAIT;
-	else if (watch_anew(lock)) /* at once, but not for ever: see races */
-		schedule_expect_release(&a->schedule, a->races < MOST_RACES);
 	/* the synchronous driver finds a watcher only after the first attempt */
 	if (first && a->blocking)
 		a->schedule.next = now;
@@ -490,7 +510,8 @@ static void start(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	a->yields = a->schedule.deadline > now && fairness_should_yield(&lock->fairness, now);
+	a->yields = a->schedule.deadline > now && !(lock->kind->block && is_in_crowd(lock, now)) &&
+	            fairness_should_yield(&lock->fairness, now);
 	if (a->yields)
 		yield(a, now);
 	else

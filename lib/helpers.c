@@ -584,7 +584,7 @@ int helpers_fd(struct blocked *wait)
 	return fd;
 }
 
-void helpers_set_max(unsigned max)
+FILELOCK_API void filelock_set_max_helpers(unsigned max)
 {
 	enter();
 	pool.max = max;

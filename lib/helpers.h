@@ -53,8 +53,7 @@ void helpers_forget(struct identity identity);
 /* The descriptor of a wait, which stays the wait's; -1: it has none. */
 int helpers_fd(struct blocked *wait);
 
-/* At most so many waits at a time in this process, orphans among them; 0: no thread is made. */
-void helpers_set_max(unsigned max);
+/* Those that there are, busy or idle. The most: filelock_set_max_helpers. */
 unsigned helpers_thread_count(void);
 
 /* Around a fork. A child has no helpers, and none of their descriptors. */

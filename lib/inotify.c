@@ -19,6 +19,9 @@
  * epoll(7) instance in the place of the inotify descriptor, which it contains. Most watchers never
  * need one, and their wake-ups do not pay for it.
  *
+ * A notice of another thread comes over an eventfd in the same epoll instance, with the watcher's first
+ * one. Few are open at a time, so all of them are looked at.
+ *
  * Threads. The loop that dispatches and the threads that step acquisitions share the mutex. It is
  * held across no system call that could wait for a disk, so not across inotify_add_watch(2), which
  * looks a path up. That call may give the number of a watch that is being removed; it is then made
@@ -54,7 +57,9 @@ struct filelock_watcher {
 	pthread_mutex_t mutex;
 	bool locked; /* by enter */
 	struct filelock_guarded_fd fd;    /* of inotify */
-	struct filelock_guarded_fd epoll; /* -1: no process was watched yet */
+	struct filelock_guarded_fd epoll; /* -1: no process was watched yet, nor a notice open */
+	struct filelock_guarded_fd bell;  /* in it, for notices; -1: none was open yet */
+	struct list notices;
 	struct hash watches;
 	struct list idle;
 	struct hash subscriptions;
@@ -116,6 +121,8 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	(void)pthread_mutex_init(&watcher->mutex, NULL); /* never fails, on Linux */
 	watcher->fd.fd = -1;
 	watcher->epoll.fd = -1;
+	watcher->bell.fd = -1;
+	list_init(&watcher->notices);
 	list_init(&watcher->idle);
 	watcher->generation = filelock_generation();
 	*ret_watcher = watcher;
@@ -129,6 +136,7 @@ FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 	if (!is_inherited(watcher))
 		(void)pthread_mutex_destroy(&watcher->mutex);
 	filelock_unguard_fd(&watcher->epoll);
+	filelock_unguard_fd(&watcher->bell);
 	filelock_unguard_fd(&watcher->fd);
 	for (size_t i = 0; i < watcher->watches.size; i++) {
 		struct hash_node *node = watcher->watches.buckets[i];
@@ -167,7 +175,9 @@ FILELOCK_API size_t filelock_watcher_load(struct filelock_watcher *watcher)
 
 	(void)enter(watcher);
 	/* one that may not watch its file waits by a name alone */
-	load = watcher->waiters ? watcher->waiters : watcher->subscriptions.count > 0;
+	load = watcher->waiters ? watcher->waiters
+	                        : watcher->subscriptions.count > 0 ||
+	                                  !list_is_empty(&watcher->notices);
 	leave(watcher);
 	return load;
 }
@@ -183,10 +193,10 @@ size_t inotify_count(struct filelock_watcher *watcher, int change)
 	return waiting;
 }
 
-/* watch NULL: inotify's descriptor. */
-static int listen_to(int epoll, int fd, struct watch *watch)
+/* of: a watch; NULL: inotify's descriptor; the watcher: the bell. */
+static int listen_to(int epoll, int fd, void *of)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = watch };
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = of };
 
 	return sys.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
@@ -224,6 +234,23 @@ static int open_epoll(struct filelock_watcher *watcher)
 		(void)sys_close(fd);
 	else
 		filelock_guard_fd(&watcher->epoll, fd, true);
+	return r;
+}
+
+static int open_bell(struct filelock_watcher *watcher)
+{
+	int fd, r;
+
+	if (watcher->bell.fd >= 0)
+		return 0;
+	fd = sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return fd;
+	r = listen_to(watcher->epoll.fd, fd, watcher);
+	if (r < 0)
+		(void)sys_close(fd);
+	else
+		filelock_guard_fd(&watcher->bell, fd, false);
 	return r;
 }
 
@@ -473,6 +500,50 @@ void inotify_unsubscribe(struct subscription *subscription)
 	leave(watcher);
 }
 
+int inotify_open_notice(struct filelock_watcher *watcher, struct notice *notice,
+                        struct filelock *lock)
+{
+	int r;
+
+	(void)enter(watcher);
+	r = check_watcher(watcher);
+	if (r == 0)
+		r = open_epoll(watcher);
+	if (r == 0)
+		r = open_bell(watcher);
+	if (r == 0) {
+		notice->watcher = watcher;
+		notice->lock = lock;
+		atomic_store_explicit(&notice->given, false, memory_order_relaxed);
+		list_add_last(&watcher->notices, &notice->link);
+	}
+	leave(watcher);
+	return r;
+}
+
+void inotify_give_notice(void *arg)
+{
+	static const uint64_t one = 1;
+	struct notice *notice = arg;
+
+	atomic_store_explicit(&notice->given, true, memory_order_relaxed);
+	/* EAGAIN: it was given 2^64 - 2 times, and has to be heard yet */
+	while (sys.write(notice->watcher->bell.fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+void inotify_close_notice(struct notice *notice)
+{
+	struct filelock_watcher *watcher = notice->watcher;
+
+	if (!watcher)
+		return;
+	(void)enter(watcher);
+	list_remove(&notice->link);
+	leave(watcher);
+	notice->watcher = NULL;
+}
+
 /* An event of a watch that lives on: tells those who asked for it, by name and mask. */
 static void tell_event(struct filelock_watcher *watcher, const struct inotify_event *event)
 {
@@ -562,9 +633,31 @@ static bool is_event(const struct inotify_event *event, size_t left)
 	       (event->len == 0 || event->name[event->len - 1] == '\0');
 }
 
-static void take_deaths(struct filelock_watcher *watcher)
+static void take_notices(struct filelock_watcher *watcher)
+{
+	uint64_t count;
+
+	while (sys.read(watcher->bell.fd, &count, sizeof(count)) < 0 && errno == EINTR)
+		;
+	list_for_each(link, &watcher->notices) {
+		struct notice *notice = list_entry(link, struct notice, link);
+
+		if (atomic_exchange_explicit(&notice->given, false, memory_order_relaxed))
+			handle_wake(notice->lock);
+	}
+}
+
+static void take_death(struct filelock_watcher *watcher, struct watch *watch)
+{
+	close_process(watcher, watch);
+	lose_watch(watcher, watch);
+}
+
+/* The ends of processes, and notices. Whether inotify has something as well. */
+static bool take_others(struct filelock_watcher *watcher)
 {
 	struct epoll_event events[16];
+	bool is_readable = false;
 	int n;
 
 	do {
@@ -573,13 +666,16 @@ static void take_deaths(struct filelock_watcher *watcher)
 	if (n < 0)
 		give_up_watching(watcher, -errno);
 	for (int i = 0; i < n; i++) {
-		struct watch *watch = events[i].data.ptr;
+		void *of = events[i].data.ptr;
 
-		if (!watch)
-			continue;
-		close_process(watcher, watch);
-		lose_watch(watcher, watch);
+		if (of == watcher)
+			take_notices(watcher);
+		else if (of)
+			take_death(watcher, of);
+		else
+			is_readable = true;
 	}
+	return is_readable;
 }
 
 static void take_events(struct filelock_watcher *watcher)
@@ -608,9 +704,7 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 {
 	if (!enter(watcher))
 		return;
-	if (watcher->epoll.fd >= 0)
-		take_deaths(watcher);
-	if (watcher->fd.fd >= 0)
+	if (watcher->epoll.fd >= 0 ? take_others(watcher) : watcher->fd.fd >= 0)
 		take_events(watcher);
 	leave(watcher);
 }

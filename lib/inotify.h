@@ -39,12 +39,33 @@ int inotify_subscribe_process(struct filelock_watcher *watcher, struct subscript
                               struct filelock *lock, pid_t pid);
 /* Idempotent. */
 void inotify_unsubscribe(struct subscription *subscription);
+
+/* By which another thread wakes an acquisition, through the loop that dispatches. It lives in a
+   kind's state, zeroed when unused. */
+struct notice {
+	struct list link;
+	struct filelock_watcher *watcher; /* NULL: unused */
+	struct filelock *lock;
+	atomic_bool given; /* and not yet heard */
+};
+/* 0, or an error. */
+int inotify_open_notice(struct filelock_watcher *watcher, struct notice *notice,
+                        struct filelock *lock);
+/* From any thread, of one that is open: arg is the notice. Does not block. */
+void inotify_give_notice(void *arg);
+/* Idempotent. */
+void inotify_close_notice(struct notice *notice);
+
 /* Changes the number of acquisitions that wait with this watcher by 1, 0 or -1, and returns it. */
 size_t inotify_count(struct filelock_watcher *watcher, int change);
 /* In a forked child: the watcher is the parent's, and may be gone before the handle. */
 static inline void inotify_forget(struct subscription *subscription)
 {
 	atomic_store_explicit(&subscription->watcher, NULL, memory_order_release);
+}
+static inline void inotify_forget_notice(struct notice *notice)
+{
+	notice->watcher = NULL;
 }
 static inline bool inotify_is_subscribed(const struct subscription *subscription)
 {

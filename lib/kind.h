@@ -39,8 +39,8 @@ struct kind {
 	 * One attempt that does not block: enum attempt. Unless it is held, busy or pending, nothing
 	 * is kept.
 	 *
-	 * After one that is pending the next comes when the kind has called handle_wake, when the
-	 * poll is due, and at the deadline. Abandoned, a pending one must come to nothing.
+	 * After one that is pending the next comes when the kind has called handle_wake (or, from
+	 * another thread, inotify_give_notice), when the poll is due, and at the deadline. Abandoned, a pending one must come to nothing.
 	 */
 	int (*try)(struct filelock *lock, enum filelock_mode mode);
 	/*
@@ -53,8 +53,9 @@ struct kind {
 	/* After a busy try: the longest wait, in ns, before the next one, watch or no watch; 0: the
 	   poll interval. May be NULL. */
 	int64_t (*retry_delay)(const struct filelock *lock);
-	/* Called after a busy try: watches for the release. 1: newly; 0: it did already; an error:
-	   only poll. */
+	/* Called after a busy try: watches for the release; after a pending one, if it has been so
+	   for a while: for what the kind would not learn otherwise. 1: newly; 0: it did already; an
+	   error: only poll. */
 	int (*watch)(struct filelock *lock, struct filelock_watcher *watcher);
 	/* Takes the subscriptions back, if any; the lock may be held. */
 	void (*unwatch)(struct filelock *lock);

@@ -27,6 +27,19 @@
  * handle; it need not always be the same thread. Only filelock_interrupt may be called on a handle
  * that another thread is using.
  *
+ * Helpers. A wait for a native lock goes on in a thread of the library's, which is blocked in
+ * flock(2), if a crowd waits for the lock (three events in a row have found it held), if a release
+ * of it once raised no event, or if it is on a folder. The kernel's queue is fair, wakes one waiter at
+ * a time, and learns of every release. A process has at most 4 of these threads. They have small
+ * stacks and every signal blocked, are made when they are needed, and end when nobody has needed them
+ * for a second. A lock that nobody waits for has none, nor have two processes that take turns.
+ * filelock_set_max_helpers(0) forbids them. A wait without one is woken by events, and polls.
+ *   - Forbid them before a seccomp filter is loaded that kills a process at clone(2). One that
+ *     refuses it does no harm. unshare(CLONE_NEWUSER) and setns(2) refuse a process with threads.
+ *   - A wait that was given up may get the lock in its thread once more, which unlocks it at once.
+ *     A single attempt of somebody else at that moment finds it held.
+ *   - Only file systems of this machine's own have them: not FUSE, nor NFS.
+ *
  * Signals. A signal handler may call filelock_interrupt and nothing else. A signal by itself ends
  * no wait.
  *
@@ -499,6 +512,10 @@ typedef void (*filelock_log_cb)(enum filelock_log_level level, const char *messa
  */
 FILELOCK_API void filelock_set_log(filelock_log_cb cb, void *arg,
                                    enum filelock_log_level up_to);
+
+/* How many threads of this process may wait in flock(2) at a time, those of waits that were given up
+   among them; 4 by default. 0: none from now on. See "Helpers". Any thread may call it. */
+FILELOCK_API void filelock_set_max_helpers(unsigned max);
 
 /* "1.0.0": the version of the library that is running. */
 FILELOCK_API const char *filelock_version(void);

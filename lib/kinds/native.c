@@ -12,6 +12,13 @@
  *
  * flock(2) needs no right to write, so a file that may only be read serves both modes.
  *
+ * In a crowd a helper waits in flock(2), in the kernel's own queue, and has the descriptor meanwhile. A
+ * caller's descriptor is not given away: the helper has a description of its own of that file, and
+ * what it wins is unlocked and tried for again at once on the caller's. Nobody else is awake yet
+ * then. Meanwhile only the replacement of the file is watched for. This is not done on file systems
+ * that are not this kernel's: on FUSE a blocked flock keeps even an exiting process until the
+ * server answers, and NFS asks its server from time to time, as we do.
+ *
  * A release unlocks before it closes: on a plain close the event can reach a waiter before the lock
  * is dropped.
  *
@@ -34,10 +41,12 @@
 #include "base/path.h"
 #include "kinds/soft_publish.h"
 #include "fork.h"
+#include "helpers.h"
 #include "base/sys.h"
 #include "inotify.h"
 
-#define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_ATTRIB | IN_MOVE_SELF)
+#define REPLACED (IN_ATTRIB | IN_MOVE_SELF)
+#define WATCHED (IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | REPLACED)
 
 #define SECOND INT64_C(1000000000)
 #define MOST_LOOKS 3
@@ -64,6 +73,9 @@ struct native {
 	struct timespec ctime; /* when it was last looked at */
 	struct identity identity;
 	struct subscription subscription;
+	struct blocked *wait; /* in the kernel's queue, with the descriptor; NULL: none */
+	struct notice notice; /* of it */
+	bool refuses;         /* the file cannot be waited for so */
 };
 
 static bool is_borrowed(const struct filelock *lock)
@@ -96,20 +108,39 @@ static int native_open(struct filelock *lock)
 		                          sys_strdup("its anonymous inode is shared by the "
 		                                     "whole machine"));
 	n->regular = S_ISREG(st.st_mode);
+	n->refuses = !n->regular && !S_ISDIR(st.st_mode);
 	n->identity = (struct identity){ st.st_dev, st.st_ino };
 	return 0;
+}
+
+/* is_dead: no path names its file any more. */
+static void cancel_wait(struct native *n, bool is_dead)
+{
+	if (!n->wait)
+		return;
+	fork_hold_off();
+	helpers_cancel(n->wait, is_dead);
+	n->wait = NULL;
+	fork_allow();
+	inotify_close_notice(&n->notice);
+}
+
+static void unregister_waiter(struct native *n)
+{
+	if (!n->registered)
+		return;
+	n->registered = false;
+	/* a releaser that finds it all the same raises an event in vain */
+	(void)sys_unregister_waiter(n->fd);
 }
 
 static void native_unwatch(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
 
+	cancel_wait(n, false);
 	inotify_unsubscribe(&n->subscription);
-	if (!n->registered)
-		return;
-	n->registered = false;
-	/* a releaser that finds it all the same raises an event in vain */
-	(void)sys_unregister_waiter(n->fd);
+	unregister_waiter(n);
 }
 
 /* Closes the descriptor, if it is ours, with whatever lock is on it. */
@@ -133,7 +164,10 @@ static void native_drop(struct filelock *lock)
 
 static void native_abandon(struct filelock *lock)
 {
-	inotify_unsubscribe(&native_state(lock)->subscription);
+	struct native *n = native_state(lock);
+
+	cancel_wait(n, false);
+	inotify_unsubscribe(&n->subscription);
 	native_drop(lock);
 }
 
@@ -311,7 +345,8 @@ static bool is_same_time(const struct timespec *a, const struct timespec *b)
 static int look_again(struct native *n, const struct stat *named)
 {
 	struct stat own;
-	int r = sys_fstat(n->fd, &own);
+	/* if a helper closes it now, we err, and the next look tells */
+	int r = sys_fstat(n->wait ? helpers_fd(n->wait) : n->fd, &own);
 
 	if (is_gone(r))
 		return PATH_NAMES_ANOTHER;
@@ -475,35 +510,79 @@ static void warn_of_records(struct filelock *lock)
 		          "exclude this lock", lock->path);
 }
 
+/* The helper has won. What it won on a description of its own goes to the caller's. */
+static int take_turn(struct filelock *lock, enum filelock_mode mode, int fd)
+{
+	int r;
+
+	if (!is_borrowed(lock)) {
+		native_state(lock)->fd = fd;
+		return ATTEMPT_HELD;
+	}
+	(void)sys_flock(fd, LOCK_UN);
+	r = lock_descriptor(lock, mode);
+	(void)sys_close(fd);
+	return r;
+}
+
+/* What has become of the wait; ABSENT: nothing, and an attempt is to be made as ever. */
+static int take_wait(struct filelock *lock, enum filelock_mode mode)
+{
+	struct native *n = native_state(lock);
+	int result = ATTEMPT_ABSENT;
+	int fd, r;
+
+	fork_hold_off();
+	r = helpers_take(n->wait, &fd);
+	if (r != -EINPROGRESS)
+		n->wait = NULL;
+	if (r == 0)
+		result = take_turn(lock, mode, fd);
+	fork_allow();
+	if (r == -EINPROGRESS)
+		return ATTEMPT_PENDING;
+	n->refuses |= r < 0 && r != -EAGAIN;
+	inotify_close_notice(&n->notice);
+	inotify_unsubscribe(&n->subscription); /* what comes next is watched for more than that */
+	return result;
+}
+
+static int prepare(struct filelock *lock)
+{
+	int r = probe(lock);
+
+	return r == 0 ? open_descriptor(lock) : r;
+}
+
 static int native_try(struct filelock *lock, enum filelock_mode mode)
 {
 	struct native *n = native_state(lock);
+	int r = n->wait ? take_wait(lock, mode) : ATTEMPT_ABSENT;
 	int names = PATH_NAMES_OURS;
 	bool fresh;
-	int r;
+	int opened;
 
 	/* a child may have the description, and would keep a lock on it */
 	if (n->warm && n->forks != fork_count())
 		native_drop(lock);
 	n->warm = false;
-	fresh = n->fd < 0;
-	if (fresh) {
-		r = probe(lock);
-		if (r == 0)
-			r = open_descriptor(lock);
-		if (r != 0)
-			return r;
-	}
-	r = lock_descriptor(lock, mode);
+	fresh = r == ATTEMPT_ABSENT && n->fd < 0;
+	opened = fresh ? prepare(lock) : 0;
+	if (opened != 0)
+		return opened;
+	if (r == ATTEMPT_ABSENT)
+		r = lock_descriptor(lock, mode);
 	/* a waiter's file may have been replaced, and its successor be free */
-	if (r == ATTEMPT_HELD || (r == ATTEMPT_BUSY && !fresh))
+	if (r == ATTEMPT_HELD || r == ATTEMPT_PENDING || (r == ATTEMPT_BUSY && !fresh))
 		names = native_check_path(lock);
-	if ((r == ATTEMPT_HELD || r == ATTEMPT_BUSY) && names == PATH_NAMES_OURS) {
+	if (r >= 0 && r != ATTEMPT_RACED && r != ATTEMPT_UNSUPPORTED &&
+	    names == PATH_NAMES_OURS) {
 		n->races = r == ATTEMPT_HELD || !fresh ? 0 : n->races;
 		if (r == ATTEMPT_HELD)
 			warn_of_records(lock);
 		return r;
 	}
+	cancel_wait(n, names == PATH_NAMES_ANOTHER);
 	native_abandon(lock);
 	if (names == PATH_NAMES_ANOTHER)
 		return n->suspect ? call_it_a_race(lock, n->suspect, "cannot keep a lock on", NULL)
@@ -528,6 +607,19 @@ static bool register_waiter(struct filelock *lock)
 	return n->registered;
 }
 
+/* If that is not the file that is waited for, the look that follows tells. */
+static int watch_replaced(struct filelock *lock, struct filelock_watcher *watcher)
+{
+	struct native *n = native_state(lock);
+	int r;
+
+	if (is_borrowed(lock) || inotify_is_subscribed(&n->subscription))
+		return 0;
+	r = inotify_subscribe(watcher, &n->subscription, lock, lock->path,
+	                      REPLACED | IN_DONT_FOLLOW, NULL);
+	return r < 0 ? r : 1;
+}
+
 static int subscribe(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	struct native *n = native_state(lock);
@@ -548,6 +640,8 @@ static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
 	struct native *n = native_state(lock);
 	int r;
 
+	if (n->wait)
+		return watch_replaced(lock, watcher);
 	if (inotify_is_subscribed(&n->subscription))
 		return register_waiter(lock);
 	if (n->fd < 0 || !n->regular)
@@ -557,6 +651,86 @@ static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
 		return r;
 	(void)register_waiter(lock);
 	return 1;
+}
+
+static bool has_local_queue(const struct filelock *lock)
+{
+	char link[SYS_FD_LINK];
+	struct statfs fs;
+
+	if (!is_borrowed(lock))
+		return is_on_local(lock);
+	sys_fd_link(link, lock->borrowed);
+	return sys.statfs(link, &fs) == 0 && sys_is_local(&fs);
+}
+
+/* Another description of the caller's file. */
+static int open_again(const struct native *n)
+{
+	char link[SYS_FD_LINK];
+
+	sys_fd_link(link, n->fd);
+	return sys_open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+}
+
+/* Gives a descriptor to a helper. Under the gate of forks. */
+static int submit_wait(struct filelock *lock, enum filelock_mode mode)
+{
+	struct native *n = native_state(lock);
+	int fd = is_borrowed(lock) ? open_again(n) : n->fd;
+	int r;
+
+	unregister_waiter(n); /* who is blocked needs no event */
+	r = fd < 0 ? fd : helpers_submit(fd, n->identity, mode, inotify_give_notice, &n->notice,
+	                                 &n->wait);
+	if (is_borrowed(lock) && r < 0 && fd >= 0)
+		(void)sys_close(fd);
+	if (!is_borrowed(lock) && r == 0)
+		n->fd = -1;
+	return r;
+}
+
+/* In the place of a wait that was cancelled, if there is one. */
+static int begin_wait(struct filelock *lock, enum filelock_mode mode)
+{
+	struct native *n = native_state(lock);
+	bool adopted;
+	int r = 0;
+
+	fork_hold_off();
+	adopted = helpers_adopt(n->identity, mode, inotify_give_notice, &n->notice, &n->wait);
+	if (!adopted)
+		r = submit_wait(lock, mode);
+	fork_allow();
+	if (adopted) {
+		native_drop(lock);
+		n->forks = fork_count() - 1; /* it is not known when that one was opened */
+	}
+	return r;
+}
+
+static int native_block(struct filelock *lock, enum filelock_mode mode,
+                        struct filelock_watcher *watcher)
+{
+	struct native *n = native_state(lock);
+	int r;
+
+	if (n->fd < 0 || n->wait || n->refuses || !has_local_queue(lock))
+		return -ENOTSUP;
+	r = inotify_open_notice(watcher, &n->notice, lock);
+	if (r < 0)
+		return r;
+	r = begin_wait(lock, mode);
+	if (r < 0) {
+		inotify_close_notice(&n->notice);
+		return r;
+	}
+	if (inotify_is_subscribed(&n->subscription)) {
+		/* the kernel's watch has to go, or each release would wake us */
+		inotify_unsubscribe(&n->subscription);
+		filelock_watcher_tidy(watcher);
+	}
+	return 0;
 }
 
 /* Raises the event that waiters watch for where no close of ours will: on a descriptor that stays
@@ -730,6 +904,8 @@ static void native_forget(struct filelock *lock)
 	struct native *n = native_state(lock);
 
 	inotify_forget(&n->subscription);
+	inotify_forget_notice(&n->notice);
+	/* and the wait has lost its descriptor, or is about to: helpers.c */
 	if (is_borrowed(lock) || n->fd < 0)
 		return;
 	(void)sys_close(n->fd);
@@ -744,6 +920,7 @@ const struct kind kind_native = {
 	.fallback = &kind_soft,
 	.open = native_open,
 	.try = native_try,
+	.block = native_block,
 	.watch = native_watch,
 	.unwatch = native_unwatch,
 	.abandon = native_abandon,

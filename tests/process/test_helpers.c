@@ -445,7 +445,7 @@ START_TEST(test_maximum_bounds_waits_and_orphans_make_room)
 	int holders[2] = { hold_file("0", LOCK_EX), hold_file("1", LOCK_EX) };
 
 	be_patient();
-	helpers_set_max(2);
+	filelock_set_max_helpers(2);
 	submit_and_see_blocked(&owners[0], "0", EX, 1);
 	submit_and_see_blocked(&owners[1], "1", EX, 1);
 	ck_assert_int_eq(try_submit(&third, "lock", EX), -EAGAIN);
@@ -463,7 +463,7 @@ START_TEST(test_maximum_of_none_makes_no_thread)
 {
 	struct owner owner = { 0 };
 
-	helpers_set_max(0);
+	filelock_set_max_helpers(0);
 	ck_assert_int_eq(try_submit(&owner, "lock", EX), -EAGAIN);
 	ck_assert_uint_eq(helpers_thread_count(), 0);
 }

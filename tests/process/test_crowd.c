@@ -1,0 +1,652 @@
+/* Waits that go on in the kernel's own queue: how one begins, and every way out of it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "crowd.h"
+#include "helpers.h"
+#include "support.h"
+
+#define EX FILELOCK_EXCLUSIVE
+#define SH FILELOCK_SHARED
+
+/* A thread that waits for a lock. */
+struct waiter {
+	struct filelock *lock;
+	pthread_t thread;
+	enum filelock_mode mode;
+	int timeout_ms, result;
+};
+
+/* Polls so seldom that nothing but a wake-up helps. */
+static struct filelock *open_lock(const char *name)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.poll_interval_ms = 3600000;
+	return test_open(test_path(name), &options);
+}
+
+static int open_file(const char *name)
+{
+	int fd = open(test_path(name), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+/* A descriptor with the lock, as somebody else's. */
+static int hold_file(const char *name)
+{
+	int fd = open_file(name);
+
+	ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+	return fd;
+}
+
+static bool is_free(const char *name)
+{
+	int fd = open_file(name);
+	int r = flock(fd, LOCK_EX | LOCK_NB);
+
+	(void)close(fd);
+	return r == 0;
+}
+
+static struct identity identity_of(const char *name)
+{
+	struct stat st;
+
+	ck_assert_int_eq(stat(test_path(name), &st), 0);
+	return (struct identity){ st.st_dev, st.st_ino };
+}
+
+/* How many threads of all processes wait for a flock on that file. */
+static unsigned blocked_on_inode(unsigned long long inode)
+{
+	char line[256], number[32];
+	FILE *locks = fopen("/proc/locks", "re");
+	unsigned count = 0;
+
+	ck_assert_ptr_nonnull(locks);
+	(void)snprintf(number, sizeof(number), ":%llu ", inode);
+	while (fgets(line, sizeof(line), locks))
+		count += strstr(line, "-> FLOCK") && strstr(line, number);
+	(void)fclose(locks);
+	return count;
+}
+
+static unsigned blocked_on(const char *name)
+{
+	return blocked_on_inode(identity_of(name).ino);
+}
+
+/* As if a release of that lock had raised no event. */
+static void expect_silence(const char *name)
+{
+	(void)close(open_file(name));
+	crowd_note_silence(identity_of(name), test_now());
+}
+
+static void *wait_for_lock(void *arg)
+{
+	struct waiter *waiter = arg;
+
+	waiter->result = filelock_acquire(waiter->lock, waiter->mode, waiter->timeout_ms);
+	return NULL;
+}
+
+static void begin(struct waiter *waiter, struct filelock *lock)
+{
+	waiter->lock = lock;
+	if (!waiter->timeout_ms)
+		waiter->timeout_ms = FILELOCK_WAIT_FOREVER;
+	ck_assert_int_eq(pthread_create(&waiter->thread, NULL, wait_for_lock, waiter), 0);
+}
+
+static int end(struct waiter *waiter)
+{
+	ck_assert_int_eq(pthread_join(waiter->thread, NULL), 0);
+	return waiter->result;
+}
+
+/* In the kernel's queue for the file "lock", which somebody holds. */
+static void begin_blocked(struct waiter *waiter)
+{
+	expect_silence("lock");
+	begin(waiter, open_lock("lock"));
+	await(blocked_on("lock") == 1);
+}
+
+static void let_go(struct waiter *waiter)
+{
+	ck_assert_int_eq(filelock_release(waiter->lock), 0);
+	filelock_close(waiter->lock);
+}
+
+/* --- how it begins --- */
+
+/* shows: crowd */
+START_TEST(test_who_loses_three_events_waits_in_the_kernels_queue)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+
+	if (!test_locks_are_listed())
+		return;
+	begin(&waiter, open_lock("lock"));
+	await((close(open_file("lock")), blocked_on("lock") == 1));
+	ck_assert_int_eq(flock(holder, LOCK_UN), 0); /* raises no event */
+	ck_assert_int_eq(end(&waiter), 0);
+	ck_assert(!is_free("lock"));
+	let_go(&waiter);
+	ck_assert(is_free("lock"));
+	(void)close(holder);
+}
+END_TEST
+
+/* shows: crowd */
+START_TEST(test_after_a_release_without_an_event_the_next_wait_is_in_the_kernels_queue)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL); /* polls */
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+
+	if (!test_locks_are_listed())
+		return;
+	/* until a poll finds the lock free before anything else does */
+	for (;;) {
+		begin(&waiter, lock);
+		for (int i = 0; i < 20; i++)
+			test_nap();
+		ck_assert_int_eq(flock(holder, LOCK_UN), 0);
+		ck_assert_int_eq(end(&waiter), 0);
+		ck_assert_int_eq(filelock_release(lock), 0);
+		ck_assert_int_eq(flock(holder, LOCK_EX | LOCK_NB), 0);
+		if (crowd_lasts(identity_of("lock"), test_now()))
+			break;
+	}
+	begin(&waiter, lock);
+	await(blocked_on("lock") == 1);
+	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
+	ck_assert_int_eq(end(&waiter), 0);
+	let_go(&waiter);
+	(void)close(holder);
+}
+END_TEST
+
+/* shows: crowd */
+START_TEST(test_wait_for_a_folder_is_in_the_kernels_queue)
+{
+	struct waiter waiter = { 0 };
+	struct filelock *lock;
+	int holder, own;
+
+	if (!test_locks_are_listed())
+		return;
+	ck_assert_int_eq(mkdir(test_path("folder"), 0777), 0);
+	holder = open(test_path("folder"), O_RDONLY | O_CLOEXEC);
+	own = open(test_path("folder"), O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(flock(holder, LOCK_EX | LOCK_NB), 0);
+	ck_assert_int_eq(filelock_open_fd(own, NULL, &lock), 0);
+	begin(&waiter, lock);
+	await(blocked_on("folder") == 1);
+	(void)close(holder);
+	ck_assert_int_eq(end(&waiter), 0);
+	/* and it is the caller's own descriptor that has it */
+	ck_assert_int_eq(flock(own, LOCK_UN), 0);
+	holder = open(test_path("folder"), O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(flock(holder, LOCK_EX | LOCK_NB), 0);
+	ck_assert_int_eq(close(holder), 0);
+	filelock_close(lock);
+	(void)close(own);
+}
+END_TEST
+
+START_TEST(test_wait_on_a_callers_descriptor_leaves_it_where_it_is)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+	int own = open_file("lock");
+	struct filelock *lock;
+
+	if (!test_locks_are_listed())
+		return;
+	options.poll_interval_ms = 3600000;
+	expect_silence("lock");
+	ck_assert_int_eq(filelock_open_fd(own, &options, &lock), 0);
+	begin(&waiter, lock);
+	await(blocked_on("lock") == 1);
+	ck_assert_int_ge(fcntl(own, F_GETFD), 0);
+	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
+	ck_assert_int_eq(end(&waiter), 0);
+	ck_assert_int_eq(filelock_fd(lock), own);
+	ck_assert(!is_free("lock"));
+	let_go(&waiter);
+	ck_assert(is_free("lock"));
+	ck_assert_int_eq(close(own), 0);
+	(void)close(holder);
+}
+END_TEST
+
+START_TEST(test_shared_waits_are_granted_together)
+{
+	struct waiter waiters[2] = { { .mode = SH }, { .mode = SH } };
+	int holder = hold_file("lock");
+
+	if (!test_locks_are_listed())
+		return;
+	expect_silence("lock");
+	for (unsigned i = 0; i < 2; i++)
+		begin(&waiters[i], open_lock("lock"));
+	await(blocked_on("lock") == 2);
+	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(end(&waiters[i]), 0);
+	for (unsigned i = 0; i < 2; i++)
+		let_go(&waiters[i]);
+	(void)close(holder);
+}
+END_TEST
+
+/* shows: no-thread */
+START_TEST(test_two_that_take_turns_have_no_thread)
+{
+	struct filelock *lock = open_lock("lock");
+	struct peer peer;
+
+	ck_assert_int_eq(filelock_acquire(lock, EX, FILELOCK_NO_WAIT), 0);
+	peer_start(&peer);
+	ck_assert_int_eq(peer_open(&peer, test_path("lock"), NULL), 0);
+	for (unsigned i = test_rounds(20); i > 0; i--) {
+		peer_order_acquire(&peer, EX, FILELOCK_WAIT_FOREVER);
+		peer_await_notice(&peer);
+		ck_assert_int_eq(filelock_release(lock), 0);
+		ck_assert_int_eq(peer_answer(&peer), 0);
+		ck_assert_int_eq(peer_release(&peer), 0);
+		ck_assert_int_eq(filelock_acquire(lock, EX, FILELOCK_WAIT_FOREVER), 0);
+	}
+	ck_assert_uint_eq(helpers_thread_count(), 0);
+	peer_stop(&peer);
+	filelock_close(lock);
+}
+END_TEST
+
+/* --- how it ends --- */
+
+START_TEST(test_timeout_ends_a_blocked_wait)
+{
+	struct waiter waiter = { .timeout_ms = 100 };
+	int holder = hold_file("lock");
+
+	if (!test_locks_are_listed())
+		return;
+	expect_silence("lock");
+	begin(&waiter, open_lock("lock"));
+	ck_assert_int_eq(end(&waiter), -ETIMEDOUT);
+	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
+	await(is_free("lock"));
+	ck_assert_int_eq(filelock_acquire(waiter.lock, EX, FILELOCK_WAIT_FOREVER), 0);
+	let_go(&waiter);
+	(void)close(holder);
+}
+END_TEST
+
+static void sleep_past_the_deadline_and_let_go(void *arg)
+{
+	int64_t until = test_now() + 30 * MILLISECONDS;
+
+	while (test_now() < until)
+		test_nap();
+	(void)close(*(int *)arg);
+}
+
+START_TEST(test_attempt_at_the_deadline_of_a_blocked_wait_can_still_win)
+{
+	struct filelock *lock = open_lock("lock");
+	int holder = hold_file("lock");
+
+	expect_silence("lock");
+	fault_before(FAULT_ppoll, 1, sleep_past_the_deadline_and_let_go, &holder);
+	ck_assert_int_eq(filelock_acquire(lock, EX, 20), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+/* shows: crowd */
+START_TEST(test_interrupt_ends_a_blocked_wait)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+
+	if (!test_locks_are_listed())
+		return;
+	begin_blocked(&waiter);
+	filelock_interrupt(waiter.lock);
+	ck_assert_int_eq(end(&waiter), -ECANCELED);
+	await(blocked_on("lock") == 0); /* though the lock is held */
+	filelock_close(waiter.lock);
+	(void)close(holder);
+	ck_assert(is_free("lock"));
+}
+END_TEST
+
+START_TEST(test_cancelled_thread_leaves_a_handle_that_waits_again)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+
+	if (!test_locks_are_listed())
+		return;
+	begin_blocked(&waiter);
+	ck_assert_int_eq(pthread_cancel(waiter.thread), 0);
+	ck_assert_int_eq(pthread_join(waiter.thread, NULL), 0);
+	begin(&waiter, waiter.lock);
+	await(blocked_on("lock") == 1); /* one place, adopted or new */
+	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
+	ck_assert_int_eq(end(&waiter), 0);
+	let_go(&waiter);
+	(void)close(holder);
+}
+END_TEST
+
+static int exit_while_blocked(void *arg)
+{
+	struct waiter waiter = { 0 };
+
+	(void)arg;
+	begin_blocked(&waiter);
+	exit(0);
+}
+
+/* shows: crowd */
+START_TEST(test_process_exits_while_it_is_blocked)
+{
+	int holder = hold_file("lock");
+
+	if (!test_locks_are_listed())
+		return;
+	ck_assert_int_eq(test_in_child(exit_while_blocked, NULL), 0);
+	await(blocked_on("lock") == 0);
+	(void)close(holder);
+	await(is_free("lock"));
+}
+END_TEST
+
+static int exec_while_blocked(void *arg)
+{
+	struct waiter waiter = { 0 };
+
+	(void)arg;
+	begin_blocked(&waiter);
+	(void)execlp("sh", "sh", "-c", "exec sleep 1000", (char *)NULL);
+	return 1;
+}
+
+/* shows: crowd */
+START_TEST(test_exec_takes_a_process_out_of_the_queue)
+{
+	int holder = hold_file("lock");
+	pid_t child;
+
+	if (!test_locks_are_listed())
+		return;
+	child = test_fork(exec_while_blocked, NULL);
+	await(blocked_on("lock") == 1);
+	await(blocked_on("lock") == 0);
+	(void)close(holder);
+	await(is_free("lock"));
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(test_reap(child), 128 + SIGKILL);
+}
+END_TEST
+
+static int stay_blocked(void *arg)
+{
+	struct waiter waiter = { 0 };
+
+	(void)arg;
+	expect_silence("lock");
+	begin(&waiter, open_lock("lock"));
+	return end(&waiter) == 0 ? 0 : 1;
+}
+
+/* shows: crowd */
+START_TEST(test_death_takes_a_process_out_of_the_queue)
+{
+	int holder = hold_file("lock");
+	pid_t child;
+
+	if (!test_locks_are_listed())
+		return;
+	child = test_fork(stay_blocked, NULL);
+	await(blocked_on("lock") == 1);
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(test_reap(child), 128 + SIGKILL);
+	ck_assert_uint_eq(blocked_on("lock"), 0);
+	(void)close(holder);
+	ck_assert(is_free("lock"));
+}
+END_TEST
+
+START_TEST(test_stopped_process_keeps_nobody_out)
+{
+	int holder = hold_file("lock");
+	pid_t child;
+	int status;
+
+	if (!test_locks_are_listed())
+		return;
+	child = test_fork(stay_blocked, NULL);
+	await(blocked_on("lock") == 1);
+	ck_assert_int_eq(kill(child, SIGSTOP), 0);
+	ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+	ck_assert(WIFSTOPPED(status));
+	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
+	await(is_free("lock"));
+	ck_assert_int_eq(kill(child, SIGCONT), 0);
+	ck_assert_int_eq(test_reap(child), 0);
+	(void)close(holder);
+}
+END_TEST
+
+static int wait_for_a_kill(void *arg)
+{
+	(void)arg;
+	for (;;)
+		(void)pause();
+	return 0;
+}
+
+/* shows: crowd */
+START_TEST(test_forked_child_has_no_part_in_a_blocked_wait)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+	pid_t child;
+
+	if (!test_locks_are_listed())
+		return;
+	begin_blocked(&waiter);
+	child = test_fork(wait_for_a_kill, NULL);
+	(void)flock(holder, LOCK_UN);
+	ck_assert_int_eq(end(&waiter), 0);
+	let_go(&waiter);
+	ck_assert(is_free("lock")); /* the child has no descriptor of it */
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(test_reap(child), 128 + SIGKILL);
+	(void)close(holder);
+}
+END_TEST
+
+/* shows: crowd */
+START_TEST(test_file_that_is_replaced_under_a_blocked_wait_gives_way_to_its_successor)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+	unsigned long long inode;
+
+	if (!test_locks_are_listed())
+		return;
+	begin_blocked(&waiter);
+	inode = identity_of("lock").ino;
+	(void)close(open_file("another"));
+	ck_assert_int_eq(rename(test_path("another"), test_path("lock")), 0);
+	ck_assert_int_eq(end(&waiter), 0); /* the old file is held yet */
+	ck_assert(!is_free("lock"));
+	await(blocked_on_inode(inode) == 0);
+	let_go(&waiter);
+	(void)close(holder);
+}
+END_TEST
+
+START_TEST(test_file_that_is_removed_long_after_a_wait_was_blocked_is_noticed)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+
+	if (!test_locks_are_listed() || test_is_in_valgrind())
+		return;
+	begin_blocked(&waiter);
+	await(test_watches() == 1); /* of what may befall the file */
+	ck_assert_int_eq(unlink(test_path("lock")), 0);
+	ck_assert_int_eq(end(&waiter), 0);
+	ck_assert(!is_free("lock"));
+	let_go(&waiter);
+	(void)close(holder);
+}
+END_TEST
+
+START_TEST(test_grant_on_a_file_that_was_replaced_is_none)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+	int other = hold_file("another");
+
+	if (!test_locks_are_listed())
+		return;
+	begin_blocked(&waiter);
+	ck_assert_int_eq(rename(test_path("another"), test_path("lock")), 0);
+	(void)close(holder); /* the helper wins, and the lock is somebody else's */
+	await(blocked_on("lock") == 1 || !is_free("lock"));
+	(void)close(other);
+	ck_assert_int_eq(end(&waiter), 0);
+	ck_assert_int_eq(filelock_verify(waiter.lock), 0);
+	let_go(&waiter);
+}
+END_TEST
+
+/* --- without helpers --- */
+
+/* shows: no-thread */
+START_TEST(test_maximum_of_none_leaves_a_wait_to_events)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+
+	filelock_set_max_helpers(0);
+	expect_silence("lock");
+	begin(&waiter, open_lock("lock"));
+	(void)close(holder); /* perhaps before it waits */
+	ck_assert_int_eq(end(&waiter), 0);
+	ck_assert_uint_eq(helpers_thread_count(), 0);
+	let_go(&waiter);
+}
+END_TEST
+
+/* shows: crowd */
+START_TEST(test_wait_goes_on_by_events_where_no_thread_can_be_made)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+	struct filelock *lock = open_lock("lock");
+
+	expect_silence("lock");
+	/* not of the test's own thread, which is made otherwise */
+	fault_set(FAULT_pthread_create, 1, FAULT_FOR_GOOD, EAGAIN);
+	begin(&waiter, lock);
+	await(fault_hits(FAULT_pthread_create) > 0);
+	(void)close(holder);
+	ck_assert_int_eq(end(&waiter), 0);
+	let_go(&waiter);
+}
+END_TEST
+
+START_TEST(test_wait_goes_on_by_events_without_an_eventfd_for_notices)
+{
+	struct waiter waiter = { 0 };
+	int holder = hold_file("lock");
+
+	expect_silence("lock");
+	fault_set(FAULT_epoll_create1, 1, FAULT_FOR_GOOD, EMFILE);
+	begin(&waiter, open_lock("lock"));
+	await(fault_hits(FAULT_epoll_create1) > 0);
+	(void)close(holder);
+	ck_assert_int_eq(end(&waiter), 0);
+	ck_assert_uint_eq(helpers_thread_count(), 0);
+	let_go(&waiter);
+}
+END_TEST
+
+/* shows: crowd */
+START_TEST(test_long_waits_that_use_up_the_helpers_leave_others_to_events)
+{
+	enum { MOST = 2 };
+	static const char *const names[MOST] = { "a", "b" };
+	struct waiter waiters[MOST] = { { 0 } }, last = { 0 };
+	int holders[MOST], holder = hold_file("lock");
+
+	if (!test_locks_are_listed())
+		return;
+	filelock_set_max_helpers(MOST);
+	for (unsigned i = 0; i < MOST; i++) {
+		holders[i] = hold_file(names[i]);
+		expect_silence(names[i]);
+		begin(&waiters[i], open_lock(names[i]));
+		await(blocked_on(names[i]) == 1);
+	}
+	expect_silence("lock");
+	begin(&last, open_lock("lock"));
+	(void)close(holder);
+	ck_assert_int_eq(end(&last), 0);
+	let_go(&last);
+	for (unsigned i = 0; i < MOST; i++) {
+		(void)close(holders[i]);
+		ck_assert_int_eq(end(&waiters[i]), 0);
+		let_go(&waiters[i]);
+	}
+}
+END_TEST
+
+int main(void)
+{
+	return support_main(SUITE(
+	        "crowd", test_who_loses_three_events_waits_in_the_kernels_queue,
+	        test_after_a_release_without_an_event_the_next_wait_is_in_the_kernels_queue,
+	        test_wait_for_a_folder_is_in_the_kernels_queue,
+	        test_wait_on_a_callers_descriptor_leaves_it_where_it_is,
+	        test_shared_waits_are_granted_together, test_two_that_take_turns_have_no_thread,
+	        test_timeout_ends_a_blocked_wait,
+	        test_attempt_at_the_deadline_of_a_blocked_wait_can_still_win,
+	        test_interrupt_ends_a_blocked_wait,
+	        test_cancelled_thread_leaves_a_handle_that_waits_again,
+	        test_process_exits_while_it_is_blocked, test_exec_takes_a_process_out_of_the_queue,
+	        test_death_takes_a_process_out_of_the_queue, test_stopped_process_keeps_nobody_out,
+	        test_forked_child_has_no_part_in_a_blocked_wait,
+	        test_file_that_is_replaced_under_a_blocked_wait_gives_way_to_its_successor,
+	        test_file_that_is_removed_long_after_a_wait_was_blocked_is_noticed,
+	        test_grant_on_a_file_that_was_replaced_is_none,
+	        test_maximum_of_none_leaves_a_wait_to_events,
+	        test_wait_goes_on_by_events_where_no_thread_can_be_made,
+	        test_wait_goes_on_by_events_without_an_eventfd_for_notices,
+	        test_long_waits_that_use_up_the_helpers_leave_others_to_events));
+}
