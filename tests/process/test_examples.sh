@@ -237,6 +237,135 @@ test_counter_server_ends_cleanly_while_a_client_waits() {
 	[ ! -s counter.txt ]
 }
 
+# A port that nothing listens on now.
+free_port() {
+	start unused "$bin/existing_app" unused.txt
+	kill "$pid"
+	ended_with 0 "$pid"
+	rm unused.port
+}
+
+# says FILE LINE: the program has printed that line.
+says() { grep -qx "$2" "$1" 2>/dev/null; }
+
+# The time is printed, and no limit is set to it.
+test_standby_goes_live_when_the_active_server_is_killed() {
+	local active standby answer since
+	free_port
+	"$bin/standby" l "$port" >active &
+	active=$!
+	await says active live
+	[ "$(cat l.pid)" = $active ]
+	"$bin/standby" l "$port" >standby &
+	standby=$!
+	await says standby 'standing by'
+	await waits_in_loop $standby
+	exec 9<>"/dev/tcp/127.0.0.1/$port"
+	read -r answer <&9
+	[ "$answer" = $active ]
+	since=$(date +%s%N)
+	kill -9 $active
+	await says standby live
+	echo "live after $((($(date +%s%N) - since) / 1000000)) ms"
+	ended_with 137 $active
+	[ "$(cat l.pid)" = $standby ]
+	exec 9<>"/dev/tcp/127.0.0.1/$port"
+	read -r answer <&9
+	[ "$answer" = $standby ]
+	kill $standby
+	ended_with 0 $standby
+}
+
+# Another program listens there.
+test_standby_waits_for_a_port_that_outlives_the_lock() {
+	start app "$bin/existing_app" lines.txt
+	local app=$pid
+	"$bin/standby" l "$port" >output &
+	local server=$!
+	await test -e l.pid
+	status_is 1 flock -n l true
+	status_is 1 says output live
+	kill "$app"
+	ended_with 0 "$app"
+	await says output live
+	kill $server
+	ended_with 0 $server
+}
+
+test_standby_ends_when_its_lock_file_is_removed() {
+	free_port
+	"$bin/standby" l "$port" >output 2>message &
+	local server=$!
+	await says output live
+	rm l
+	ended_with 1 $server
+	grep -q 'no longer names' message
+}
+
+test_lock_stays_locked_while_it_is_handed_over() {
+	mkfifo input
+	exec 9<>input
+	"$bin/handed_over" l <input >output 9<&-
+	await grep -q '^child [0-9]* has the lock$' output
+	status_is 1 flock -n l true
+	exec 9>&-
+	status_is 0 flock -w $patience l true
+}
+
+# tell FD LINE ANSWER
+tell() {
+	local answer
+	echo "$2" >&"$1"
+	read -r answer <&"$1"
+	[ "$answer" = "$3" ] || fail "$2: $answer, not $3"
+}
+
+test_lock_service_locks_for_clients_of_all_threads() {
+	local clients=() fd i
+	mkdir locks
+	start service "$bin/lock_service" locks
+	for i in 1 2 3 4 5 6 7 8; do
+		exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+		clients+=("$fd")
+	done
+	tell "${clients[0]}" "lock a" "held a"
+	tell "${clients[0]}" "try b" "held b"
+	status_is 1 flock -n locks/a.lock true
+	for i in 1 2 3 4 5 6; do
+		tell "${clients[i]}" "try a" "busy a"
+		tell "${clients[i]}" "lock c$i" "held c$i"
+	done
+	echo "lock a" >&"${clients[7]}"
+	tell "${clients[0]}" "unlock a" "free a"
+	read -r answer <&"${clients[7]}"
+	[ "$answer" = "held a" ]
+	tell "${clients[0]}" "unlock a" "error Operation not permitted"
+	tell "${clients[0]}" "lock ../x" "error Invalid argument"
+	tell "${clients[7]}" "lock a" "error this client has it, or waits for it"
+	fd=${clients[7]}
+	exec {fd}>&- # leaves with its lock
+	tell "${clients[1]}" "lock a" "held a"
+	kill "$pid"
+	ended_with 0 "$pid"
+	status_is 0 flock -n locks/a.lock true
+}
+
+test_lock_service_forgets_a_client_that_leaves_while_it_waits() {
+	mkdir locks
+	start service "$bin/lock_service" locks
+	hold flock locks/a.lock
+	exec 8<>"/dev/tcp/127.0.0.1/$port"
+	echo "lock a" >&8
+	await waits_in_loop "$pid"
+	exec 8>&-
+	exec 8<>"/dev/tcp/127.0.0.1/$port"
+	tell 8 "try a" "busy a"
+	let_go
+	tell 8 "lock a" "held a"
+	kill "$pid"
+	ended_with 0 "$pid"
+}
+
 test_timeline_marks_what_clashes() {
 	printf '%s\n' '1 1000000 2000000 9000000 X' '2 1000000 8000000 9500000 X' \
 		'2 1000000 9600000 9700000 X' >trace
@@ -280,7 +409,7 @@ test_traced_says_what_went_wrong() {
 }
 
 test_usage_errors_are_told() {
-	for example in existing_app counter_server counter_load; do
+	for example in existing_app counter_server counter_load standby lock_service handed_over; do
 		status_is 2 "$bin/$example" 2>message
 		grep -q '^usage: ' message
 	done
