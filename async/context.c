@@ -45,7 +45,7 @@ static int64_t next_turn(const struct evfilelock *ev, bool *ret_precise)
 	*ret_precise = false;
 	if (!list_is_empty(&ev->prompt) || !list_is_empty(&ev->queues.ready))
 		return LOOP_AT_ONCE;
-	if (!timer)
+	if (ev->timers.loud == 0)
 		return FILELOCK_NEVER;
 	*ret_precise = timer->precise;
 	return timer->at;
@@ -65,6 +65,8 @@ bool context_arm(struct evfilelock *ev)
 	if (ev->loop.hearing && ev->queues.blocked == 0 && ev->awaited == 0 &&
 	    list_is_empty(&ev->watches))
 		loop_stop_hearing(&ev->loop);
+	if (at == FILELOCK_NEVER && timers_first(&ev->timers))
+		loop_set_quiet(&ev->loop, timers_first(&ev->timers)->at);
 	return loop_set_timer(&ev->loop, at, precise);
 }
 

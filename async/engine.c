@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "keep.h"
 #include "request.h"
 #include "watch.h"
 #include "workers.h"
@@ -178,7 +179,9 @@ static bool take_timer(struct evfilelock *ev)
 		return false;
 	if (timer->owner == TIMER_OF_REQUEST)
 		return take_deadline(ev, hash_entry(timer, struct request, deadline));
-	if (timer->owner == TIMER_OF_WATCH)
+	if (timer->owner == TIMER_OF_GRANT)
+		keep_take_timer(hash_entry(timer, struct request, deadline));
+	else if (timer->owner == TIMER_OF_WATCH)
 		watch_take_timer(hash_entry(timer, struct watched_hold, timer));
 	else
 		take_poll(hash_entry(timer, struct queue, poll));
@@ -222,6 +225,15 @@ static void on_time(evutil_socket_t fd, short events, void *arg)
 	run(ev, MAX_ANSWERS - 1);
 }
 
+/* Only quiet timers were set. */
+static void on_quiet(evutil_socket_t fd, short events, void *arg)
+{
+	struct evfilelock *ev = arg;
+
+	ev->loop.quiet_at = FILELOCK_NEVER;
+	on_time(fd, events, ev);
+}
+
 static void on_readable(evutil_socket_t fd, short events, void *arg)
 {
 	struct evfilelock *ev = arg;
@@ -262,6 +274,7 @@ static void on_wakeup(evutil_socket_t fd, short events, void *arg)
 int engine_open(struct evfilelock *ev, struct event_base *base, int priority)
 {
 	ev->loop.on_time = on_time;
+	ev->loop.on_quiet = on_quiet;
 	ev->loop.on_readable = on_readable;
 	ev->loop.on_wakeup = on_wakeup;
 	ev->loop.arg = ev;

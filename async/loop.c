@@ -45,7 +45,7 @@ int loop_open(struct loop *loop, struct event_base *base, int priority)
 {
 	loop->base = base;
 	loop->priority = priority;
-	loop->at = FILELOCK_NEVER;
+	loop->at = loop->quiet_at = FILELOCK_NEVER;
 	loop->timer_fd.fd = -1;
 	loop->wakeup_fd.fd = -1;
 	loop->timer = evtimer_new(base, loop->on_time, loop->arg);
@@ -66,6 +66,8 @@ static void free_event(struct event **event)
 void loop_renew(struct loop *loop)
 {
 	loop->listening = loop->hearing = false;
+	loop->quiet_at = FILELOCK_NEVER;
+	free_event(&loop->quiet);
 	free_event(&loop->precise);
 	free_event(&loop->readable);
 	free_event(&loop->wakeup);
@@ -106,6 +108,8 @@ bool loop_has_base(const struct loop *loop)
 void loop_stop(struct loop *loop)
 {
 	loop_unset_timer(loop);
+	loop->quiet_at = FILELOCK_NEVER;
+	free_event(&loop->quiet);
 	if (loop->listening)
 		(void)event_del(loop->readable);
 	loop->listening = false;
@@ -194,6 +198,36 @@ bool loop_set_timer(struct loop *loop, int64_t at, bool precise)
 		return false;
 	loop->at = at;
 	return true;
+}
+
+/* An event that the base does not count: it does not keep a loop running. */
+static struct event *new_quiet(struct loop *loop)
+{
+	struct event *event = evtimer_new(loop->base, loop->on_quiet, loop->arg);
+
+	if (!event)
+		return NULL;
+	if (loop->priority >= 0)
+		(void)event_priority_set(event, loop->priority);
+	event->ev_evcallback.evcb_flags |= EVLIST_INTERNAL;
+	return event;
+}
+
+/* It is not set again for each hold that ends: a turn too many finds nothing to do. */
+void loop_set_quiet(struct loop *loop, int64_t at)
+{
+	struct timeval after = { 0, 0 };
+	int64_t delay;
+
+	if (at >= loop->quiet_at)
+		return;
+	if (!loop->quiet)
+		loop->quiet = new_quiet(loop);
+	delay = at - filelock_now();
+	if (delay > 0)
+		after = (struct timeval){ delay / 1000000000, delay % 1000000000 / 1000 };
+	if (loop->quiet && event_add(loop->quiet, &after) == 0)
+		loop->quiet_at = at;
 }
 
 void loop_force(struct loop *loop)

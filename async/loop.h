@@ -19,13 +19,15 @@ enum loop_timer {
 struct loop {
 	struct event_base *base;
 	struct event *timer;    /* coarse */
+	struct event *quiet;    /* the same, for which the loop need not go on; NULL until needed */
 	struct event *precise;  /* NULL until first needed */
 	struct event *readable; /* of the watcher; NULL until it has a descriptor */
 	struct event *wakeup;   /* of other threads; NULL until first needed */
 	struct filelock_guarded_fd timer_fd, wakeup_fd;
-	event_callback_fn on_time, on_readable, on_wakeup;
+	event_callback_fn on_time, on_quiet, on_readable, on_wakeup;
 	void *arg;
 	int64_t at; /* what the timer is set to; FILELOCK_NEVER: nothing */
+	int64_t quiet_at; /* what `quiet` is set to */
 	int priority; /* -1: the base's default */
 	enum loop_timer state;
 	bool listening; /* `readable` is added */
@@ -45,7 +47,9 @@ void loop_stop(struct loop *loop);
 /* Has on_time called at that time, AT_ONCE, or never. False: no memory. */
 #define LOOP_AT_ONCE INT64_MIN
 bool loop_set_timer(struct loop *loop, int64_t at, bool precise);
-/* The same at once, without memory. */
+/* Has on_quiet called by that time, if the loop runs until then. Without memory it is not. */
+void loop_set_quiet(struct loop *loop, int64_t at);
+/* on_time at once, without memory. */
 void loop_force(struct loop *loop);
 /* Takes the timer back, also if it has fired in this turn and is to run yet. */
 void loop_unset_timer(struct loop *loop);

@@ -13,6 +13,7 @@
 #include "base/hash.h" /* header only: async/ uses nothing hidden of lib/ */
 
 struct job;
+struct keeper;
 
 /* Moved by request.c alone, which draws the picture. */
 enum request_state {
@@ -41,6 +42,9 @@ struct request {
 	void *room; /* of an errand; NULL: none */
 	struct timer deadline;
 	int64_t expires; /* the deadline itself */
+	struct keeper *keeper; /* of a grant, once it was needed */
+	struct filelock_kept kept; /* of a grant */
+	int64_t keep_after;        /* of a grant: how long after the grant, or FILELOCK_NEVER */
 	struct job *job; /* its attempts, or its release, on a worker; NULL: none */
 	uint64_t id;
 	int64_t since; /* when it was asked for; of a grant ended on another thread: when */

@@ -30,6 +30,7 @@
 #include <stdlib.h>
 
 #include "job.h"
+#include "keep.h"
 
 #define TO(state) (1u << REQUEST_##state)
 
@@ -213,21 +214,23 @@ void request_answer(struct request *request, int result)
 {
 	struct evfilelock *ev = request->ev;
 
-	timers_unset(&ev->timers, &request->deadline);
 	if (ev->left > 0)
 		ev->left--;
-	if (request->state != REQUEST_GRANTED)
+	if (request->state != REQUEST_GRANTED) {
+		timers_unset(&ev->timers, &request->deadline);
 		move(request, REQUEST_TOLD);
+	}
 	if (!request->is_errand)
 		stats_answered(&ev->stats, request, result, ev->now);
 	/* from here on the handle is the user's, who may give it to another thread */
 	request->cb(request->lock, result, request->arg);
 	(void)context_check(ev);
-	timers_unreserve(&ev->timers);
-	if (request->state == REQUEST_GRANTED)
+	if (request->state == REQUEST_GRANTED) {
 		move(request, REQUEST_HELD);
-	else
-		request_free(request);
+		return;
+	}
+	timers_unreserve(&ev->timers);
+	request_free(request);
 }
 
 void request_end(struct request *request, int result)
@@ -337,6 +340,7 @@ void request_grant(struct request *request)
 	queue_remove(queue, request);
 	stats_held(&ev->stats);
 	move(request, REQUEST_GRANTED);
+	keep_begin(request);
 	list_add_last(&queue->grants, &request->link);
 	request->mail.take = take_mail;
 	request->mailbox = ev->mailbox;
@@ -365,6 +369,7 @@ static void leave_grants(struct request *grant, const struct filelock *lock)
 		stats_released(&ev->stats, grant, lock ? 0 : grant->since);
 	list_remove(&grant->link);
 	grant->queue = NULL;
+	keep_end(grant);
 	if (first && lock)
 		filelock_follow(first->lock, lock);
 	/* also one that is not blocked, and waits for others, does not hear of being handed it */
@@ -379,12 +384,17 @@ static void leave_grants(struct request *grant, const struct filelock *lock)
 
 void request_settle(struct request *grant, const struct filelock *lock)
 {
-	if (grant->queue)
+	struct evfilelock *ev = grant->queue ? grant->ev : NULL; /* NULL: it was freed */
+
+	if (ev)
 		leave_grants(grant, lock);
-	if (grant->state == REQUEST_GRANTED)
+	if (grant->state == REQUEST_GRANTED) {
 		move(grant, REQUEST_TOLD); /* freed when its callback returns */
-	else
-		request_free(grant);
+		return;
+	}
+	if (ev)
+		timers_unreserve(&ev->timers);
+	request_free(grant);
 }
 
 bool request_may_block(struct queue *queue)
@@ -404,8 +414,10 @@ void request_orphan_grants(struct queue *queue)
 {
 	struct list *link;
 
-	while ((link = list_take_first(&queue->grants)))
+	while ((link = list_take_first(&queue->grants))) {
+		keep_end(request_at(link));
 		request_at(link)->queue = NULL;
+	}
 	queue->orphan = NULL;
 	if (queue->state == QUEUE_SERVED)
 		queue_end_service(queue, QUEUE_EMPTY);

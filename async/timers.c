@@ -65,6 +65,7 @@ static void settle(struct timers *timers, struct timer *timer, uint32_t slot)
 
 void timers_set(struct timers *timers, struct timer *timer, int64_t at, int64_t now)
 {
+	timers->loud += timer->slot == 0 && !timer->quiet;
 	timer->at = at;
 	timer->precise = at - now <= SOON;
 	settle(timers, timer, timer->slot ? timer->slot : ++timers->count);
@@ -78,6 +79,7 @@ void timers_unset(struct timers *timers, struct timer *timer)
 	if (slot == 0)
 		return;
 	timer->slot = 0;
+	timers->loud -= !timer->quiet;
 	last = timers->heap[timers->count--];
 	if (last != timer)
 		settle(timers, last, slot);

@@ -13,6 +13,7 @@
 enum timer_owner {
 	TIMER_OF_QUEUE,   /* its next step */
 	TIMER_OF_REQUEST, /* its deadline */
+	TIMER_OF_GRANT,   /* the same request's, when it holds: to keep the hold alive */
 	TIMER_OF_WATCH,   /* the next look at a hold */
 };
 
@@ -21,11 +22,13 @@ struct timer {
 	uint32_t slot; /* in the heap, from 1; 0: not set */
 	unsigned char owner; /* enum timer_owner */
 	bool precise;     /* was set for soon, when a millisecond matters */
+	bool quiet;       /* the loop need not go on for it */
 };
 
 struct timers {
 	struct timer **heap; /* [0] is not used */
 	uint32_t count;
+	uint32_t loud;     /* of them, that are not quiet */
 	uint32_t reserved; /* owners there are */
 	uint32_t size;
 };

@@ -85,6 +85,11 @@ static void look(struct watched_hold *watched)
 {
 	watched->watched = filelock_lost_watch(watched->lost, watched->ev->watcher);
 	watched->result = filelock_lost_check(watched->lost);
+	if (watched->result == FILELOCK_ELOST || filelock_now() < watched->keep_at)
+		return;
+	watched->keep_at = filelock_keep(watched->proxy, filelock_now());
+	if (watched->keep_at < 0)
+		watched->result = FILELOCK_ELOST;
 }
 
 static bool run(struct pool_job *job, bool alone)
@@ -133,14 +138,20 @@ static void take_result(struct watched_hold *watched)
 {
 	struct evfilelock *ev = watched->ev;
 
+	int64_t next = watched->keep_at;
+
 	watched->looked = false;
 	timers_unset(&ev->timers, &watched->timer);
-	if (watched->result == FILELOCK_ELOST)
+	if (watched->result == FILELOCK_ELOST) {
 		tell(watched);
-	else if (watched->woken)
-		timers_set(&ev->timers, &watched->timer, ev->now, ev->now);
-	else if (watched->watched != 1 || watched->result < 0)
-		timers_set(&ev->timers, &watched->timer, ev->now + LOOK_EVERY, ev->now);
+		return;
+	}
+	if (watched->woken)
+		next = ev->now;
+	else if ((watched->watched != 1 || watched->result < 0) && next > ev->now + LOOK_EVERY)
+		next = ev->now + LOOK_EVERY;
+	if (next != FILELOCK_NEVER)
+		timers_set(&ev->timers, &watched->timer, next, ev->now);
 }
 
 void watch_take_timer(struct watched_hold *watched)
@@ -187,8 +198,14 @@ static int make(struct evfilelock *ev, struct filelock *lock, struct watched_hol
 {
 	struct watched_hold *watched = calloc(1, sizeof(*watched));
 	int r = watched ? filelock_clone(lock, &watched->proxy) : -ENOMEM;
+	struct filelock_kept kept;
+	int64_t after;
 
 	if (r == 0) {
+		after = filelock_keep_after(lock, &kept);
+		if (after != FILELOCK_NEVER)
+			filelock_keeper_set(watched->proxy, &kept);
+		watched->keep_at = filelock_deadline(filelock_now(), after == FILELOCK_NEVER ? -1 : after);
 		/* refused to no handle that is new; it is never stepped */
 		(void)filelock_begin(watched->proxy, filelock_mode(lock), FILELOCK_NEVER,
 		                     &ev->watch_driver, watched);

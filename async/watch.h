@@ -22,6 +22,7 @@ struct watched_hold {
 	void *arg;
 	int watched; /* 1: events tell all; else look from time to time */
 	int result;  /* of the last look */
+	int64_t keep_at; /* when the hold is to be kept alive next */
 	bool looked; /* its result is to be seen yet */
 	bool woken;  /* since the last look began */
 	bool over;   /* the context has no more to do with it */

@@ -117,6 +117,28 @@ FILELOCK_API void filelock_log(enum filelock_log_level level, const char *format
 #endif
         ;
 
+/* --- a hold that is kept alive --- */
+
+/* What is noted at the grant, for the handle that keeps the hold alive. */
+struct filelock_kept {
+	const struct kind *kind;
+	uint64_t dev, ino;
+	int64_t since;
+};
+
+/* How long after the grant the hold must first be kept alive, in ns, and what to note. FILELOCK_NEVER:
+   it needs nothing, and *ret_kept may be as it was. */
+FILELOCK_API int64_t filelock_keep_after(const struct filelock *lock,
+                                         struct filelock_kept *ret_kept);
+/* A clone of a handle that may be used elsewhere, and may hold no more, to keep that hold alive. 0, or
+   -ENOMEM. */
+FILELOCK_API int filelock_keeper_new(const struct filelock *lock, const struct filelock_kept *kept,
+                                     struct filelock **ret_keeper);
+/* Makes a clone the hold's keeper. */
+FILELOCK_API void filelock_keeper_set(struct filelock *keeper, const struct filelock_kept *kept);
+/* On any thread. When to call next, FILELOCK_NEVER, or an error: FILELOCK_ELOST. */
+FILELOCK_API int64_t filelock_keep(struct filelock *keeper, int64_t now);
+
 /* --- a hold that is watched: whether its path names its file yet --- */
 
 struct filelock_lost;

@@ -258,7 +258,8 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
 	return make_handle(kind_find(FILELOCK_NATIVE), name, fd, &checked, ret_lock);
 }
 
-FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock)
+int filelock_clone_as(const struct filelock *lock, const struct kind *kind,
+                      struct filelock **ret_lock)
 {
 	struct filelock_options options = lock->options;
 	char *path = sys_strdup(lock->path);
@@ -272,13 +273,18 @@ FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **r
 	if (r < 0)
 		return r;
 	/* what the one has found out the other need not, nor say it once more */
-	if (lock->kind != lock->asked)
-		r = registry_change_kind(clone, lock->kind);
+	if (kind != lock->asked)
+		r = registry_change_kind(clone, kind);
 	if (r < 0)
 		filelock_close(clone);
 	else
 		*ret_lock = clone;
 	return r;
+}
+
+FILELOCK_API int filelock_clone(const struct filelock *lock, struct filelock **ret_lock)
+{
+	return filelock_clone_as(lock, lock->kind, ret_lock);
 }
 
 FILELOCK_API bool filelock_is_borrowed(const struct filelock *lock)

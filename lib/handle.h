@@ -89,6 +89,7 @@ struct filelock {
 	_Atomic(struct filelock_lost *) lost; /* whoever watches the hold; NULL: nobody */
 	void *listener_arg;
 	struct held held;
+	int64_t kept_at; /* by kinds that are kept alive: when the hold was last */
 	struct failure failure;
 	struct list handles;        /* registry */
 	struct hash_node singleton; /* registry */
@@ -147,6 +148,10 @@ static inline void acquisition_move(struct acquisition *a, enum acquisition_stat
 
 /* An event has woken the acquisition: it attempts soon. */
 void handle_wake(struct filelock *lock);
+
+/* filelock_clone of a handle that may be used meanwhile: its kind may change then. */
+int filelock_clone_as(const struct filelock *lock, const struct kind *kind,
+                      struct filelock **ret_lock);
 
 /* Makes the missing folders of the path, unless the options say not to: then -ENOENT. */
 int handle_make_parents(const struct filelock *lock);

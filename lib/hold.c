@@ -183,6 +183,7 @@ FILELOCK_API bool filelock_hand_over(struct filelock *from, struct filelock *to)
 	to->depth = 1;
 	to->mode = from->mode;
 	to->fairness = from->fairness;
+	to->kept_at = from->kept_at;
 	acquisition_move(a, ACQUISITION_HANDED_OVER);
 	from->depth = 0;
 	take_back(&from->acquisition);

@@ -66,9 +66,16 @@ struct kind {
 	void (*drop)(struct filelock *lock);
 	/* Unlocks. An error: still held. */
 	int (*release)(struct filelock *lock);
-	/* The held timer: keeps a hold alive (a heartbeat), and returns when to be called next; or an
-	   error, FILELOCK_ELOST if it is lost. NULL: a hold needs nothing, as with every kind of today. */
-	int64_t (*held)(struct filelock *lock, int64_t now);
+	/*
+	 * Keeps a hold alive (a heartbeat), and returns when to be called next, FILELOCK_NEVER, or an
+	 * error: FILELOCK_ELOST, or any that ends it. On any thread, by a handle that does not hold: a
+	 * clone that has the hold's held.identity and, as kept_at, what the holder's handle had at
+	 * the grant; later calls get the same clone. Who has no loop calls verify, which does the
+	 * same. NULL: a hold needs nothing.
+	 */
+	int64_t (*held)(struct filelock *keeper, int64_t now);
+	/* The first call comes so many ns after the grant; FILELOCK_NEVER: none. No system call. */
+	int64_t (*held_after)(const struct filelock *lock);
 	/* 0, or FILELOCK_ELOST: what we hold is not what the path names. */
 	int (*verify)(const struct filelock *lock);
 	int (*holder)(const struct filelock *lock, struct filelock_owner *ret_owner);

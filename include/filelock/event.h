@@ -365,8 +365,8 @@ FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
  * removed, renamed or replaced its file, so that others may hold the lock, too. cb is never called
  * after the release, nor after evfilelock_free. Events report a loss within milliseconds. Where
  * they do not report all (network file systems, no more watches) the context looks once a second.
- * Any call may have acquired the hold. While it lasts, the loop has something to wait for. cb NULL:
- * no more.
+ * Any call may have acquired the hold. While it lasts, the loop has something to wait for, and renews
+ * the times of the held file, as it does for holds that it granted (filelock.h). cb NULL: no more.
  *
  * Returns 0, or an error: -EINVAL, -EPERM (not held), -EALREADY (the hold has a cb already),
  * -ENOTSUP (filelock_open_fd), -ENOMEM, -ECANCELED, FILELOCK_EFORKED.

@@ -90,7 +90,9 @@
  * dead markers of the same PID namespace are taken over. Programs of one lock should reach it
  * through one mount.
  *   Programs that go by age (dotlockfile without -p, lockmail, NFSLock) remove a living marker after
- * some minutes. filelock_verify tells.
+ * some minutes. A loop of event.h renews the times of a held marker once a minute, while it runs.
+ * Other holders call filelock_verify as often, which renews them and tells a loss. A lock with the
+ * option lifetime_ms is not renewed.
  *
  * Read/write locks (FILELOCK_READWRITE). The lock file is an SQLite database, normally an empty
  * file, named *.db. Its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and later) and
@@ -144,8 +146,9 @@
  *     (fs.inotify.max_user_instances, 128). Without one its waits poll, and say so once at
  *     FILELOCK_LOG_WARNING.
  *   - Cleaners of temporary folders (systemd-tmpfiles) remove lock files with old times, some under
- *     their holders; a held lock does not renew them. Put lock files in /run/lock or a folder of
- *     your own.
+ *     their holders. A loop of event.h renews the times of a held file after a minute and then once
+ *     a day, filelock_verify once a day, where we may set them. Put lock files in /run/lock or a
+ *     folder of your own.
  */
 #ifndef FILELOCK_FILELOCK_H
 #define FILELOCK_FILELOCK_H
@@ -436,7 +439,8 @@ FILELOCK_API unsigned filelock_depth(const struct filelock *lock);
 /*
  * Whether the path still names the file that we hold: 0, or FILELOCK_ELOST if somebody removed,
  * renamed or replaced the lock file, so that others may hold the lock, too. -EPERM: not held. A soft
- * marker that another program has emptied gets its record again.
+ * marker that another program has emptied gets its record again. Times of the held file that are
+ * old become new: for a marker after half a minute, for other files after half a day.
  */
 FILELOCK_API int filelock_verify(struct filelock *lock);
 

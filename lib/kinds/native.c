@@ -38,6 +38,7 @@
 
 #include "handle.h"
 #include "kinds/holder.h"
+#include "kinds/refresh.h"
 #include "base/path.h"
 #include "kinds/soft_publish.h"
 #include "fork.h"
@@ -71,6 +72,7 @@ struct native {
 	bool seen; /* the path named the file, whose status has been `changed` since then ... */
 	struct timespec changed; /* ... unless it has another time of change now */
 	struct timespec ctime; /* when it was last looked at */
+	struct timespec modified; /* by the last look at the path */
 	struct identity identity;
 	struct subscription subscription;
 	struct blocked *wait; /* in the kernel's queue, with the descriptor; NULL: none */
@@ -378,6 +380,7 @@ static int native_check_path(const struct filelock *lock)
 	}
 	if (r < 0)
 		return r;
+	n->modified = named.st_mtim;
 	if (identity_equal(n->identity, (struct identity){ named.st_dev, named.st_ino }) &&
 	    is_same_time(&n->ctime, &named.st_ctim))
 		return PATH_NAMES_OURS;
@@ -858,10 +861,18 @@ static void native_hand_over(struct filelock *from, struct filelock *to)
 	t->local = f->local;
 }
 
+static int64_t native_held(struct filelock *keeper, int64_t now)
+{
+	return refresh_held(keeper, now, REFRESH_FILE);
+}
+
 static int native_verify(const struct filelock *lock)
 {
 	int names = native_check_path(lock);
 
+	if (names == PATH_NAMES_OURS && !is_borrowed(lock) &&
+	    refresh_is_due(&native_state(lock)->modified, REFRESH_FILE))
+		refresh_times(lock);
 	if (names != PATH_NAMES_ANOTHER)
 		return names;
 	return native_state(lock)->suspect == -ESTALE ? -ESTALE : FILELOCK_ELOST;
@@ -929,6 +940,8 @@ const struct kind kind_native = {
 	.hand_over = native_hand_over,
 	.is_intact = native_is_intact,
 	.learn = native_learn,
+	.held = native_held,
+	.held_after = refresh_after,
 	.verify = native_verify,
 	.holder = native_holder,
 	.bystander = native_bystander,

@@ -31,6 +31,7 @@
 
 #include "kinds/readwrite_database.h"
 #include "kinds/holder.h"
+#include "kinds/refresh.h"
 #include "base/sys.h"
 #include "inotify.h"
 
@@ -185,18 +186,16 @@ static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fres
 }
 
 /* 0 if the path names our database, ATTEMPT_RACED if not, or an error. */
-static int check_path(const struct filelock *lock, off_t *ret_size)
+static int check_path(const struct filelock *lock, struct stat *ret)
 {
 	const struct readwrite *rw = state_of(lock);
-	struct stat st;
-	int r = sys_lstat(lock->path, &st);
+	int r = sys_lstat(lock->path, ret);
 
 	if (r == -ENOENT || r == -ENOTDIR)
 		return ATTEMPT_RACED;
 	if (r < 0)
 		return r;
-	*ret_size = st.st_size;
-	return identity_equal(rw->identity, (struct identity){ st.st_dev, st.st_ino })
+	return identity_equal(rw->identity, (struct identity){ ret->st_dev, ret->st_ino })
 	               ? 0
 	               : ATTEMPT_RACED;
 }
@@ -204,8 +203,8 @@ static int check_path(const struct filelock *lock, off_t *ret_size)
 /* Checks whether the result of an attempt, held or refused, is of the path's file. */
 static int confirm(struct filelock *lock, int r)
 {
-	off_t size = 0;
-	int checked = check_path(lock, &size);
+	struct stat st;
+	int checked = check_path(lock, &st);
 
 	if (checked == ATTEMPT_RACED)
 		/* its close wakes those who wait for the file that we had */
@@ -213,7 +212,9 @@ static int confirm(struct filelock *lock, int r)
 	if (checked != 0)
 		return checked < 0 ? handle_fail(lock, checked, "cannot check the database")
 		                   : checked;
-	return r == ATTEMPT_HELD ? readwrite_database_examine(lock, state_of(lock)->database, size) : r;
+	if (r != ATTEMPT_HELD)
+		return r;
+	return readwrite_database_examine(lock, state_of(lock)->database, st.st_size);
 }
 
 static int lock_shared(struct filelock *lock)
@@ -320,11 +321,18 @@ static void readwrite_hand_over(struct filelock *from, struct filelock *to)
 	t->identity = f->identity;
 }
 
+static int64_t readwrite_held(struct filelock *keeper, int64_t now)
+{
+	return refresh_held(keeper, now, REFRESH_FILE);
+}
+
 static int readwrite_verify(const struct filelock *lock)
 {
-	off_t size;
-	int r = check_path(lock, &size);
+	struct stat st;
+	int r = check_path(lock, &st);
 
+	if (r == 0 && refresh_is_due(&st.st_mtim, REFRESH_FILE))
+		refresh_times(lock);
 	return r == ATTEMPT_RACED ? FILELOCK_ELOST : r;
 }
 
@@ -388,6 +396,8 @@ const struct kind kind_readwrite = {
 	.drop = close_database,
 	.release = readwrite_release,
 	.hand_over = readwrite_hand_over,
+	.held = readwrite_held,
+	.held_after = refresh_after,
 	.verify = readwrite_verify,
 	.holder = readwrite_holder,
 	.fd = readwrite_fd,

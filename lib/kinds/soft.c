@@ -22,6 +22,7 @@
 #include <sys/file.h>
 
 #include "kinds/liveness.h"
+#include "kinds/refresh.h"
 #include "kinds/soft_proof.h"
 #include "base/path.h"
 #include "fork.h"
@@ -215,13 +216,21 @@ static int soft_verify(const struct filelock *lock)
 {
 	int fd = soft_state(lock)->fd;
 	struct stat st;
-	/* Python's FileLock empties what it opens: should we be killed, nobody would know us */
-	bool is_empty = sys_fstat(fd, &st) == 0 && st.st_size == 0;
+	bool is_known = sys_fstat(fd, &st) == 0;
 	int names = soft_judge_check_names(lock); /* last: the answer is as new as can be */
 
-	if (names == PATH_NAMES_OURS && is_empty)
+	/* Python's FileLock empties what it opens: should we be killed, nobody would know us */
+	if (names == PATH_NAMES_OURS && is_known && st.st_size == 0)
 		(void)soft_publish_record(lock, fd);
+	else if (names == PATH_NAMES_OURS && is_known && refresh_after(lock) != FILELOCK_NEVER &&
+	         refresh_is_due(&st.st_mtim, REFRESH_MARKER))
+		refresh_times(lock);
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
+}
+
+static int64_t soft_held(struct filelock *keeper, int64_t now)
+{
+	return refresh_held(keeper, now, REFRESH_MARKER);
 }
 
 /* Removes the marker, if it is ours still. */
@@ -380,6 +389,8 @@ const struct kind kind_soft = {
 	.abandon = soft_abandon,
 	.release = soft_release,
 	.hand_over = soft_hand_over,
+	.held = soft_held,
+	.held_after = refresh_after,
 	.verify = soft_verify,
 	.holder = soft_holder,
 	.fd = soft_fd,

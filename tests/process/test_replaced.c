@@ -1,8 +1,10 @@
 /* The lock file unlinked, renamed or replaced: before, while others wait, and while held. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -248,12 +250,68 @@ START_TEST(test_holders_that_remove_their_file_exclude_each_other)
 }
 END_TEST
 
+/* --- times --- */
+
+static const struct timespec long_ago = { 1000000000, 0 };
+
+static bool has_times(time_t of)
+{
+	struct stat st;
+
+	ck_assert_int_eq(stat(test_path("lock.db"), &st), 0);
+	return st.st_mtim.tv_sec == of;
+}
+
+/* Of each kind: what is old becomes new, what is not is left. */
+/* shows: fresh-times */
+START_TEST(test_verify_renews_old_times)
+{
+	const enum filelock_kind kinds[] = { FILELOCK_NATIVE, FILELOCK_SOFT, FILELOCK_READWRITE };
+	struct timespec young[2];
+	struct filelock *lock;
+
+	if (filelock_open(test_path("lock.db"), kinds[_i], NULL, &lock) == -ENOSYS) {
+		test_skip("built without SQLite");
+		return;
+	}
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	(void)clock_gettime(CLOCK_REALTIME, &young[0]);
+	young[0].tv_sec -= 10;
+	young[1] = young[0];
+	ck_assert_int_eq(utimensat(AT_FDCWD, test_path("lock.db"), young, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert(has_times(young[0].tv_sec));
+	young[0] = young[1] = long_ago;
+	ck_assert_int_eq(utimensat(AT_FDCWD, test_path("lock.db"), young, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert(!has_times(long_ago.tv_sec));
+	filelock_close(lock);
+}
+END_TEST
+
+/* Another file at the path is not ours. */
+START_TEST(test_verify_leaves_times_of_another_file)
+{
+	const struct timespec times[2] = { long_ago, long_ago };
+	struct filelock *lock = test_open(test_path("lock.db"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(rename(test_path("lock.db"), test_path("away")), 0);
+	test_write_file(test_path("lock.db"), "");
+	ck_assert_int_eq(utimensat(AT_FDCWD, test_path("lock.db"), times, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert(has_times(long_ago.tv_sec));
+	filelock_close(lock);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = SUITE("replaced", test_verify_finds_a_renamed_parent,
 	                     test_waiter_under_a_renamed_parent_gets_the_paths_lock,
 	                     test_symlink_put_in_place_while_waiting_is_eloop,
-	                     test_holders_that_remove_their_file_exclude_each_other);
+	                     test_holders_that_remove_their_file_exclude_each_other,
+	                     test_verify_leaves_times_of_another_file);
 	TCase *each = tcase_create("each change");
 
 	tcase_add_loop_test(each, test_file_changed_between_open_and_flock_is_not_what_we_hold, 0,
@@ -262,6 +320,7 @@ int main(void)
 	tcase_add_loop_test(each, test_file_changed_while_waiting_is_waited_for_no_more, 0, ACTS);
 	tcase_add_loop_test(each, test_holder_learns_that_its_file_was_changed, 0, ACTS);
 	tcase_add_loop_test(each, test_late_release_leaves_the_successor_alone, 0, ACTS);
+	tcase_add_loop_test(each, test_verify_renews_old_times, 0, 3);
 	suite_add_tcase(suite, each);
 	return support_main(suite);
 }
