@@ -269,6 +269,14 @@ FILELOCK_API void evfilelock_trace_write(const struct evfilelock_trace_event *ev
 	}
 }
 
+FILELOCK_API int evfilelock_trace_flush(struct evfilelock_trace *trace)
+{
+	if (!trace)
+		return -EINVAL;
+	flush(trace);
+	return trace->error;
+}
+
 FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace)
 {
 	struct hash_node *node;

@@ -6,6 +6,7 @@
  *	./counter_server counter.txt        (prints its port; start several on one file)
  *	curl -X POST http://127.0.0.1:PORT/ (adds one and answers the new value)
  *	curl http://127.0.0.1:PORT/         (answers the value)
+ *	curl http://127.0.0.1:PORT/metrics  (answers what the lock has done, for Prometheus)
  *
  * Options: -p PORT (0: any free one), -k KIND of lock, -t FILE (a trace: below), -u (unlocked:
  * no locking at all, to see what it is for).
@@ -206,6 +207,40 @@ static void on_request(struct evhttp_request *http, void *arg)
 		job_finish(job, r);
 }
 
+static int metrics_write(struct server *server, struct evbuffer *body)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	char *text = NULL;
+	size_t length = 0;
+	FILE *file = open_memstream(&text, &length);
+	int r;
+
+	if (!file)
+		return -errno;
+	r = evfilelock_get_stats(server->ev, &stats);
+	if (r == 0)
+		r = evfilelock_stats_write(&stats, NULL, file);
+	if (fclose(file) == EOF && r == 0)
+		r = -errno;
+	if (r == 0 && evbuffer_add(body, text, length) < 0)
+		r = -ENOMEM;
+	free(text);
+	return r;
+}
+
+static void on_metrics(struct evhttp_request *http, void *arg)
+{
+	int r = metrics_write(arg, evhttp_request_get_output_buffer(http));
+
+	if (r < 0) {
+		reply(http, r, 0);
+		return;
+	}
+	evhttp_add_header(evhttp_request_get_output_headers(http), "Content-Type",
+	                  "text/plain; version=0.0.4");
+	evhttp_send_reply(http, HTTP_OK, NULL, NULL);
+}
+
 static void on_signal(evutil_socket_t number, short what, void *arg)
 {
 	(void)number, (void)what;
@@ -224,6 +259,8 @@ static bool server_listen(struct server *server, int port)
 	evhttp_set_allowed_methods(server->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST);
 	evhttp_set_max_body_size(server->http, 0);
 	evhttp_set_gencb(server->http, on_request, server);
+	if (evhttp_set_cb(server->http, "/metrics", on_metrics, server) < 0)
+		return false;
 	bound = evhttp_bind_socket_with_handle(server->http, "127.0.0.1", (uint16_t)port);
 	if (!bound || getsockname(evhttp_bound_socket_get_fd(bound), (struct sockaddr *)&address,
 	                          &length) < 0)

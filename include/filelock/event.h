@@ -66,6 +66,7 @@
 #ifndef FILELOCK_EVENT_H
 #define FILELOCK_EVENT_H
 
+#include <stdio.h>
 #include <sys/time.h>
 
 #include <filelock/filelock.h>
@@ -267,6 +268,19 @@ struct evfilelock_stats {
    FILELOCK_EFORKED (the context is the parent's). */
 FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_stats *ret_stats);
 
+/*
+ * Writes counts as text that Prometheus reads, for an HTTP answer (open_memstream(3)) or a file. The
+ * waits become a histogram in seconds, without a sum.
+ *
+ * stats   of evfilelock_get_stats; any thread may write them.
+ * labels  of every line, as `service="db"`; NULL: none. Written as they are.
+ *
+ * Returns 0; -EINVAL (no stats, no file, or stats of another version of the header); -EIO, the file
+ * has an error.
+ */
+FILELOCK_API int evfilelock_stats_write(const struct evfilelock_stats *stats, const char *labels,
+                                        FILE *file);
+
 enum evfilelock_trace_what {
 	EVFILELOCK_TRACE_REQUESTED = 0, /* evfilelock_acquire returned 0 */
 	EVFILELOCK_TRACE_WOKEN,         /* an event woke the first request of a queue */
@@ -324,6 +338,11 @@ FILELOCK_API int evfilelock_trace_open(const char *path, struct evfilelock_trace
 
 /* An evfilelock_trace_cb. */
 FILELOCK_API void evfilelock_trace_write(const struct evfilelock_trace_event *event, void *trace);
+
+/* Writes what is buffered, for a look at a trace that goes on: viewers need no end of the file. On the
+   thread of its context's loop. Returns 0, or the first error since the trace was opened. A forked
+   child writes nothing. */
+FILELOCK_API int evfilelock_trace_flush(struct evfilelock_trace *trace);
 
 /* Completes the file and frees the trace, which no context may use any more. NULL is allowed.
    Returns 0, or the first error since the trace was opened. A forked child writes nothing. */

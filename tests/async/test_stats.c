@@ -381,6 +381,84 @@ START_TEST(test_waits_are_counted_by_powers_of_two)
 }
 END_TEST
 
+/* The text of the counts, without the lines that explain it. */
+static char *exposed(const struct evfilelock_stats *stats, const char *labels)
+{
+	char *text = NULL;
+	size_t length = 0;
+	FILE *file = open_memstream(&text, &length);
+
+	ck_assert_ptr_nonnull(file);
+	ck_assert_int_eq(evfilelock_stats_write(stats, labels, file), 0);
+	ck_assert_int_eq(fclose(file), 0);
+	return text;
+}
+
+static void expect_line(const char *text, const char *line)
+{
+	const char *found = strstr(text, line);
+
+	ck_assert_msg(found && (found == text || found[-1] == '\n'), "no line %s in\n%s", line, text);
+}
+
+START_TEST(test_every_count_is_written_for_prometheus)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	uint64_t *members = (uint64_t *)((char *)&stats + offsetof(struct evfilelock_stats, waiting));
+	size_t n = (offsetof(struct evfilelock_stats, waits) -
+	            offsetof(struct evfilelock_stats, waiting)) / sizeof(uint64_t);
+	char *text, value[32];
+
+	for (size_t i = 0; i < n; i++)
+		members[i] = 1000 + i;
+	text = exposed(&stats, NULL);
+	for (size_t i = 0; i < n; i++) {
+		snprintf(value, sizeof(value), " %zu\n", 1000 + i);
+		if (&members[i] != &stats.longest_queue_ever) /* the series itself has its maximum */
+			ck_assert_msg(strstr(text, value) != NULL, "%s is not in\n%s", value, text);
+	}
+	expect_line(text, "# TYPE filelock_answers_total counter\n");
+	expect_line(text, "filelock_answers_total{result=\"timed_out\"} ");
+	free(text);
+}
+END_TEST
+
+START_TEST(test_waits_are_written_as_a_histogram)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	char *text;
+
+	stats.waits[0] = 1;
+	stats.waits[3] = 2;
+	stats.waits[EVFILELOCK_WAIT_BUCKETS - 1] = 4;
+	text = exposed(&stats, "service=\"db\"");
+	expect_line(text, "filelock_wait_seconds_bucket{le=\"0.000001\",service=\"db\"} 1\n");
+	expect_line(text, "filelock_wait_seconds_bucket{le=\"0.000004\",service=\"db\"} 1\n");
+	expect_line(text, "filelock_wait_seconds_bucket{le=\"0.000008\",service=\"db\"} 3\n");
+	expect_line(text, "filelock_wait_seconds_bucket{le=\"1073.741824\",service=\"db\"} 3\n");
+	expect_line(text, "filelock_wait_seconds_bucket{le=\"+Inf\",service=\"db\"} 7\n");
+	expect_line(text, "filelock_wait_seconds_count{service=\"db\"} 7\n");
+	expect_line(text, "filelock_held{service=\"db\"} 0\n");
+	free(text);
+}
+END_TEST
+
+START_TEST(test_counts_that_cannot_be_written_are_an_error)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	FILE *full = fopen("/dev/full", "w");
+
+	ck_assert_ptr_nonnull(full);
+	setbuf(full, NULL);
+	ck_assert_int_eq(evfilelock_stats_write(&stats, NULL, full), -EIO);
+	ck_assert_int_eq(evfilelock_stats_write(&stats, NULL, NULL), -EINVAL);
+	ck_assert_int_eq(evfilelock_stats_write(NULL, NULL, full), -EINVAL);
+	stats.size = 8;
+	ck_assert_int_eq(evfilelock_stats_write(&stats, NULL, full), -EINVAL);
+	fclose(full);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE(
@@ -393,5 +471,7 @@ int main(void)
 	        test_hand_over_is_counted_and_is_no_attempt, test_grant_by_an_event_is_no_rescue,
 	        test_grant_that_a_poll_found_is_a_rescue, test_grant_without_a_wait_is_no_rescue,
 	        test_grant_that_the_watch_was_too_late_for_is_no_rescue,
-	        test_waits_are_counted_by_powers_of_two));
+	        test_waits_are_counted_by_powers_of_two,
+	        test_every_count_is_written_for_prometheus, test_waits_are_written_as_a_histogram,
+	        test_counts_that_cannot_be_written_are_an_error));
 }

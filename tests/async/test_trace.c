@@ -667,6 +667,36 @@ START_TEST(test_file_larger_than_the_buffer_is_whole)
 }
 END_TEST
 
+static bool file_has(const char *path, const char *words)
+{
+	char text[4096] = "";
+	FILE *file = fopen(path, "r");
+	size_t n;
+
+	ck_assert_ptr_nonnull(file);
+	n = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[n] = '\0';
+	return strstr(text, words) != NULL;
+}
+
+START_TEST(test_trace_that_goes_on_is_in_its_file_after_a_flush)
+{
+	struct evfilelock_trace *trace = open_trace(test_path("trace"));
+
+	trace_path(trace, "first");
+	ck_assert_int_eq(evfilelock_trace_flush(trace), 0);
+	ck_assert(file_has(test_path("trace"), "first"));
+	trace_path(trace, "second");
+	ck_assert(!file_has(test_path("trace"), "second"));
+	ck_assert_int_eq(evfilelock_trace_flush(trace), 0);
+	ck_assert(file_has(test_path("trace"), "second"));
+	ck_assert_int_eq(evfilelock_trace_close(trace), 0);
+	read_trace(test_path("trace"));
+	ck_assert_int_eq(evfilelock_trace_flush(NULL), -EINVAL);
+}
+END_TEST
+
 static int write_and_close(void *arg)
 {
 	trace_path(arg, "from the child");
@@ -702,6 +732,7 @@ int main(void)
 	                     test_mode_of_a_request_is_in_its_record,
 	                     test_any_byte_of_a_path_can_be_read_back,
 	                     test_bytes_that_are_no_utf8_are_escaped_and_others_are_not,
+	                     test_trace_that_goes_on_is_in_its_file_after_a_flush,
 	                     test_file_larger_than_the_buffer_is_whole,
 	                     test_forked_child_writes_nothing_into_the_file));
 }

@@ -135,11 +135,11 @@ test_existing_app_refuses_a_line_without_end() {
 	converse "$port" "still here"
 }
 
-# http METHOD: the server's answer, without its head.
+# http METHOD [PATH]: the server's answer, without its head.
 http() {
 	local fd line
 	exec {fd}<>"/dev/tcp/127.0.0.1/$port"
-	printf '%s / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$1" >&"$fd"
+	printf '%s '"${2-/}"' HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$1" >&"$fd"
 	while read -r line <&"$fd" && [ "$line" != $'\r' ]; do :; done
 	cat <&"$fd"
 	exec {fd}>&-
@@ -210,6 +210,16 @@ test_counter_is_read_beside_readers_and_written_alone() {
 	ended_with 0 $client
 	[ "$(cat answer)" = 1 ]
 	[ "$(http GET)" = 1 ]
+}
+
+test_counter_server_has_metrics() {
+	start counter "$bin/counter_server" counter.txt
+	http POST >answer
+	http POST >answer
+	http GET /metrics >metrics
+	grep -qx 'filelock_answers_total{result="granted"} 2' metrics
+	grep -qx 'filelock_wait_seconds_bucket{le="+Inf"} 2' metrics
+	[ "$(http GET)" = 2 ]
 }
 
 test_counter_server_outlives_a_client_that_leaves_while_it_waits() {
