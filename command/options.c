@@ -283,7 +283,7 @@ static int check(const struct options *options)
 
 	if (options->exec && options->close)
 		return wrong("-F becomes the command, so with -o nobody would hold the lock");
-	if (options->exec && options->kind == FILELOCK_READWRITE)
+	if (options->exec && !native && options->kind != FILELOCK_SOFT)
 		return wrong("-F: a lock of this kind ends with exec(2)");
 	if (options->mode == FILELOCK_SHARED && kind_reader_mode(options->kind) != FILELOCK_SHARED)
 		return wrong("-s: a lock of this kind cannot be shared");

@@ -17,6 +17,8 @@ static const struct {
 } kinds[] = {
 	{ "native", FILELOCK_NATIVE, ".lock", true },
 	{ "soft", FILELOCK_SOFT, ".lock", false },
+	{ "lease", FILELOCK_LEASE, ".lock", false },
+	{ "strict", FILELOCK_STRICT, ".lock", false },
 	{ "readwrite", FILELOCK_READWRITE, ".db", true },
 };
 

@@ -24,7 +24,7 @@ FILELOCK_API const char *filelock_version(void)
 }
 
 #ifdef __LP64__ /* a member in padding could not be told from rubbish by `size` */
-_Static_assert(sizeof(struct filelock_options) == 64, "padding in the options");
+_Static_assert(sizeof(struct filelock_options) == 72, "padding in the options");
 #endif
 
 /* The caller's options, from a header older or newer than ours: what it does not know is zero,
@@ -51,7 +51,7 @@ static int read_options(const struct filelock_options *from, struct filelock_opt
 static bool has_wrong_flag(const struct filelock_options *options)
 {
 	const unsigned char *bytes = (const unsigned char *)options;
-	size_t end = offsetof(struct filelock_options, should_cancel);
+	size_t end = offsetof(struct filelock_options, duration_ms);
 
 	for (size_t i = offsetof(struct filelock_options, singleton); i < end; i++)
 		if (bytes[i] > 1)
@@ -100,6 +100,8 @@ static const char *differing_option(const struct filelock_options *a,
 	DIFFERS(exact_mode)
 	DIFFERS(no_parents)
 	DIFFERS(keep_open)
+	DIFFERS(duration_ms)
+	DIFFERS(heartbeat_ms)
 #undef DIFFERS
 	return NULL;
 }
@@ -226,6 +228,9 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
 	r = check_options(options, true, path, &checked);
 	if (r < 0)
 		return r;
+	if (!table->expires && (checked.duration_ms || checked.heartbeat_ms))
+		return open_failure(-EINVAL, path, "cannot open",
+		                    checked.duration_ms ? "duration_ms" : "heartbeat_ms");
 	r = make_path(path, checked.singleton, &absolute);
 	if (r < 0)
 		return open_failure(r, path, "cannot open", NULL);
@@ -252,6 +257,8 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
 	r = check_options(options, false, "a descriptor", &checked);
 	if (r < 0)
 		return r;
+	if (checked.duration_ms || checked.heartbeat_ms)
+		return open_failure(-EINVAL, "a descriptor", "cannot open", "duration_ms");
 	name = sys_format("fd %d", fd);
 	if (!name)
 		return open_failure(-ENOMEM, "a descriptor", "cannot open", NULL);
@@ -467,6 +474,40 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 	r = filelock_look_for_holder(lock, ret_owner);
 	cancel_restore(cancel);
 	return r < 0 ? note(lock, r, what) : 0;
+}
+
+FILELOCK_API int filelock_claims(struct filelock *lock,
+                                 void (*take)(const struct filelock_claim *claim, void *arg),
+                                 void *arg)
+{
+	int cancel, r;
+
+	if (lock->inherited)
+		return handle_fail(lock, FILELOCK_EFORKED, "cannot list the claims of");
+	if (!take)
+		return handle_refuse(lock, -EINVAL, "cannot list the claims of");
+	if (!lock->kind->claims)
+		return handle_refuse(lock, -ENOTSUP, "cannot list the claims of");
+	cancel = cancel_off();
+	r = lock->kind->claims(lock, take, arg);
+	cancel_restore(cancel);
+	return r;
+}
+
+FILELOCK_API int filelock_break_claim(struct filelock *lock, const char *name)
+{
+	int cancel, r;
+
+	if (lock->inherited)
+		return handle_fail(lock, FILELOCK_EFORKED, "cannot break a claim of");
+	if (!name)
+		return handle_refuse(lock, -EINVAL, "cannot break a claim of");
+	if (!lock->kind->break_claim)
+		return handle_refuse(lock, -ENOTSUP, "cannot break a claim of");
+	cancel = cancel_off();
+	r = lock->kind->break_claim(lock, name);
+	cancel_restore(cancel);
+	return r;
 }
 
 FILELOCK_API int filelock_break(struct filelock *lock)

@@ -83,12 +83,12 @@ static int unlock(struct filelock *lock)
 {
 	int r = lock->kind->release(lock);
 
-	if (r < 0)
+	if (r < 0 && r != FILELOCK_ELOST)
 		return r;
 	registry_remove_held(lock);
 	lock->depth = 0;
 	take_back(&lock->acquisition);
-	return 0;
+	return r;
 }
 
 int hold_release(struct filelock *lock)
@@ -99,7 +99,7 @@ int hold_release(struct filelock *lock)
 		return r;
 	if (!hand_over_to_listener(lock))
 		r = unlock(lock);
-	if (r == 0)
+	if (lock->depth == 0)
 		filelock_end_hold(lock);
 	return r;
 }
@@ -138,6 +138,40 @@ FILELOCK_API int filelock_verify(struct filelock *lock)
 	return r < 0 ? handle_fail(lock, r, "cannot vouch for") : 0;
 }
 
+FILELOCK_API int filelock_renew(struct filelock *lock)
+{
+	if (!lock->inherited && lock->depth > 0 && !lock->kind->held)
+		return handle_refuse(lock, -ENOTSUP, "cannot renew");
+	return filelock_verify(lock);
+}
+
+/* By what stands at the path. */
+static enum filelock_loss look_for_loss(const struct filelock *lock)
+{
+	struct stat st;
+	int r;
+
+	if (lock->depth == 0 || lock->borrowed >= 0)
+		return FILELOCK_LOSS_NONE;
+	r = sys_lstat(lock->path, &st);
+	if (r < 0)
+		return r == -ENOENT || r == -ENOTDIR ? FILELOCK_LOSS_MISSING : FILELOCK_LOSS_NONE;
+	return st.st_dev == lock->held.identity.dev && st.st_ino == lock->held.identity.ino
+	               ? FILELOCK_LOSS_NONE
+	               : FILELOCK_LOSS_REPLACED;
+}
+
+FILELOCK_API enum filelock_loss filelock_loss(struct filelock *lock)
+{
+	enum filelock_loss loss = FILELOCK_LOSS_NONE;
+
+	if (lock->inherited)
+		return loss;
+	if (lock->kind->loss)
+		loss = lock->kind->loss(lock);
+	return loss == FILELOCK_LOSS_NONE ? look_for_loss(lock) : loss;
+}
+
 FILELOCK_API int filelock_token(struct filelock *lock, uint64_t *ret_token)
 {
 	int r = check_held(lock, "cannot tell the token of");
@@ -162,7 +196,8 @@ static bool are_alike(const struct filelock *a, const struct filelock *b)
 	       p->exact_mode == q->exact_mode && p->no_parents == q->no_parents &&
 	       p->unlink_on_release == q->unlink_on_release &&
 	       p->two_line_marker == q->two_line_marker && p->no_fallback == q->no_fallback &&
-	       p->keep_on_exit == q->keep_on_exit;
+	       p->keep_on_exit == q->keep_on_exit && p->duration_ms == q->duration_ms &&
+	       p->heartbeat_ms == q->heartbeat_ms;
 }
 
 FILELOCK_API bool filelock_hand_over(struct filelock *from, struct filelock *to)

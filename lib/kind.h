@@ -28,6 +28,7 @@ struct kind {
 
 	bool nests_in_thread; /* an exclusive hold nests only in the thread that took it */
 	bool exclusive_only;
+	bool expires; /* duration_ms and heartbeat_ms mean something */
 	/* The kind that serves instead where an attempt was ATTEMPT_UNSUPPORTED. May be NULL. */
 	const struct kind *fallback;
 
@@ -78,6 +79,8 @@ struct kind {
 	int64_t (*held_after)(const struct filelock *lock);
 	/* 0, or FILELOCK_ELOST: what we hold is not what the path names. */
 	int (*verify)(const struct filelock *lock);
+	/* Why the hold is lost, or the last one was. NULL: what stands at the path says it. */
+	enum filelock_loss (*loss)(const struct filelock *lock);
 	int (*holder)(const struct filelock *lock, struct filelock_owner *ret_owner);
 	/* Who has another kind of lock on the file, which ours does not exclude; pid 0: not known. May
 	   be NULL. */
@@ -96,6 +99,10 @@ struct kind {
 	bool (*is_intact)(struct filelock *lock);
 	/* Learns what another handle of the same lock knows about its file system. May be NULL. */
 	void (*learn)(struct filelock *lock, const struct filelock *other);
+	/* Tells of each claim on the lock, and removes one by its name. May be NULL. */
+	int (*claims)(struct filelock *lock,
+	              void (*take)(const struct filelock_claim *claim, void *arg), void *arg);
+	int (*break_claim)(struct filelock *lock, const char *name);
 	/* Takes the lock from whoever holds it, by force; NULL: impossible. */
 	int (*break_lock)(struct filelock *lock);
 	/* In a forked child: closes the descriptors, without unlocking, and forgets them. */
@@ -105,6 +112,8 @@ struct kind {
 extern const struct kind kind_native;
 extern const struct kind kind_soft;
 extern const struct kind kind_readwrite;
+extern const struct kind kind_lease;
+extern const struct kind kind_strict;
 
 /* NULL: no such kind. */
 const struct kind *kind_find(enum filelock_kind id);

@@ -4,6 +4,8 @@ static const struct kind *const kinds[] = {
 	&kind_native,
 	&kind_soft,
 	&kind_readwrite,
+	&kind_lease,
+	&kind_strict,
 };
 
 const struct kind *kind_find(enum filelock_kind id)

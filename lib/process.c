@@ -14,8 +14,10 @@
 #include "base/error.h"
 #include "fork.h"
 #include "helpers.h"
+#include "kinds/lease_claim.h"
 #include "kinds/readwrite_database.h"
 #include "kinds/soft_exit.h"
+#include "kinds/strict.h"
 #include "lost.h"
 #include "registry.h"
 #include "sleepers.h"
@@ -26,6 +28,8 @@ static void before_fork(void)
 	readwrite_database_before_fork();
 	helpers_before_fork();
 	registry_before_fork();
+	lease_claim_before_fork();
+	strict_door_before_fork();
 	fork_lock_fds();
 	sleepers_before_fork();
 	soft_exit_before_fork();
@@ -41,6 +45,8 @@ static void after_fork(bool in_child)
 	sleepers_after_fork(in_child);
 	fork_unlock_fds(in_child);
 	registry_after_fork(in_child);
+	strict_door_after_fork(in_child);
+	lease_claim_after_fork(in_child);
 	helpers_after_fork(in_child);
 	readwrite_database_after_fork(in_child);
 	fork_open_gate(in_child);

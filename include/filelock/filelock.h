@@ -94,6 +94,38 @@
  * Other holders call filelock_verify as often, which renews them and tells a loss. A lock with the
  * option lifetime_ms is not renewed.
  *
+ * Leases (FILELOCK_LEASE) are exclusive only. A lease is a soft lock that ends when its holder has
+ * not refreshed it for its duration (duration_ms), also where its holder is alive, but stopped, cut
+ * off, or on another machine. So it does not exclude: the late holder may work on beside the next
+ * one, until it asks. Where that must not be, take another kind.
+ *   - In a loop (event.h) the context refreshes it every heartbeat_ms. A synchronous holder calls
+ *     filelock_renew, or filelock_verify, which does the same.
+ *   - A holder judges itself first. One that comes later than its duration after the last refresh, by
+ *     a clock that also counts the time asleep (CLOCK_BOOTTIME), has lost the lease, and its calls
+ *     do not touch the file any more. filelock_renew, filelock_verify and the release give
+ *     FILELOCK_ELOST then; the release releases all the same. evfilelock_on_lost calls. filelock_loss
+ *     says why.
+ *   - A waiter measures the duration by its own clock, from the refresh that it sees last. Clocks of
+ *     machines need not agree. A holder of this kernel that has died is seen at once.
+ *   - All who use a path give the same duration: another one is FILELOCK_ESETTINGS. Whoever takes a
+ *     lease over makes a new file. A marker of a soft lock, or of Python's MarkerSoftFileLock, is
+ *     held, and taken over when its owner is proved dead; what else stands at the path is held.
+ *   - Python's contenders may move a live marker aside for two system calls. One look that finds
+ *     nothing at the path is therefore no loss yet for the refresh; filelock_verify says it at once.
+ *
+ * Strict locks (FILELOCK_STRICT) are exclusive only. They need a file system with hard links and no
+ * lock of its own, also a network's, and never take a holder for dead: a killed one leaves its claims,
+ * and everybody waits until a person breaks them by name (filelock_claims, filelock_break_claim).
+ *   - The path becomes a small file that stays, the sentinel. The claims lie beside it, in a folder
+ *     called as the path with ".filelock/claims", made through the umask.
+ *   - Everything odd fails closed: FILELOCK_EPROTOCOL, and filelock_last_error names the file. So do a
+ *     claim that cannot be read for half a second, what is no folder, no sentinel or no marker at the
+ *     path, and a file system without hard links. A soft lock's marker at the path is waited for
+ *     while its owner may live.
+ *   - Two that come at the same moment may both step back; they come again at moments of their own.
+ *   - filelock_verify gives FILELOCK_ELOST if somebody has broken our claims; evfilelock_on_lost sees
+ *     the sentinel alone.
+ *
  * Read/write locks (FILELOCK_READWRITE). The lock file is an SQLite database, normally an empty
  * file, named *.db. Its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and later) and
  * with any SQLite transaction. A waiting writer keeps new readers out, and gets in when the last
@@ -180,7 +212,15 @@ enum filelock_kind {
 
 	/* The locks of an SQLite database: many readers or one writer, whom no reader can starve.
 	   Shares locks with Python's ReadWriteLock. See "Read/write locks". */
-	FILELOCK_READWRITE = 2
+	FILELOCK_READWRITE = 2,
+
+	/* A marker that holds for a time and is refreshed meanwhile: others go on when its holder is
+	   stopped or cut off. Shares locks with Python's SoftFileLease. See "Leases". */
+	FILELOCK_LEASE = 3,
+
+	/* Claims in a folder, which nothing but their holder or a person ends. Shares locks with
+	   Python's StrictSoftFileLock. See "Strict locks". */
+	FILELOCK_STRICT = 4
 };
 
 enum filelock_mode {
@@ -207,6 +247,8 @@ enum filelock_mode {
 	  "the path no longer names the file that is held: others may hold the lock, too")    \
 	X(FILELOCK_EUNSTABLE, -4102,                                                           \
 	  "the path names another file at each look: its inode number changes")               \
+	X(FILELOCK_ESETTINGS, -4103,                                                           \
+	  "the lease is another one's of another duration: all who use a path must agree")     \
 	X(FILELOCK_EPROTOCOL, -4104,                                                           \
 	  "beside the lock stands what its protocol does not know")                            \
 	X(FILELOCK_EFORKED_DATABASE, -4110,                                                    \
@@ -223,6 +265,16 @@ enum filelock_error {
 	FILELOCK_ERRORS(FILELOCK_ERROR_CODE)
 #undef FILELOCK_ERROR_CODE
 	FILELOCK_ERROR_LAST_ = -4095 /* not an error: ends the list */
+};
+
+/* Why a hold was lost. */
+enum filelock_loss {
+	FILELOCK_LOSS_NONE = 0,
+	FILELOCK_LOSS_MISSING = 1,        /* nothing stands at the path any more */
+	FILELOCK_LOSS_REPLACED = 2,       /* another file stands there, so others may hold */
+	FILELOCK_LOSS_LATE = 3,           /* it was not refreshed within its duration */
+	FILELOCK_LOSS_REFRESH_FAILED = 4, /* refreshing it failed for too long */
+	FILELOCK_LOSS_EVICTED = 5         /* others took its holder for dead */
 };
 
 /* The holder of a lock. Unknown members are 0, or the empty string. */
@@ -321,6 +373,11 @@ struct filelock_options {
 
 	bool reserved[7]; /* false */
 
+	/* FILELOCK_LEASE: how long it holds without a refresh, 0: 30,000 ms; and how often a loop
+	   refreshes it, which must be more often, 0: three times in that. On another kind of lock:
+	   -EINVAL. */
+	unsigned duration_ms, heartbeat_ms;
+
 	/* Called whenever a synchronous wait is about to sleep, so at least once in a poll
 	   interval. True ends the wait with -ECANCELED. May be NULL. Runs on the waiting thread,
 	   and must not use the handle. */
@@ -335,7 +392,7 @@ struct filelock_options {
 };
 #define FILELOCK_OPTIONS_INIT                                                                  \
 	{ sizeof(struct filelock_options), 0, 0, 0, 0, false, false, false, false, false,      \
-	  false, false, false, false, { false }, NULL, NULL, NULL }
+	  false, false, false, false, { false }, 0, 0, NULL, NULL, NULL }
 
 /*
  * Opens a handle. Touches no file: the first acquisition makes the lock file and missing parent
@@ -404,8 +461,9 @@ FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode
 FILELOCK_API int filelock_take(const char *path, int timeout_ms, struct filelock **ret_lock);
 
 /*
- * Releases one level; the last one unlocks. -EPERM: not held. If unlocking fails, the call returns
- * its error, the lock is still held, and the call may be repeated.
+ * Releases one level; the last one unlocks. -EPERM: not held. FILELOCK_ELOST: it is released, but
+ * was lost before (FILELOCK_LEASE). If unlocking fails otherwise, the call returns its error, the lock
+ * is still held, and the call may be repeated.
  */
 FILELOCK_API int filelock_release(struct filelock *lock);
 
@@ -443,6 +501,42 @@ FILELOCK_API unsigned filelock_depth(const struct filelock *lock);
  * old become new: for a marker after half a minute, for other files after half a day.
  */
 FILELOCK_API int filelock_verify(struct filelock *lock);
+
+/*
+ * Refreshes a hold, as filelock_verify does: one that ends by itself otherwise (FILELOCK_LEASE), or whose
+ * file gets old. A hold in a loop needs no call. 0: it holds yet, though a refresh may have failed;
+ * FILELOCK_ELOST; -EPERM: not held; -ENOTSUP: holds of this kind need none.
+ */
+FILELOCK_API int filelock_renew(struct filelock *lock);
+
+/* Why the present hold is lost, or the last one was when it was released. FILELOCK_LOSS_NONE: it is
+   not, as far as that is known or can be seen at the path. */
+FILELOCK_API enum filelock_loss filelock_loss(struct filelock *lock);
+
+/* One claim on a strict lock: whoever has one keeps all others out. */
+struct filelock_claim {
+	size_t size;
+	const char *name; /* its file's, for filelock_break_claim; valid during the call */
+	bool held;        /* of a holder; else an intent: its owner is in the doorway, or was */
+	bool dead;        /* its owner is proved dead, by its record alone */
+	struct filelock_owner owner;
+};
+
+/*
+ * Calls `take` with each claim on the lock, in no order (FILELOCK_STRICT). A holder has two, held and
+ * intent. Changes nothing. 0; -ENOTSUP: this kind has none; FILELOCK_EPROTOCOL: something there is no
+ * claim, and filelock_last_error names it.
+ */
+FILELOCK_API int filelock_claims(struct filelock *lock,
+                                 void (*take)(const struct filelock_claim *claim, void *arg),
+                                 void *arg);
+
+/*
+ * Removes a claim by its name, whoever has it: for a person who knows that its owner is gone. If it is
+ * not, two hold the lock. Of a holder that was killed break both. -ENOENT: there is none; -EINVAL: a
+ * name that no claim can have; -ENOTSUP: this kind has none.
+ */
+FILELOCK_API int filelock_break_claim(struct filelock *lock, const char *name);
 
 /*
  * A number that grows from one exclusive hold of the lock to the next, for a resource that refuses

@@ -7,6 +7,7 @@
 
 #include "base/path.h"
 #include "base/sys.h"
+#include "fork.h"
 
 #define SECOND INT64_C(1000000000)
 #define FILE_FLAGS (SAFE_FLAGS | O_CREAT | O_EXCL)
@@ -64,6 +65,28 @@ int folder_open(int parent, const char *name, enum folder_owner owner)
 		return fd;
 	(void)sys_close(fd);
 	return r;
+}
+
+int folder_open_into(int *ret_fd, int parent, const char *name, enum folder_owner owner)
+{
+	int fd;
+
+	fork_hold_off();
+	fd = folder_open(parent, name, owner);
+	if (fd >= 0)
+		*ret_fd = fd;
+	fork_allow();
+	return fd < 0 ? fd : 0;
+}
+
+void folder_close(int *fd)
+{
+	if (*fd < 0)
+		return;
+	fork_hold_off();
+	(void)sys_close(*fd);
+	*fd = -1;
+	fork_allow();
 }
 
 static bool is_dot(const char *name)

@@ -29,9 +29,13 @@ bool folder_is_token(const char *text);
 /* Makes the folder, unless something stands there, through the umask. parent: a descriptor, or
    AT_FDCWD. */
 int folder_make(int parent, const char *name, mode_t mode);
-/* A descriptor to read the folder by. -ENOTDIR, -ELOOP: no folder; -EACCES: another user's. A fork
-   beside us leaves it to the child; hold forks off until it stands in the handle. */
+/* A descriptor to read the folder by. -ENOTDIR, -ELOOP: no folder; -EACCES: another user's. */
 int folder_open(int parent, const char *name, enum folder_owner owner);
+
+/* The same into a member of a handle's state, also for a fork beside us. */
+int folder_open_into(int *ret_fd, int parent, const char *name, enum folder_owner owner);
+/* Closes such a member, if it is open. */
+void folder_close(int *fd);
 
 /* Calls `take` with each name but "." and ".."; a result that is not 0 ends the list. That result,
    0, or an error. */

@@ -305,6 +305,20 @@ int liveness_write_record(char ret[MARKER_SIZE], bool two_lines)
 	return format_record(ret, getpid(), two_lines ? NULL : own_token());
 }
 
+int liveness_read_own(struct marker *ret)
+{
+	const char *token = own_token();
+	char host[ESCAPED_SIZE];
+	int r = own_host(host);
+
+	if (r < 0)
+		return r;
+	*ret = (struct marker){ .type = MARKER_RECORD, .pid = getpid() };
+	strcpy(ret->host, host);
+	strcpy(ret->token, token ? token : "");
+	return 0;
+}
+
 int liveness_write_nobody(char ret[MARKER_SIZE])
 {
 	return format_record(ret, INT32_MAX, NULL); /* above any pid_max, proc_sys_kernel(5) */

@@ -45,6 +45,9 @@ bool liveness_is_ours(const struct marker *record);
    an error. */
 int liveness_write_record(char ret[MARKER_SIZE], bool two_lines);
 
+/* This process as a record names it: pid, host and start token. 0 or an error. */
+int liveness_read_own(struct marker *ret);
+
 /* Writes the record of an impossible process, which is dead for everybody on this host. */
 int liveness_write_nobody(char ret[MARKER_SIZE]);
 

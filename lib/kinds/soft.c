@@ -40,7 +40,7 @@ static int soft_open(struct filelock *lock)
 	return 0;
 }
 
-static void soft_unwatch(struct filelock *lock)
+void soft_unwatch(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 
@@ -48,7 +48,7 @@ static void soft_unwatch(struct filelock *lock)
 	soft_judge_unwatch(s);
 }
 
-static void soft_abandon(struct filelock *lock)
+void soft_abandon(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 
@@ -74,7 +74,7 @@ static void keep_hold(struct filelock *lock)
 }
 
 /* 0: held; ATTEMPT_BUSY: something stands there; ATTEMPT_RACED or an error. */
-static int publish_marker(struct filelock *lock)
+int soft_publish_marker(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 	int r = soft_publish(lock, &s->draft);
@@ -101,12 +101,13 @@ static int publish_marker(struct filelock *lock)
 /* The marker that stands there after all was not judged yet. */
 static int publish_unjudged(struct filelock *lock)
 {
-	int r = publish_marker(lock);
+	int r = soft_publish_marker(lock);
 
 	return r == ATTEMPT_BUSY ? ATTEMPT_RACED : r;
 }
 
-static int soft_try(struct filelock *lock, enum filelock_mode mode)
+int soft_attempt(struct filelock *lock, enum filelock_mode mode,
+                 int (*judge)(struct filelock *lock))
 {
 	struct soft *s = soft_state(lock);
 	bool tried = s->draft.fd >= 0;
@@ -115,9 +116,9 @@ static int soft_try(struct filelock *lock, enum filelock_mode mode)
 	if (mode == FILELOCK_SHARED)
 		return handle_fail(lock, -ENOTSUP, "cannot share the marker");
 	if (tried)
-		r = publish_marker(lock);
+		r = soft_publish_marker(lock);
 	if (r == ATTEMPT_BUSY)
-		r = soft_judge_try(lock);
+		r = judge(lock);
 	if (r == ATTEMPT_ABSENT && !tried)
 		r = publish_unjudged(lock);
 	if (r < 0)
@@ -130,6 +131,11 @@ static int soft_try(struct filelock *lock, enum filelock_mode mode)
 	if (lock->acquisition.contended)
 		(void)soft_publish_prepare(lock, &s->draft);
 	return ATTEMPT_BUSY;
+}
+
+static int soft_try(struct filelock *lock, enum filelock_mode mode)
+{
+	return soft_attempt(lock, mode, soft_judge_try);
 }
 
 /* Whoever was refused a dead marker's flock hears of nothing: see soft_judge.c. */
@@ -184,7 +190,7 @@ static int watch_holder(struct filelock *lock, struct filelock_watcher *watcher)
 	    soft_judge_read(s->marker, &content) < 0)
 		return 0;
 	soft_record_parse(content.bytes, (size_t)content.size, &marker);
-	if (marker.type != MARKER_RECORD || marker.pid == s->hinted || !liveness_is_here(&marker))
+	if (!soft_record_has_owner(&marker) || marker.pid == s->hinted || !liveness_is_here(&marker))
 		return 0;
 	r = inotify_subscribe_process(watcher, &s->on_holder, lock, marker.pid);
 	if (r < 0 && r != -ESRCH)
@@ -196,7 +202,7 @@ static int watch_holder(struct filelock *lock, struct filelock_watcher *watcher)
 	return 1;
 }
 
-static int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
+int soft_watch(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	int directory = watch_directory(lock, watcher);
 	int marker = watch_marker(lock, watcher);
@@ -312,7 +318,7 @@ static int read_marker(const struct filelock *lock, struct marker *ret)
 	return r;
 }
 
-static int soft_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
+int soft_holder(const struct filelock *lock, struct filelock_owner *ret_owner)
 {
 	struct marker marker;
 	int r = read_marker(lock, &marker);
@@ -325,13 +331,13 @@ static int soft_holder(const struct filelock *lock, struct filelock_owner *ret_o
 	return 0;
 }
 
-static int soft_fd(const struct filelock *lock)
+int soft_fd(const struct filelock *lock)
 {
 	return soft_state(lock)->fd;
 }
 
 /* Learns what another handle knows about the file system. */
-static void soft_learn(struct filelock *lock, const struct filelock *other)
+void soft_learn(struct filelock *lock, const struct filelock *other)
 {
 	struct draft *draft = &soft_state(lock)->draft;
 	const struct draft *known = &soft_state(other)->draft;
@@ -343,12 +349,12 @@ static void soft_learn(struct filelock *lock, const struct filelock *other)
 	draft->shown_on = known->shown_on;
 }
 
-static struct identity soft_identity(const struct filelock *lock)
+struct identity soft_identity(const struct filelock *lock)
 {
 	return soft_state(lock)->identity;
 }
 
-static int soft_break(struct filelock *lock)
+int soft_break(struct filelock *lock)
 {
 	struct stat st;
 	int r = soft_judge_look(lock, &st);
@@ -360,7 +366,7 @@ static int soft_break(struct filelock *lock)
 	return r < 0 ? handle_fail(lock, r, "cannot break") : 0;
 }
 
-static void soft_forget(struct filelock *lock)
+void soft_forget(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 	int *fds[] = { &s->fd, &s->marker, &s->turn, &s->draft.fd };

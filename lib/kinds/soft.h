@@ -6,6 +6,7 @@
 
 #include <sys/stat.h>
 
+#include "kinds/liveness.h"
 #include "kinds/soft_exit.h"
 #include "kinds/soft_record.h"
 #include "kinds/soft_publish.h"
@@ -51,7 +52,37 @@ static inline struct soft *soft_state(const struct filelock *lock)
 	return kind_state(lock);
 }
 
+/* soft.c: what leases, whose markers are made and watched in the same way, have in common with
+   it. */
+
+/* One attempt; judge deals with what stands at the path, as soft_judge_try. */
+int soft_attempt(struct filelock *lock, enum filelock_mode mode,
+                 int (*judge)(struct filelock *lock));
+/* 0: held; ATTEMPT_BUSY: something stands there; ATTEMPT_RACED or an error. */
+int soft_publish_marker(struct filelock *lock);
+int soft_watch(struct filelock *lock, struct filelock_watcher *watcher);
+void soft_unwatch(struct filelock *lock);
+void soft_abandon(struct filelock *lock);
+int soft_holder(const struct filelock *lock, struct filelock_owner *ret_owner);
+int soft_fd(const struct filelock *lock);
+void soft_learn(struct filelock *lock, const struct filelock *other);
+struct identity soft_identity(const struct filelock *lock);
+int soft_break(struct filelock *lock);
+void soft_forget(struct filelock *lock);
+
 /* soft_judge.c */
+
+/* Opens what stands at the path as s->marker. 0, and *ret_st; ATTEMPT_BUSY: it may not be looked
+   at; ATTEMPT_RACED, ATTEMPT_ABSENT or an error. */
+int soft_judge_find(struct filelock *lock, struct stat *ret_st);
+/* Opens into a member of the state, also for a fork beside us: the descriptor or an error. */
+int soft_judge_open(int *ret_fd, const char *path, int flags);
+/* Lets go of the marker that was met last. */
+void soft_judge_drop(struct soft *s);
+/* Whether the locks of the file system are this kernel's own, and all of them. */
+bool soft_judge_is_local(struct filelock *lock);
+/* How far the kernel's answers about the marker that was met last prove its owner dead. */
+enum proof soft_judge_weigh(struct filelock *lock, bool flocked, int written);
 
 /* Deals with what stands at the path. 0: its holder was dead, and we hold the lock, by s->fd and
    s->identity; ATTEMPT_BUSY, ATTEMPT_RACED, ATTEMPT_ABSENT or an error. */

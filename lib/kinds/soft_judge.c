@@ -56,7 +56,7 @@ void soft_judge_unwatch(struct soft *s)
 	s->hinted = 0;
 }
 
-static void drop_marker(struct soft *s)
+void soft_judge_drop(struct soft *s)
 {
 	soft_judge_unwatch(s);
 	soft_judge_close(&s->marker);
@@ -80,8 +80,7 @@ int soft_judge_look(const struct filelock *lock, struct stat *ret)
 	return r < 0 ? r : soft_judge_check_type(ret);
 }
 
-/* Into a member of the state, also for a fork beside us. */
-static int open_into(int *ret_fd, const char *path, int flags)
+int soft_judge_open(int *ret_fd, const char *path, int flags)
 {
 	int fd;
 
@@ -97,7 +96,7 @@ static int open_into(int *ret_fd, const char *path, int flags)
 static int open_marker(struct soft *s, const char *path)
 {
 	struct stat st;
-	int fd = open_into(&s->marker, path, O_RDONLY);
+	int fd = soft_judge_open(&s->marker, path, O_RDONLY);
 	int r;
 
 	if (fd == -ENOENT || fd == -ELOOP || fd == -ENXIO)
@@ -158,8 +157,7 @@ static bool is_dead(struct soft *s, const struct stat *st, const struct content 
 	}
 }
 
-/* Whether the locks of the file system are this kernel's own, and all of them. */
-static bool is_local(struct filelock *lock)
+bool soft_judge_is_local(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
 	struct statfs fs;
@@ -315,7 +313,7 @@ static int take_over_at_once(struct filelock *lock, const struct content *judged
 	struct soft *s = soft_state(lock);
 	int fd, r;
 
-	fd = open_into(&s->fd, lock->path, O_RDWR);
+	fd = soft_judge_open(&s->fd, lock->path, O_RDWR);
 	/* EWOULDBLOCK: somebody judges it just now, with a lease (open(2)) */
 	if (fd == -ENOENT || fd == -ELOOP || fd == -EWOULDBLOCK)
 		return ATTEMPT_RACED;
@@ -338,7 +336,7 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	struct soft *s = soft_state(lock);
 	int r;
 
-	if (is_local(lock))
+	if (soft_judge_is_local(lock))
 		return take_over_at_once(lock, judged);
 	r = take_turn(s);
 	if (r == 0)
@@ -347,9 +345,9 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	return r;
 }
 
-static enum proof weigh(struct filelock *lock, bool flocked, int written)
+enum proof soft_judge_weigh(struct filelock *lock, bool flocked, int written)
 {
-	if (!flocked || !is_local(lock))
+	if (!flocked || !soft_judge_is_local(lock))
 		return PROOF_NONE;
 	return written == 0 ? PROOF_CLOSED : PROOF_UNLOCKED;
 }
@@ -365,7 +363,7 @@ static int judge(struct filelock *lock, const struct stat *st, bool flocked, str
 	r = soft_judge_read(s->marker, ret);
 	if (r < 0)
 		return r;
-	if (is_dead(s, st, ret, weigh(lock, flocked, written)))
+	if (is_dead(s, st, ret, soft_judge_weigh(lock, flocked, written)))
 		return 0;
 	s->by_record = true;
 	return ATTEMPT_BUSY;
@@ -392,7 +390,7 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	if (r != 0)
 		return r;
 	/* without it not even opened: its close would wake all waiters, and so ourselves */
-	r = flocked || !is_local(lock) ? take_over(lock, &judged) : ATTEMPT_BUSY;
+	r = flocked || !soft_judge_is_local(lock) ? take_over(lock, &judged) : ATTEMPT_BUSY;
 	if (r == REFUSED) {
 		s->refusals = refusals;
 		return refusals > MANY_REFUSALS ? ATTEMPT_BUSY : ATTEMPT_RACED;
@@ -406,26 +404,30 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	return r;
 }
 
-static int judge_what_is_there(struct filelock *lock)
+int soft_judge_find(struct filelock *lock, struct stat *ret_st)
 {
 	struct soft *s = soft_state(lock);
-	struct stat st;
-	int r = soft_judge_look(lock, &st);
+	int r = soft_judge_look(lock, ret_st);
 
 	if (r == -EISDIR) { /* others lock by making a folder: held, until it goes */
-		drop_marker(s);
+		soft_judge_drop(s);
 		return ATTEMPT_BUSY;
 	}
 	if (r != 0)
 		return r;
-	if (s->marker >= 0 && !identity_equal(s->identity, identity_of(&st)))
-		drop_marker(s);
-	s->identity = identity_of(&st);
-	if (s->marker < 0) {
-		r = open_marker(s, lock->path);
-		if (r != 0)
-			return r;
-	}
+	if (s->marker >= 0 && !identity_equal(s->identity, identity_of(ret_st)))
+		soft_judge_drop(s);
+	s->identity = identity_of(ret_st);
+	return s->marker < 0 ? open_marker(s, lock->path) : 0;
+}
+
+static int judge_what_is_there(struct filelock *lock)
+{
+	struct stat st;
+	int r = soft_judge_find(lock, &st);
+
+	if (r != 0)
+		return r;
 	r = judge_and_take(lock, &st);
 	return r == ATTEMPT_BUSY ? expire(lock, &st) : r;
 }
@@ -437,6 +439,6 @@ int soft_judge_try(struct filelock *lock)
 	/* of a descriptor: a network's way to say that the file was removed */
 	if (r != -ENOENT && r != -ESTALE)
 		return r;
-	drop_marker(soft_state(lock));
+	soft_judge_drop(soft_state(lock));
 	return ATTEMPT_RACED;
 }

@@ -44,7 +44,7 @@ static bool is_ours(const struct snapshot *snapshot)
 	struct marker marker;
 
 	soft_record_parse(snapshot->bytes, (size_t)snapshot->size, &marker);
-	return marker.type == MARKER_RECORD && liveness_is_ours(&marker);
+	return soft_record_has_owner(&marker) && liveness_is_ours(&marker);
 }
 
 bool soft_proof_is_ours(int fd)

@@ -69,6 +69,17 @@ int soft_publish_record(const struct filelock *lock, int fd)
 	return length < 0 ? length : sys_write_start(fd, record, (size_t)length);
 }
 
+static int write_draft(const struct filelock *lock, const struct draft *draft)
+{
+	char record[MARKER_SIZE];
+	int length;
+
+	if (!draft->write)
+		return soft_publish_record(lock, draft->fd);
+	length = draft->write(lock, record);
+	return length < 0 ? length : sys_write_start(draft->fd, record, (size_t)length);
+}
+
 /* Opens a file, which is the draft's from then on, also for a fork beside us. */
 static int open_draft(struct draft *draft, const char *path, int flags, mode_t mode)
 {
@@ -97,7 +108,7 @@ static int fill_draft(const struct filelock *lock, struct draft *draft)
 	if (r == -EWOULDBLOCK)
 		r = 0;
 	if (r == 0)
-		r = soft_publish_record(lock, draft->fd);
+		r = write_draft(lock, draft);
 	if (r == 0)
 		r = sys_fstat(draft->fd, &st);
 	if (r < 0)

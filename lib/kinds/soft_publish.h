@@ -5,6 +5,7 @@
 #define FILELOCK_SOFT_PUBLISH_H
 
 #include "handle.h"
+#include "kinds/soft_record.h"
 
 /* The ways to make a marker, the best first. A handle goes on to the next where one does not
    work. */
@@ -24,6 +25,8 @@ struct draft {
 	bool flocked;
 	int64_t written_at;
 	struct identity identity;
+	/* Writes what it says, and returns its length or an error; NULL: the record of a soft lock. */
+	int (*write)(const struct filelock *lock, char ret_record[MARKER_SIZE]);
 };
 
 /*

@@ -284,6 +284,8 @@ static bool take_fields(const struct fields *fields, struct marker *ret)
 		return false;
 	if (fields->mode.size < sizeof(ret->mode))
 		copy(ret->mode, fields->mode);
+	if (fields->token.size < sizeof(ret->claim) && fields->token.at)
+		copy(ret->claim, fields->token);
 	copy(ret->token, start);
 	return take_host(fields->host, ret);
 }
@@ -370,11 +372,40 @@ void soft_record_parse(const char *bytes, size_t size, struct marker *ret)
 		parse_content(content, ret);
 }
 
+bool soft_record_is_utf8(const char *bytes, size_t size)
+{
+	return is_utf8((struct text){ bytes, size });
+}
+
 size_t soft_record_format(char ret[MARKER_SIZE], pid_t pid, const char *host, const char *token)
 {
 	int n = snprintf(ret, MARKER_SIZE, "%ld\n%s\n%s%s", (long)pid, host, token ? token : "",
 	                 token ? "\n" : "");
 
+	return n < MARKER_SIZE ? (size_t)n : 0;
+}
+
+/* Seconds as Python writes a float: "30.0", "0.25". */
+static void format_duration(char ret[24], unsigned duration_ms)
+{
+	char *end = ret + snprintf(ret, 24, "%u.%03u", duration_ms / 1000, duration_ms % 1000) - 1;
+
+	while (*end == '0' && end[-1] != '.')
+		*end-- = '\0';
+}
+
+size_t soft_record_format_lease(char ret[MARKER_SIZE], const struct marker *marker,
+                                unsigned duration_ms)
+{
+	const char *token = marker->token;
+	char duration[24];
+	int n;
+
+	format_duration(duration, duration_ms);
+	n = snprintf(ret, MARKER_SIZE,
+	             PROTOCOL "2\npid=%ld\nhost=%s\nmode=lease\ntoken=%s\nduration=%s\n%s%s%s",
+	             (long)marker->pid, marker->host, marker->claim, duration,
+	             *token ? "start=" : "", token, *token ? "\n" : "");
 	return n < MARKER_SIZE ? (size_t)n : 0;
 }
 

@@ -35,6 +35,7 @@ struct marker {
 	pid_t pid;       /* of whatever names one; of a torn record, its first line */
 	double duration; /* of a lease, seconds */
 	char mode[32];   /* of protocol 2, as it stands there */
+	char claim[40];  /* protocol 2's token; empty: none, or a longer one */
 	char host[MARKER_SIZE];
 	char token[MARKER_SIZE]; /* without leading zeros; empty: none */
 };
@@ -47,6 +48,19 @@ size_t soft_record_format(char ret[MARKER_SIZE], pid_t pid, const char *host, co
 
 /* Seconds as Python writes a float; false: it is no such text, or not above zero and finite. */
 bool soft_record_parse_duration(const char *text, size_t length, double *ret);
+/* A lease of pid, host, claim and token, for so many milliseconds. */
+size_t soft_record_format_lease(char ret[MARKER_SIZE], const struct marker *marker,
+                                unsigned duration_ms);
+
+/* Whether the bytes are UTF-8. */
+bool soft_record_is_utf8(const char *bytes, size_t size);
+
+/* Whether the record names its owner, by pid and host. */
+static inline bool soft_record_has_owner(const struct marker *marker)
+{
+	return marker->type == MARKER_RECORD || marker->type == MARKER_EXCLUSIVE ||
+	       marker->type == MARKER_LEASE;
+}
 
 /* The token's digits. boot_id is big-endian. */
 void soft_record_token(const unsigned char boot_id[16], uint64_t start, char ret[TOKEN_SIZE]);

@@ -1,16 +1,18 @@
-"""A peer for test_python.c and test_soft_python.c: Python's filelock on one path, obeying lines on standard input.
+"""A peer for the tests with Python here: its filelock on one path, obeying lines on standard input.
 
     peer.py PATH WITNESS [CLASS]
 
-    acquire SECONDS     held | timeout
+    acquire SECONDS     held | timeout | the name of another exception
     release             released
     holder              whom the marker names: pid, or none
+    loss                why a lease was lost, or none
     storm ROUNDS WHO    done
 
-WITNESS is a file with struct witness of support.h: inside, readers, overlaps, entries.
+FILELOCK_PEER_DURATION: the seconds of a lease. WITNESS is a file with struct witness of support.h: inside, readers, overlaps, entries.
 """
 
 import mmap
+import os
 import struct
 import sys
 import types
@@ -71,12 +73,16 @@ def obey(words, lock, witness):
             lock.acquire(timeout=float(words[1]), poll_interval=0.001)
         except TimeoutError:  # filelock.Timeout is one
             return "timeout"
+        except Exception as error:
+            return type(error).__name__
         return "held"
     if words[0] == "release":
         lock.release()
         return "released"
     if words[0] == "holder":
         return str(getattr(lock, "pid", None) or "none")
+    if words[0] == "loss":
+        return lock.compromise.reason if lock.compromise else "none"
     storm(lock, witness, int(words[1]), int(words[2]))
     return "done"
 
@@ -88,7 +94,13 @@ def main():
         print("missing", error)
         return
     kind = sys.argv[3] if len(sys.argv) > 3 else "FileLock"
-    lock = getattr(filelock, kind)(sys.argv[1])
+    options = {}
+    if kind == "SoftFileLease":
+        options["lease_duration"] = float(os.environ.get("FILELOCK_PEER_DURATION", 30))
+    if not hasattr(filelock, kind):
+        print("missing", kind)
+        return
+    lock = getattr(filelock, kind)(sys.argv[1], **options)
     witness = Witness(sys.argv[2])
     print("ready", getattr(filelock, "__version__", "unknown"), flush=True)
     for line in sys.stdin:

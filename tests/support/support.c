@@ -235,6 +235,10 @@ enum filelock_kind test_kind(void)
 		return FILELOCK_NATIVE;
 	if (strcmp(name, "soft") == 0)
 		return FILELOCK_SOFT;
+	if (strcmp(name, "lease") == 0)
+		return FILELOCK_LEASE;
+	if (strcmp(name, "strict") == 0)
+		return FILELOCK_STRICT;
 	ck_assert_str_eq(name, "readwrite");
 	return FILELOCK_READWRITE;
 }
@@ -257,11 +261,18 @@ bool test_is_in_valgrind(void)
 	return true;
 }
 
+bool test_is_of_markers(void)
+{
+	enum filelock_kind kind = test_kind();
+
+	return kind == FILELOCK_SOFT || kind == FILELOCK_LEASE || kind == FILELOCK_STRICT;
+}
+
 bool test_is_without_shared(void)
 {
-	if (test_kind() != FILELOCK_SOFT)
+	if (!test_is_of_markers())
 		return false;
-	test_skip("soft locks are exclusive only");
+	test_skip("locks of this kind are exclusive only");
 	return true;
 }
 

@@ -70,7 +70,7 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
 	} while (0)
 
 /* The kind of lock that test_open and peers open: FILELOCK_NATIVE, or what the environment's
-   FILELOCK_TEST_KIND names ("soft", "readwrite"). */
+   FILELOCK_TEST_KIND names ("soft", "lease", "strict", "readwrite"). */
 enum filelock_kind test_kind(void);
 
 /* For what only native locks have: says so, and true if the test is of another kind. */
@@ -78,7 +78,9 @@ bool test_is_not_native(void);
 /* The same where valgrind looks on, which takes for lost what only a thread knew that is gone, as the
    others are in a forked child, and opens files of its own. */
 bool test_is_in_valgrind(void);
-/* The same for what takes a lock shared. */
+/* Whether it is of a kind whose lock is a marker or a claim: soft, lease, strict. */
+bool test_is_of_markers(void);
+/* Says so, and true, for what takes a lock shared. */
 bool test_is_without_shared(void);
 /* For what needs a holder's name: whether the locks of this kind in the test's folder are in
    /proc/locks. They are not where the file system keeps them to itself. */
