@@ -5,7 +5,8 @@
  * not come free in time; 128 + N if signal N ended the wait; otherwise as flock(1): 64 usage, 65 the
  * descriptor cannot be locked, 66 the lock file cannot be opened, 69 the command cannot be run, 71 the
  * system is short of something, 73 the lock file cannot be made. --holder: 0 if somebody holds the
- * lock, 1 (or -E) if nobody does, 69 if the system does not say.
+ * lock, 1 (or -E) if nobody does, 69 if the system does not say. --claims: 0 if there are any, 1 (or
+ * -E) if there are none.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,10 @@ static void perform(struct run *run)
 		run->status = holder_print(options, &run->locks[0]);
 	else if (options->task == TASK_BREAK)
 		run->status = holder_break(&run->locks[0]);
+	else if (options->task == TASK_CLAIMS)
+		run->status = claims_print(options, &run->locks[0]);
+	else if (options->task == TASK_BREAK_CLAIM)
+		run->status = claims_break(&run->locks[0], options->claim);
 	else
 		hold_and_run(run);
 }

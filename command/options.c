@@ -22,7 +22,7 @@ static const char help[] =
         "usage: filelock [OPTION]... FILE|FOLDER COMMAND [ARGUMENT]...\n"
         "       filelock [OPTION]... FILE|FOLDER -c 'SHELL COMMAND'\n"
         "       filelock [OPTION]... DESCRIPTOR\n"
-        "       filelock [OPTION]... --holder|--break FILE\n"
+        "       filelock [OPTION]... --holder|--break|--claims|--break-claim CLAIM FILE\n"
         "  -x, -e, --exclusive           an exclusive lock (default)\n"
         "  -s, --shared                  a shared lock\n"
         "  -u, --unlock                  remove the lock of DESCRIPTOR\n"
@@ -38,7 +38,8 @@ static const char help[] =
         "      --wait-message            name the holder after a second, on any output\n"
         "  -q, --quiet                   never name the holder\n"
         "      --holder                  print who holds the lock\n"
-        "      --break                   remove a soft lock by force\n"
+        "      --break                   remove a soft lock or a lease by force\n"
+        "      --claims, --break-claim C print the claims on a strict lock; remove C\n"
         "      --verbose                 say how long the wait was\n"
         "  -h, --help; -V, --version     print this, or the version\n"
         "Kinds: ";
@@ -49,7 +50,9 @@ enum {
 	OPTION_TIMEOUT_SIGNAL,
 	OPTION_WAIT_MESSAGE,
 	OPTION_HOLDER,
-	OPTION_BREAK
+	OPTION_BREAK,
+	OPTION_CLAIMS,
+	OPTION_BREAK_CLAIM
 };
 
 static const struct option names[] = {
@@ -71,6 +74,8 @@ static const struct option names[] = {
 	{ "wait-message", no_argument, NULL, OPTION_WAIT_MESSAGE },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "holder", no_argument, NULL, OPTION_HOLDER },
+	{ "claims", no_argument, NULL, OPTION_CLAIMS },
+	{ "break-claim", required_argument, NULL, OPTION_BREAK_CLAIM },
 	{ "break", no_argument, NULL, OPTION_BREAK },
 	{ "verbose", no_argument, NULL, OPTION_VERBOSE },
 	{ "help", no_argument, NULL, 'h' },
@@ -165,7 +170,7 @@ static int read_signal(struct options *options, const char *text)
 static int set_task(struct options *options, enum task task)
 {
 	if (options->task != TASK_RUN && options->task != task)
-		return wrong("--holder and --break are two tasks");
+		return wrong("--holder, --break, --claims and --break-claim are tasks of their own");
 	options->task = task;
 	return 0;
 }
@@ -223,6 +228,11 @@ static int take(struct options *options, int option)
 		return set_task(options, TASK_HOLDER);
 	case OPTION_BREAK:
 		return set_task(options, TASK_BREAK);
+	case OPTION_CLAIMS:
+		return set_task(options, TASK_CLAIMS);
+	case OPTION_BREAK_CLAIM:
+		options->claim = optarg;
+		return set_task(options, TASK_BREAK_CLAIM);
 	case 'h':
 		return print(help, kind_names());
 	case 'V':
@@ -273,14 +283,17 @@ static int take_arguments(struct options *options, int argc, char **argv)
 	if (options->task == TASK_RUN)
 		return argc == 1 ? take_descriptor(options, argv[0]) :
 		                   take_command(options, argc - 1, argv + 1);
-	return argc == 1 ? 0 : wrong("--holder and --break take no COMMAND");
+	return argc == 1 ? 0 : wrong("--holder, --break and those of claims take no COMMAND");
 }
 
 /* What does not go together. */
 static int check(const struct options *options)
 {
 	bool native = options->kind == FILELOCK_NATIVE;
+	bool claims = options->task == TASK_CLAIMS || options->task == TASK_BREAK_CLAIM;
 
+	if (claims && options->kind != FILELOCK_STRICT)
+		return wrong("--claims and --break-claim are for strict locks: with -k strict");
 	if (options->exec && options->close)
 		return wrong("-F becomes the command, so with -o nobody would hold the lock");
 	if (options->exec && !native && options->kind != FILELOCK_SOFT)

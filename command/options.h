@@ -13,7 +13,9 @@ enum task {
 	TASK_RUN,        /* a command under the lock */
 	TASK_DESCRIPTOR, /* lock a descriptor of the caller, and leave it so */
 	TASK_HOLDER,     /* print who holds it */
-	TASK_BREAK
+	TASK_BREAK,
+	TASK_CLAIMS,     /* print the claims on a strict lock */
+	TASK_BREAK_CLAIM
 };
 
 struct options {
@@ -35,6 +37,7 @@ struct options {
 	const char **paths; /* the one that must be named, and then those of -a */
 	size_t n;
 	int descriptor; /* of TASK_DESCRIPTOR */
+	const char *claim; /* of TASK_BREAK_CLAIM */
 	char **command;
 	char *shell_command[4]; /* `command` of -c */
 };

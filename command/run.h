@@ -60,6 +60,9 @@ void spawn_reap(struct run *run);
 /* holder.c */
 int holder_print(const struct options *options, const struct lock *lock);
 int holder_break(const struct lock *lock);
+/* claims.c: the exit status. */
+int claims_print(const struct options *options, const struct lock *lock);
+int claims_break(const struct lock *lock, const char *name);
 void holder_name(const struct run *run); /* the message about a wait */
 bool holder_signal(struct run *run);     /* --timeout-signal */
 

@@ -522,6 +522,33 @@ test_soft_lock_is_broken_by_force_only() {
 	grep -q 'cannot be broken' message
 }
 
+test_claims_are_listed_and_broken_by_name() {
+	status_is 1 "$filelock" -k strict --claims l
+	hold "$filelock" -k strict l
+	status_is 0 "$filelock" -k strict --claims l >claims
+	[ "$(grep -c '^held-v1-\|^intent-v1-' claims)" = 2 ]
+	while read -r name _; do
+		status_is 0 "$filelock" -k strict --break-claim "$name" l
+	done <claims
+	status_is 0 "$filelock" -n -k strict l touch ran
+	[ -e ran ]
+	let_go
+	status_is 69 "$filelock" -k strict --break-claim held-v1-x.claim l 2>message
+	status_is 64 "$filelock" --claims l
+	status_is 64 "$filelock" -k strict --claims --holder l
+}
+
+test_lease_and_strict_lock_are_held_for_the_command() {
+	for kind in lease strict; do
+		hold "$filelock" -k "$kind" "$kind"
+		status_is 1 "$filelock" -n -k "$kind" "$kind" touch ran
+		[ ! -e ran ]
+		let_go
+		status_is 0 "$filelock" -k "$kind" "$kind" true
+		status_is 64 "$filelock" -k "$kind" -F "$kind" true
+	done
+}
+
 # completed WORD...: fills COMPREPLY for the last word.
 completed() {
 	# shellcheck disable=SC1091
