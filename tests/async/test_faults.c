@@ -44,7 +44,7 @@ static bool try_point(enum fault_call call, unsigned nth, enum fault_span span, 
 	struck = fault_calls(call) >= nth || fault_calls(call) == 0;
 	scene_judge(&scene, error);
 	scene_end(&scene);
-	ck_assert_uint_eq(test_descriptors(), before);
+	await(test_descriptors() == before);
 	ck_assert_uint_eq(test_watches(), 0);
 	return struck;
 }

@@ -68,24 +68,9 @@ static struct identity identity_of(const char *name)
 	return (struct identity){ st.st_dev, st.st_ino };
 }
 
-/* How many threads of all processes wait for a flock on that file. */
-static unsigned blocked_on_inode(unsigned long long inode)
-{
-	char line[256], number[32];
-	FILE *locks = fopen("/proc/locks", "re");
-	unsigned count = 0;
-
-	ck_assert_ptr_nonnull(locks);
-	(void)snprintf(number, sizeof(number), ":%llu ", inode);
-	while (fgets(line, sizeof(line), locks))
-		count += strstr(line, "-> FLOCK") && strstr(line, number);
-	(void)fclose(locks);
-	return count;
-}
-
 static unsigned blocked_on(const char *name)
 {
-	return blocked_on_inode(identity_of(name).ino);
+	return test_blocked_on(test_path(name));
 }
 
 /* As if a release of that lock had raised no event. */
@@ -493,17 +478,18 @@ START_TEST(test_file_that_is_replaced_under_a_blocked_wait_gives_way_to_its_succ
 {
 	struct waiter waiter = { 0 };
 	int holder = hold_file("lock");
-	unsigned long long inode;
+	char old[256];
 
 	if (!test_locks_are_listed())
 		return;
+	(void)snprintf(old, sizeof(old), "%s", test_path("old"));
+	ck_assert_int_eq(link(test_path("lock"), old), 0);
 	begin_blocked(&waiter);
-	inode = identity_of("lock").ino;
 	(void)close(open_file("another"));
 	ck_assert_int_eq(rename(test_path("another"), test_path("lock")), 0);
 	ck_assert_int_eq(end(&waiter), 0); /* the old file is held yet */
 	ck_assert(!is_free("lock"));
-	await(blocked_on_inode(inode) == 0);
+	await(test_blocked_on(old) == 0);
 	let_go(&waiter);
 	(void)close(holder);
 }

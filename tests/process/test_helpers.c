@@ -91,21 +91,9 @@ static bool adopt(struct owner *owner, const char *name, enum filelock_mode mode
 	return helpers_adopt(identity_of(name), mode, on_notice, owner, &owner->wait);
 }
 
-/* How many threads the kernel keeps waiting for a flock on the file, as far as a list can be
-   trusted that changes while it is read: to be asked until it says what it should. */
 static unsigned blocked_on(const char *name)
 {
-	char line[256], inode[32];
-	FILE *locks = fopen("/proc/locks", "re");
-	unsigned count = 0;
-
-	ck_assert_ptr_nonnull(locks);
-	(void)snprintf(inode, sizeof(inode), ":%llu ",
-	               (unsigned long long)identity_of(name).ino);
-	while (fgets(line, sizeof(line), locks))
-		count += strstr(line, "-> FLOCK") && strstr(line, inode);
-	(void)fclose(locks);
-	return count;
+	return test_blocked_on(test_path(name));
 }
 
 /* Of those that wait for the file it is the nth. */

@@ -6,6 +6,8 @@
 
 #define MILLISECOND INT64_C(1000000)
 
+static struct identity crowded;
+
 static struct filelock *open_lock(const struct library *lib, const struct actor *actor)
 {
 	struct filelock_options options = patient();
@@ -16,6 +18,8 @@ static struct filelock *open_lock(const struct library *lib, const struct actor 
 	options.keep_open = actor->keep_open;
 	if (actor->poll_interval_ms)
 		options.poll_interval_ms = actor->poll_interval_ms;
+	if (actor->in_crowd)
+		lib->note_silence(crowded, sim_now());
 	r = lib->open(LOCK_PATH, actor->kind, &options, &lock);
 	CLAIM_EQUAL(r, 0);
 	return lock;
@@ -91,4 +95,13 @@ void make_lock_file(const char *content)
 
 	(void)sim_calls.pwrite(fd, content, strlen(content), 0);
 	(void)sim_calls.close(fd);
+}
+
+void make_crowded_file(void)
+{
+	struct stat st;
+
+	make_lock_file("");
+	(void)sim_calls.lstat(LOCK_PATH, &st);
+	crowded = (struct identity){ st.st_dev, st.st_ino };
 }

@@ -17,6 +17,7 @@ struct actor {
 	unsigned poll_interval_ms; /* 0: never, in effect */
 	unsigned holds_ms;      /* so long each time, asleep */
 	bool close_holding;     /* without a release at the end */
+	bool in_crowd;          /* waits in the kernel's queue: see make_crowded_file */
 	bool stays_open;        /* goes on to do something else, and keeps its handle */
 };
 void act(const struct library *lib, const struct actor *actor);
@@ -36,5 +37,7 @@ void replace_file(const struct library *lib, unsigned self);
 
 /* Makes the lock file, with this content, and closes it: for struct scenario's `before`. */
 void make_lock_file(const char *content);
+/* The same, empty, for scenarios with actors in a crowd. */
+void make_crowded_file(void);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include <filelock/filelock.h>
 
+#include "crowd.h"
 #include "helpers.h"
 
 struct library {
@@ -32,6 +33,8 @@ struct library {
 	              void *arg, struct blocked **ret_wait);
 	int (*take)(struct blocked *wait, int *ret_fd);
 	void (*cancel)(struct blocked *wait, bool is_dead);
+	/* lib/crowd.h */
+	void (*note_silence)(struct identity identity, int64_t now);
 	/* exit(3): what the process has asked for with atexit(3) */
 	void (*exit)(void);
 };

@@ -310,5 +310,6 @@ const struct library sim_library = {
 	.adopt = helpers_adopt,
 	.take = helpers_take,
 	.cancel = helpers_cancel,
+	.note_silence = crowd_note_silence,
 	.exit = run_handlers,
 };

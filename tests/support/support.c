@@ -359,3 +359,19 @@ bool test_may_change_user(void)
 	}
 	return true;
 }
+
+unsigned test_blocked_on(const char *path)
+{
+	char line[256], number[32];
+	FILE *locks = fopen("/proc/locks", "re");
+	unsigned count = 0;
+	struct stat st;
+
+	ck_assert_ptr_nonnull(locks);
+	ck_assert_int_eq(stat(path, &st), 0);
+	(void)snprintf(number, sizeof(number), ":%llu ", (unsigned long long)st.st_ino);
+	while (fgets(line, sizeof(line), locks))
+		count += strstr(line, "-> FLOCK") && strstr(line, number);
+	(void)fclose(locks);
+	return count;
+}

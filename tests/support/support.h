@@ -85,6 +85,9 @@ bool test_is_without_shared(void);
 /* For what needs a holder's name: whether the locks of this kind in the test's folder are in
    /proc/locks. They are not where the file system keeps them to itself. */
 bool test_locks_are_listed(void);
+/* How many threads the kernel keeps waiting for a flock on the file, as far as a list can be trusted
+   that changes while it is read: to be asked until it says what it should. */
+unsigned test_blocked_on(const char *path);
 int test_try_open(const char *path, const struct filelock_options *options,
                   struct filelock **ret_lock);
 

@@ -1,0 +1,82 @@
+/*
+ * scenario_crowd.c - acquisitions that wait in the kernel's own queue, by helper threads, among
+ * themselves and beside those that watch.
+ */
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include "actors.h"
+
+#define NATIVE .kind = FILELOCK_NATIVE
+#define CROWD NATIVE, .in_crowd = true
+
+ACTOR(blocked, CROWD)
+ACTOR(blocked_twice, CROWD, .twice = true)
+ACTOR(blocked_shared, CROWD, .mode = FILELOCK_SHARED)
+ACTOR(blocked_warm, CROWD, .keep_open = true, .twice = true)
+ACTOR(hurried, CROWD, .timeout_ms = 30)
+ACTOR(hurried_twice, CROWD, .timeout_ms = 30, .twice = true)
+ACTOR(unlinking, CROWD, .unlink_on_release = true)
+ACTOR(watching, NATIVE)
+ACTOR(watching_twice, NATIVE, .twice = true)
+ACTOR(warm, NATIVE, .keep_open = true, .twice = true)
+ACTOR(slow, NATIVE, .holds_ms = 1000)
+ACTOR(slow_shared, NATIVE, .mode = FILELOCK_SHARED, .holds_ms = 1000)
+
+/* flock(1): opens read-only, looks at no path, and unlocks without closing, at first. */
+static void stranger(const struct library *lib, unsigned self)
+{
+	int fd = sim_calls.open(LOCK_PATH, O_RDONLY | O_CREAT, 0666);
+
+	(void)lib;
+	(void)self;
+	CLAIM_EQUAL(sim_calls.flock(fd, LOCK_EX), 0);
+	enter(FILELOCK_EXCLUSIVE);
+	pause_here("inside");
+	leave();
+	(void)sim_calls.flock(fd, LOCK_UN);
+	pause_here("with the file open");
+	(void)sim_calls.close(fd);
+}
+
+#define FEW(n) .preempt_few = true, .preemptions = (n)
+/* Of a sleeper: where notices come, beside what else it may have. */
+enum { WATCHER = 1 };
+/* Helpers that are idle sleep, and end; who is not woken sleeps for ever. */
+#define SLEEPS .sleeps_ms = 6000, .before = make_crowded_file, .stay = WATCHER
+
+static const struct scenario scenarios[] = {
+	{ .name = "two_blocked", .mains = { blocked, blocked }, SLEEPS, FEW(6) },
+	{ .name = "two_blocked_twice", .mains = { blocked_twice, blocked_twice }, SLEEPS, FEW(4) },
+	{ .name = "three_blocked", .mains = { blocked, blocked, blocked }, SLEEPS, FEW(2) },
+	{ .name = "blocked_beside_a_watcher", .mains = { blocked, watching }, SLEEPS, FEW(6) },
+	{ .name = "blocked_beside_a_watcher_twice", .mains = { blocked_twice, watching_twice },
+	  SLEEPS, FEW(4) },
+	{ .name = "readers_and_a_writer", .mains = { blocked_shared, blocked_shared, watching },
+	  SLEEPS, FEW(2) },
+	{ .name = "blocked_beside_flock", .mains = { blocked, watching, stranger }, SLEEPS,
+	  .strangers = 1 << 2, FEW(2) },
+	{ .name = "release_without_an_event", .mains = { blocked, stranger }, SLEEPS,
+	  .strangers = 1 << 1, FEW(3) },
+	{ .name = "warm_releases", .mains = { blocked_warm, warm }, SLEEPS, FEW(4) },
+	{ .name = "grant_to_one_that_stalls", .mains = { blocked, watching }, SLEEPS, .stalls = 1,
+	  FEW(3) },
+	{ .name = "a_crash", .mains = { blocked, blocked }, SLEEPS, .crashes = 1, FEW(3) },
+	{ .name = "a_crash_beside_a_watcher", .mains = { blocked, watching }, SLEEPS, .crashes = 1,
+	  FEW(3) },
+	{ .name = "timeout_beside_a_long_hold", .mains = { hurried, slow }, SLEEPS, FEW(4) },
+	{ .name = "timeout_at_any_moment", .mains = { hurried, blocked }, SLEEPS, .stalls = 1,
+	  FEW(3) },
+	{ .name = "asked_again_after_a_timeout", .mains = { hurried_twice, slow_shared }, SLEEPS,
+	  FEW(4) },
+	{ .name = "replaced_while_blocked", .mains = { blocked, slow, replace_file }, SLEEPS,
+	  .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "removed_while_blocked", .mains = { blocked, slow, remove_file }, SLEEPS,
+	  .strangers = 1 << 2, .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "removed_at_each_release", .mains = { unlinking, unlinking }, SLEEPS, FEW(4) },
+};
+
+int main(int argc, char **argv)
+{
+	return schedule_main(argc, argv, scenarios, sizeof(scenarios) / sizeof(*scenarios));
+}
