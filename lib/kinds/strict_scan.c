@@ -114,7 +114,10 @@ static int take_name(const char *name, void *arg)
 		return sweep(s, name);
 	if (!strict_record_parse_name(name, &parsed))
 		return blame(s->scan, name, "no claim of a version that is known here");
-	return take_claim(s, name, &parsed);
+	if (strcmp(parsed.token, s->scan->token) != 0)
+		return take_claim(s, name, &parsed);
+	note(s->scan, name, &parsed); /* ours need not be read */
+	return 0;
 }
 
 int strict_scan_claims(int folder, struct strict_scan *scan)

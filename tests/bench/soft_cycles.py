@@ -1,4 +1,4 @@
-"""How long filelock's SoftFileLock takes to acquire and release: soft_cycles.py PATH ROUNDS
+"""How long a lock of filelock's takes to acquire and release: soft_cycles.py PATH ROUNDS [CLASS]
 
 Says "skip REASON", or the median of 10 batches in microseconds.
 """
@@ -14,8 +14,8 @@ BATCHES = 10
 
 def main():
     try:
-        lock = load().SoftFileLock(sys.argv[1])
-    except ImportError as error:
+        lock = getattr(load(), sys.argv[3] if len(sys.argv) > 3 else "SoftFileLock")(sys.argv[1])
+    except (ImportError, AttributeError) as error:
         print("skip", error)
         return
     rounds = int(sys.argv[2])

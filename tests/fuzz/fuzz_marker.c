@@ -1,11 +1,12 @@
 /*
  * fuzz_marker.c - any bytes as a marker's content, and as a boot id.
  *
- * A record that is read and written again is read as the same record.
+ * A record or a lease that is read and written again is read as the same one.
  */
 #include <string.h>
 
 #include "fuzz.h"
+#include "kinds/folder.h"
 #include "kinds/soft_record.h"
 
 static void check_record(const struct marker *marker)
@@ -63,6 +64,23 @@ static void check_round_trip(const struct marker *marker)
 	CHECK(strcmp(again.token, marker->token) == 0);
 }
 
+static void check_lease(const struct marker *marker)
+{
+	char bytes[MARKER_SIZE];
+	struct marker again;
+	size_t size = soft_record_format_lease(bytes, marker, 1500);
+
+	if (size == 0)
+		return;
+	soft_record_parse(bytes, size, &again);
+	CHECK(again.type == MARKER_LEASE);
+	CHECK(again.pid == marker->pid);
+	CHECK(again.duration == 1.5);
+	CHECK(strcmp(again.host, marker->host) == 0);
+	CHECK(strcmp(again.claim, marker->claim) == 0);
+	CHECK(strcmp(again.token, marker->token) == 0);
+}
+
 static void check_boot_id(const uint8_t *data, size_t size)
 {
 	unsigned char id[16];
@@ -95,6 +113,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_type(&marker);
 	if (marker.type == MARKER_RECORD && can_be_written(&marker))
 		check_round_trip(&marker);
+	if (marker.type == MARKER_LEASE && can_be_written(&marker) &&
+	    folder_is_token(marker.claim))
+		check_lease(&marker);
 	check_boot_id(data, size);
 	return 0;
 }
