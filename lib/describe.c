@@ -87,14 +87,19 @@ FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buf
 	if (!buffer || size == 0)
 		return filelock_refuse((struct filelock *)lock, -EINVAL, WHAT);
 	r = filelock_holder(lock, &owner);
-	if (r < 0 && r != FILELOCK_ENOHOLDER)
+	/* in a PID namespace nobody can be ruled out, and yet others may be known */
+	if (r < 0 && r != FILELOCK_ENOHOLDER && r != FILELOCK_EUNKNOWNHOLDER)
 		return r;
 	cancel = cancel_off();
 	*buffer = '\0';
 	if (r == 0)
 		describe(&owner, buffer, size);
+	if (r == FILELOCK_EUNKNOWNHOLDER)
+		(void)snprintf(buffer, size, "an unknown holder, if any");
 	if (describe_bystander(lock, buffer, size) == 0)
 		r = 0;
+	if (r < 0)
+		*buffer = '\0';
 	cancel_restore(cancel);
 	return r;
 }

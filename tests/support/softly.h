@@ -23,11 +23,18 @@ static inline void put_bytes(const char *path, const void *bytes, size_t size)
 	close(fd);
 }
 
+/* As in our records: in a PID namespace that is not the first one the host has its number. */
 static inline const char *own_host(void)
 {
 	static char host[256];
+	struct stat st;
+	size_t length;
 
 	ck_assert_int_eq(gethostname(host, sizeof(host)), 0);
+	length = strlen(host);
+	if (stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != 0xeffffffc)
+		(void)snprintf(host + length, sizeof(host) - length, "?pidns-%lx",
+		               (unsigned long)st.st_ino);
 	return host;
 }
 
