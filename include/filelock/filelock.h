@@ -359,7 +359,8 @@ struct filelock_options {
 	bool any_extension;
 
 	/* A lock file that we make gets exactly the bits of file_mode, past the umask, so that the
-	   users of one group, or all users, can share a lock. */
+	   users of one group, or all users, can share a lock. A program that is killed just then may
+	   leave a read/write lock's file with the umask's bits. */
 	bool exact_mode;
 
 	/* Do not make missing folders of the path: the acquisition fails with -ENOENT. Below a

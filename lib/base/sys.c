@@ -246,6 +246,8 @@ int sys_pidfd_open(pid_t pid, unsigned flags)
 	return above_standard(sys.pidfd_open(pid, flags));
 }
 
+#define MANY_PLACES 100 /* more, and whatever says that one is closed is wrong */
+
 static struct {
 	pthread_mutex_t mutex;
 	unsigned users;
@@ -292,8 +294,8 @@ int sys_occupy_standard(void)
 	int r = 0;
 
 	(void)pthread_mutex_lock(&standard.mutex);
-	while (r == 0 && is_standard_closed())
-		r = occupy_lowest();
+	for (int i = 0; r == 0 && is_standard_closed(); i++)
+		r = i < MANY_PLACES ? occupy_lowest() : -EBADF;
 	if (r == 0)
 		standard.users++;
 	else if (standard.users == 0)

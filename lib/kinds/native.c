@@ -225,18 +225,21 @@ static int making_flags(const struct native *n)
 	return n->probed ? O_CREAT : 0;
 }
 
-/* The bits that the umask took are given to a file that is ours for certain. */
+/* The bits that the umask took are given to a file that is ours for certain, before it has its name,
+   if that can be: whoever is killed in between would leave it without. */
 static int open_or_make_exactly(const struct filelock *lock)
 {
-	mode_t bits = lock->options.file_mode;
 	int fd = sys_open(lock->path, O_RDWR | SAFE_FLAGS, 0);
+	int r;
 
 	if (fd != -ENOENT)
 		return fd;
-	fd = sys_open(lock->path, O_RDWR | SAFE_FLAGS | O_CREAT | O_EXCL, bits);
-	if (fd >= 0 && sys.fchmod(fd, bits) < 0)
-		log_write(FILELOCK_LOG_WARNING, "cannot set the mode of %s: %s", lock->path,
-		          filelock_strerror(-errno));
+	r = soft_publish_empty(lock);
+	if (r == 0 || r == -EEXIST)
+		return sys_open(lock->path, O_RDWR | SAFE_FLAGS, 0);
+	fd = sys_open(lock->path, O_RDWR | SAFE_FLAGS | O_CREAT | O_EXCL, lock->options.file_mode);
+	if (fd >= 0)
+		soft_publish_set_mode(lock, fd);
 	return fd;
 }
 

@@ -24,6 +24,7 @@
 #include <sys/file.h>
 
 #include "kinds/liveness.h"
+#include "kinds/soft_proof.h"
 #include "base/path.h"
 #include "fork.h"
 #include "base/sys.h"
@@ -232,11 +233,13 @@ static bool is_unchanged(int fd, const struct content *judged)
 	       memcmp(now.bytes, judged->bytes, (size_t)now.size) == 0;
 }
 
-/* Half a record is worse than the old one, and so is ours where we do not hold. */
+/* Half a record is worse than the old one, and so is ours where we do not hold. Nor may anything of
+   ours stay behind the old one: that would be nobody's record, and held for ever. */
 static void put_back(int fd, const struct content *judged)
 {
-	if (sys_write_start(fd, judged->bytes, (size_t)judged->size) == 0)
-		(void)sys_truncate(fd, judged->size);
+	if (sys_write_start(fd, judged->bytes, (size_t)judged->size) < 0 ||
+	    sys_truncate(fd, judged->size) < 0)
+		(void)soft_proof_disown(fd);
 }
 
 /* Writes our record over what was judged. */

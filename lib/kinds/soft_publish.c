@@ -98,12 +98,21 @@ static int make_file(const struct filelock *lock, struct draft *draft, const cha
 	return open_draft(draft, path, flags, permissions(lock));
 }
 
+void soft_publish_set_mode(const struct filelock *lock, int fd)
+{
+	if (lock->options.exact_mode && lock->options.file_mode &&
+	    sys.fchmod(fd, lock->options.file_mode) < 0)
+		log_write(FILELOCK_LOG_WARNING, "cannot set the mode of %s: %s", lock->path,
+		          filelock_strerror(-errno));
+}
+
 /* Writes and locks the new file. */
 static int fill_draft(const struct filelock *lock, struct draft *draft)
 {
 	struct stat st;
 	int r = soft_publish_flock(lock->path, draft->fd, &draft->flocked);
 
+	soft_publish_set_mode(lock, draft->fd);
 	/* somebody judges one that is in place already: for a moment its open descriptor must do */
 	if (r == -EWOULDBLOCK)
 		r = 0;
@@ -428,6 +437,22 @@ int soft_publish(const struct filelock *lock, struct draft *draft)
 		return r < 0 ? r : -EEXIST;
 	draft->way = PUBLISH_IN_PLACE;
 	return soft_publish(lock, draft);
+}
+
+int soft_publish_empty(const struct filelock *lock)
+{
+	char parent[PATH_MAX], link[SYS_FD_LINK];
+	int fd, r;
+
+	path_parent(lock->path, parent);
+	fd = sys_open(parent, O_TMPFILE | O_RDWR | O_CLOEXEC, permissions(lock));
+	if (fd < 0)
+		return fd;
+	soft_publish_set_mode(lock, fd);
+	sys_fd_link(link, fd);
+	r = sys_link(link, lock->path, AT_SYMLINK_FOLLOW);
+	(void)sys_close(fd);
+	return r;
 }
 
 /* An empty file in the directory, and its name if it has one (owned by the caller). */

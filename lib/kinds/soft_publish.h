@@ -46,6 +46,12 @@ int soft_publish_record(const struct filelock *lock, int fd);
 
 void soft_publish_drop(struct draft *draft);
 
+/* Makes an empty file at the handle's path, which has its mode before it has its name. -EEXIST, or
+   another error: not in this way, or not here. */
+int soft_publish_empty(const struct filelock *lock);
+/* The option exact_mode, for a file of ours. */
+void soft_publish_set_mode(const struct filelock *lock, int fd);
+
 /* Takes the flock of a holder. Returns 0 and *ret_flocked, -EWOULDBLOCK (another process has
    it), or an error. */
 int soft_publish_flock(const char *path, int fd, bool *ret_flocked);

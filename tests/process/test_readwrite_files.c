@@ -121,7 +121,8 @@ static mode_t mode_of(const char *path)
 
 START_TEST(test_exact_mode_goes_past_the_umask)
 {
-	static const enum filelock_kind kinds[] = { FILELOCK_NATIVE, FILELOCK_READWRITE };
+	static const enum filelock_kind kinds[] = { FILELOCK_NATIVE, FILELOCK_READWRITE,
+		                                    FILELOCK_SOFT };
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	const char *path = test_path("lock.db");
 	struct filelock *lock;
@@ -133,6 +134,8 @@ START_TEST(test_exact_mode_goes_past_the_umask)
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	ck_assert_uint_eq(mode_of(path), 0666);
 	filelock_close(lock);
+	if (kinds[_i] == FILELOCK_SOFT)
+		return;
 	/* a file that is there keeps what it has */
 	ck_assert_int_eq(chmod(path, 0600), 0);
 	ck_assert_int_eq(filelock_open(path, kinds[_i], &options, &lock), 0);
@@ -151,13 +154,43 @@ START_TEST(test_mode_that_cannot_be_set_is_no_obstacle)
 	options.exact_mode = true;
 	fault_set(FAULT_fchmod, 1, FAULT_FOR_GOOD, EPERM);
 	fault_set(FAULT_chmod, 1, FAULT_FOR_GOOD, EPERM);
+	fault_set(FAULT_linkat, 1, FAULT_FOR_GOOD, EPERM);
 	ck_assert_int_eq(filelock_open(test_path("lock.db"), FILELOCK_READWRITE, &options, &lock), 0);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	filelock_close(lock);
 	ck_assert_int_eq(filelock_open(test_path("lock"), FILELOCK_NATIVE, &options, &lock), 0);
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
 	filelock_close(lock);
-	ck_assert_uint_eq(fault_hits(FAULT_chmod) + fault_hits(FAULT_fchmod), 2);
+	ck_assert_uint_eq(fault_hits(FAULT_chmod), 1);
+	ck_assert_uint_eq(fault_hits(FAULT_fchmod), 2); /* before its name, and in its place */
+}
+END_TEST
+
+static mode_t first_mode; /* when the file was first seen at its name */
+
+static int note_mode(int from_folder, const char *from, int to_folder, const char *to, int flags)
+{
+	int r = linkat(from_folder, from, to_folder, to, flags);
+
+	first_mode = r == 0 ? mode_of(to) : 0;
+	return r;
+}
+
+/* Whoever is killed then leaves a file that all can use. */
+START_TEST(test_exact_mode_is_set_before_the_file_has_its_name)
+{
+	static const enum filelock_kind kinds[] = { FILELOCK_NATIVE, FILELOCK_SOFT };
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+
+	(void)umask(0777);
+	options.file_mode = 0660;
+	options.exact_mode = true;
+	ck_assert_int_eq(filelock_open(test_path("lock"), kinds[_i], &options, &lock), 0);
+	sys.linkat = note_mode;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(first_mode, 0660);
+	filelock_close(lock);
 }
 END_TEST
 
@@ -250,7 +283,8 @@ int main(void)
 	tcase_add_test(tcase, test_own_disks_are_not_tried);
 	tcase_add_test(tcase, test_without_mknod_the_database_is_made_by_open);
 	tcase_add_test(tcase, test_journal_beside_an_empty_database_is_no_obstacle);
-	tcase_add_loop_test(tcase, test_exact_mode_goes_past_the_umask, 0, 2);
+	tcase_add_loop_test(tcase, test_exact_mode_goes_past_the_umask, 0, 3);
+	tcase_add_loop_test(tcase, test_exact_mode_is_set_before_the_file_has_its_name, 0, 2);
 	tcase_add_test(tcase, test_mode_that_cannot_be_set_is_no_obstacle);
 	tcase_add_test(tcase, test_threads_exclude_each_other_where_sqlite_has_no_mutexes);
 	suite_add_tcase(suite, tcase);

@@ -197,9 +197,18 @@ START_TEST(test_places_that_cannot_all_be_occupied_are_left)
 }
 END_TEST
 
+START_TEST(test_place_that_is_closed_whatever_is_opened_is_an_error)
+{
+	fault_set(FAULT_fcntl_getfl, 1, FAULT_FOR_GOOD, EBADF);
+	ck_assert_int_eq(sys_occupy_standard(), -EBADF);
+	ck_assert_uint_lt(fault_hits(FAULT_fcntl_getfl), 1000);
+}
+END_TEST
+
 int main(void)
 {
-	return support_main(SUITE("sys", test_interrupted_calls_are_repeated,
+	return support_main(SUITE("sys", test_place_that_is_closed_whatever_is_opened_is_an_error,
+	                          test_interrupted_calls_are_repeated,
 	                          test_reading_ends_with_the_file_or_the_buffer,
 	                          test_errors_of_reading_are_told_and_leak_nothing,
 	                          test_writing_goes_on_until_all_is_there_or_nothing_more_goes,

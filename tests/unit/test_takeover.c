@@ -390,6 +390,25 @@ START_TEST(test_what_cannot_be_made_sure_for_the_next_taker_is_put_back)
 }
 END_TEST
 
+/* Two faults: what is left names nobody who lives, and the next one takes it. */
+START_TEST(test_what_cannot_be_put_back_is_nobodys)
+{
+	struct marker marker;
+
+	set_up_elsewhere();
+	put_record(path, 2147483646, NULL);
+	fault_set(FAULT_fsync, 1, FAULT_ONCE, EIO);
+	fault_set(FAULT_ftruncate, 1, FAULT_FOR_GOOD, EPERM);
+	ck_assert_int_eq(try(), -EIO);
+	ck_assert_uint_gt(fault_hits(FAULT_ftruncate), 0);
+	ck_assert(read_marker(path, &marker));
+	ck_assert_int_eq(marker.type, MARKER_RECORD);
+	ck_assert_int_eq(marker.pid, 2147483647);
+	ck_assert_int_eq(try(), 0);
+	filelock_close(lock);
+}
+END_TEST
+
 /* The names of earlier releases tell no PID namespace: without proof by the kernel it may be alive
    in another one. */
 /* shows: shown-marker */
@@ -486,7 +505,8 @@ int main(void)
 	              test_successor_of_a_dead_marker_is_not_taken,
 	              test_marker_that_stood_there_for_a_moment_is_not_taken_for_the_one_that_does,
 	              test_where_flocks_may_not_tell_takers_take_turns,
-	              test_what_cannot_be_made_sure_for_the_next_taker_is_put_back,
+	              test_what_cannot_be_put_back_is_nobodys,
+	                          test_what_cannot_be_made_sure_for_the_next_taker_is_put_back,
 	              test_without_a_turn_nothing_is_taken_where_flocks_may_not_tell,
 	              test_only_this_pid_namespaces_markers_are_judged_where_flocks_may_not_tell,
 	              test_release_of_what_was_taken_over_and_cannot_be_removed_disowns_it,
