@@ -253,6 +253,13 @@ static void axis(int64_t length, double unit, const char *name, double top, doub
 	}
 }
 
+/* Thin and grey, where a hold is thick and has the colour of its server: to be told apart without
+   seeing colours, too. */
+static void draw_wait(double x, double y, double width)
+{
+	box(x, y + (LANE - 1.5) / 3, width, (LANE - 1.5) / 3, "#8c8c8c", 1);
+}
+
 static void draw_span(const struct trace *trace, const struct span *span, double top)
 {
 	const char *colour = span->clash ? "#d62728" : colours[span->row];
@@ -262,7 +269,7 @@ static void draw_span(const struct trace *trace, const struct span *span, double
 	double y = top + span->lane * LANE;
 
 	if (held - asked > 0.1)
-		box(asked, y, held - asked, LANE - 1.5, colours[span->row], 0.28);
+		draw_wait(asked, y, held - asked);
 	if (span->released > trace->from && span->held < trace->to) {
 		inside = inside < 0.5 ? 0.5 : inside; /* thinner ones would not be seen */
 		/* readers that overlap add up to a darker colour */
@@ -393,17 +400,27 @@ static void draw_panel(const struct trace *trace, double top)
 	draw_overview(trace, y + COUNT + 34);
 }
 
-static void draw_legend(double y)
+/* A swatch of each server's colour. Returns where the next thing may stand. */
+static double draw_colours(double x, double y, int rows, double opacity)
 {
-	text(20, y, "small", "Each thin line is a request:");
-	box(190, y - 7, 50, LANE, colours[0], 0.28);
-	text(246, y, "small", "waits for the lock");
-	box(370, y - 11, 14, STRIP - 3, colours[0], 1);
-	text(390, y, "small", "inside, alone, to write");
-	box(535, y - 11, 14, STRIP - 3, colours[0], 0.4);
-	text(555, y, "small", "inside to read, with other readers");
-	box(775, y - 11, 14, STRIP - 3, "#d62728", 1);
-	text(795, y, "small", "inside together with somebody else: an update is lost");
+	for (int row = 0; row < rows; row++)
+		box(x + row * 17, y - 11, 14, STRIP - 3, colours[row], opacity);
+	return x + rows * 17 + 3;
+}
+
+static void draw_legend(double y, int rows)
+{
+	double x;
+
+	text(20, y, "small", "Each line is a request:");
+	draw_wait(165, y - 8, 40);
+	text(210, y, "small", "waits");
+	x = draw_colours(255, y, rows, 1);
+	text(x, y, "small", "inside, alone, to write (a colour for each server)");
+	x = draw_colours(x + 290, y, rows, 0.4);
+	text(x, y, "small", "to read, with other readers");
+	box(x + 170, y - 11, 14, STRIP - 3, "#d62728", 1);
+	text(x + 189, y, "small", "inside together: an update is lost");
 }
 
 static void draw(const char *title, const struct trace *traces, int n)
@@ -422,7 +439,7 @@ static void draw(const char *title, const struct trace *traces, int n)
 	     ".window{fill:none;stroke:#000;stroke-width:1.5}</style>");
 	box(0, 0, WIDTH, height, "#fff", 1);
 	text(20, 36, "title", title);
-	draw_legend(62);
+	draw_legend(62, traces[0].rows);
 	for (int i = 0, top = 84; i < n; top += panel_height(&traces[i++]))
 		draw_panel(&traces[i], top);
 	puts("</svg>");
