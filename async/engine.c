@@ -231,7 +231,12 @@ static void on_quiet(evutil_socket_t fd, short events, void *arg)
 	struct evfilelock *ev = arg;
 
 	ev->loop.quiet_at = FILELOCK_NEVER;
-	on_time(fd, events, ev);
+	/* the base does not count this event: what somebody waits for is not to be done in it, or
+	   event_base_loop(EVLOOP_ONCE) goes on as if nothing had been done */
+	if (ev->loop.at != FILELOCK_NEVER)
+		event_active(ev->loop.timer, EV_TIMEOUT, 1);
+	else
+		on_time(fd, events, ev);
 }
 
 static void on_readable(evutil_socket_t fd, short events, void *arg)

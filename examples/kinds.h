@@ -19,6 +19,7 @@ static const struct {
 	{ "soft", FILELOCK_SOFT, ".lock", false },
 	{ "lease", FILELOCK_LEASE, ".lock", false },
 	{ "strict", FILELOCK_STRICT, ".lock", false },
+	{ "soft-readwrite", FILELOCK_SOFT_READWRITE, ".lock", true },
 	{ "readwrite", FILELOCK_READWRITE, ".db", true },
 };
 

@@ -220,16 +220,28 @@ static bool is_local(const char *path)
 	return sys.statfs(path, &fs) == 0 && sys_is_local(&fs);
 }
 
+/* Some kinds' attempts cost more. */
+static void make_rarer(struct schedule_poll *poll, const struct filelock *lock)
+{
+	int64_t least = (int64_t)lock->kind->least_poll_ms * 1000000;
+
+	if (!lock->options.poll_interval_ms && poll->interval < least)
+		poll->interval = least;
+}
+
 static struct schedule_poll poll_of(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
 	struct filelock_watcher *watcher = watcher_of(a);
 	size_t waiting = watcher ? inotify_count(watcher, 0) : 0;
+	struct schedule_poll poll;
 
 	if (a->is_local < 0 && !lock->options.poll_interval_ms && schedule_is_loaded(waiting))
 		a->is_local = is_local(lock->path);
-	return schedule_poll(lock->options.poll_interval_ms, waiting, a->is_local > 0,
+	poll = schedule_poll(lock->options.poll_interval_ms, waiting, a->is_local > 0,
 	                     (uintptr_t)lock);
+	make_rarer(&poll, lock);
+	return poll;
 }
 
 /* When to try again after an attempt that found the lock held. */

@@ -89,7 +89,7 @@ struct filelock {
 	_Atomic(struct filelock_lost *) lost; /* whoever watches the hold; NULL: nobody */
 	void *listener_arg;
 	struct held held;
-	int64_t kept_at; /* by kinds that are kept alive: when the hold was last */
+	int64_t kept_at; /* by kinds that are kept alive: when the hold was last, or its number */
 	struct failure failure;
 	struct list handles;        /* registry */
 	struct hash_node singleton; /* registry */

@@ -28,6 +28,7 @@ struct kind {
 
 	bool nests_in_thread; /* an exclusive hold nests only in the thread that took it */
 	bool exclusive_only;
+	unsigned least_poll_ms; /* the default poll interval is not shorter; 0: the usual one */
 	bool expires; /* duration_ms and heartbeat_ms mean something */
 	/* The kind that serves instead where an attempt was ATTEMPT_UNSUPPORTED. May be NULL. */
 	const struct kind *fallback;
@@ -89,6 +90,8 @@ struct kind {
 	int (*fd)(const struct filelock *lock);
 	/* filelock_token. May be NULL. */
 	int (*token)(const struct filelock *lock, uint64_t *ret_token);
+	/* What of the lock's files the identity of a hold is of; NULL: its path. The handle's own. */
+	const char *(*place)(const struct filelock *lock);
 	/* Which file the last try met, to find another handle of this thread on it. */
 	struct identity (*identity)(const struct filelock *lock);
 	/* Moves the hold to another handle of the same lock, which keeps nothing:
@@ -114,6 +117,7 @@ extern const struct kind kind_soft;
 extern const struct kind kind_readwrite;
 extern const struct kind kind_lease;
 extern const struct kind kind_strict;
+extern const struct kind kind_soft_readwrite;
 
 /* NULL: no such kind. */
 const struct kind *kind_find(enum filelock_kind id);

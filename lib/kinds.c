@@ -6,6 +6,7 @@ static const struct kind *const kinds[] = {
 	&kind_readwrite,
 	&kind_lease,
 	&kind_strict,
+	&kind_soft_readwrite,
 };
 
 const struct kind *kind_find(enum filelock_kind id)

@@ -112,9 +112,16 @@ static bool is_local(const char *path)
 	return sys.statfs(path, &fs) == 0 && sys_is_local(&fs);
 }
 
+static const char *place_of(const struct filelock_lost *lost)
+{
+	const struct filelock *proxy = lost->proxy;
+
+	return proxy->kind->place ? proxy->kind->place(proxy) : proxy->path;
+}
+
 FILELOCK_API int filelock_lost_watch(struct filelock_lost *lost, struct filelock_watcher *watcher)
 {
-	const char *path = lost->proxy->path;
+	const char *path = place_of(lost);
 	char folder[PATH_MAX];
 	int r;
 
@@ -137,7 +144,7 @@ FILELOCK_API int filelock_lost_watch(struct filelock_lost *lost, struct filelock
 
 FILELOCK_API int filelock_lost_check(const struct filelock_lost *lost)
 {
-	int names = path_check(lost->proxy->path, lost->identity.dev, lost->identity.ino);
+	int names = path_check(place_of(lost), lost->identity.dev, lost->identity.ino);
 
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names < 0 ? names : 0;
 }

@@ -17,6 +17,7 @@
 #include "kinds/lease_claim.h"
 #include "kinds/readwrite_database.h"
 #include "kinds/soft_exit.h"
+#include "kinds/softrw_pulse.h"
 #include "kinds/strict.h"
 #include "lost.h"
 #include "registry.h"
@@ -33,6 +34,7 @@ static void before_fork(void)
 	fork_lock_fds();
 	sleepers_before_fork();
 	soft_exit_before_fork();
+	softrw_pulse_before_fork();
 	lost_before_fork();
 	log_before_fork();
 }
@@ -41,6 +43,7 @@ static void after_fork(bool in_child)
 {
 	log_after_fork();
 	lost_after_fork();
+	softrw_pulse_after_fork(in_child);
 	soft_exit_after_fork(in_child);
 	sleepers_after_fork(in_child);
 	fork_unlock_fds(in_child);

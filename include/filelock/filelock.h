@@ -153,6 +153,28 @@
  *     are not ours: SQLite grants them without looking. Ours look.
  *   - Without SQLite in the build filelock_open gives -ENOSYS.
  *
+ * Soft read/write locks (FILELOCK_SOFT_READWRITE) are many readers or one writer on a file system with
+ * hard links and no lock of its own, also a network's. A waiting writer keeps new readers out, and gets
+ * in when the last reader leaves. Nothing stands at the path itself: all is in the folder called as
+ * the path with ".rw", which stays. It is this user's alone (0700; another's is -EACCES), so
+ * unlink_on_release, file_mode and exact_mode give -EINVAL.
+ *   - Who holds is written generation by generation: each acquisition, release and eviction publishes
+ *     the next one, and syncs it to the disk before. A cycle is two of them, and on a disk takes as long as
+ *     fsync(2) does twice, some milliseconds. An attempt that finds the lock held writes its record,
+ *     unsynced. In a loop let workers do that (evfilelock_options.workers): the loop then makes no such
+ *     call. filelock_token is the generation.
+ *   - A holder renews its record every heartbeat_ms, as a lease: in a loop the context does, elsewhere
+ *     filelock_renew. Whoever waits counts as dead a holder whose record it saw unchanged for
+ *     duration_ms, its own or the holder's, whichever is longer, by its own clock, and leaves it out.
+ *     Clocks of machines need not agree, nor settings. A holder judges itself as with leases.
+ *   - On a local file system a holder of this library is seen dead, or alive, at once, by its
+ *     flock(2); a stopped one then holds. Python's contenders go by silence alone.
+ *   - A record that makes no sense fails closed: FILELOCK_EPROTOCOL, and filelock_last_error names it. So
+ *     do the files of releases before 4.0 at the path (".write", ".state"), which exclude nobody here.
+ *     Who removes the folder begins a new log, and filelock_verify tells those who held by the old one.
+ *   - An exclusive hold nests only in the thread that took it (-EDEADLK); any thread may release.
+ *     filelock_break leaves everybody out. The default poll interval is 250 ms.
+ *
  * Warm locks. A handle with the option keep_open keeps its lock file open, unlocked, between two holds.
  * That saves opening and closing it. The costs: a file system that cannot be unmounted, one descriptor,
  * and leases (fcntl(2)) on the file that others are refused, all as long as the handle keeps it.
@@ -220,7 +242,11 @@ enum filelock_kind {
 
 	/* Claims in a folder, which nothing but their holder or a person ends. Shares locks with
 	   Python's StrictSoftFileLock. See "Strict locks". */
-	FILELOCK_STRICT = 4
+	FILELOCK_STRICT = 4,
+
+	/* Many readers or one writer by a log in a folder, for file systems without usable locks. Shares
+	   locks with Python's SoftReadWriteLock (4.0 and later). See "Soft read/write locks". */
+	FILELOCK_SOFT_READWRITE = 5
 };
 
 enum filelock_mode {
@@ -375,8 +401,8 @@ struct filelock_options {
 	bool reserved[7]; /* false */
 
 	/* FILELOCK_LEASE: how long it holds without a refresh, 0: 30,000 ms; and how often a loop
-	   refreshes it, which must be more often, 0: three times in that. On another kind of lock:
-	   -EINVAL. */
+	   refreshes it, which must be more often, 0: three times in that. FILELOCK_SOFT_READWRITE: how
+	   long a holder may be silent, 0: 90,000 ms, and likewise. On another kind of lock: -EINVAL. */
 	unsigned duration_ms, heartbeat_ms;
 
 	/* Called whenever a synchronous wait is about to sleep, so at least once in a poll

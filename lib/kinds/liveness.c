@@ -184,6 +184,16 @@ static int own_host(char ret[ESCAPED_SIZE])
 	return 0;
 }
 
+int liveness_host(char ret_host[HOST_SIZE + 1])
+{
+	char host[ESCAPED_SIZE];
+	int r = own_host(host);
+
+	if (r == 0)
+		strcpy(ret_host, host); /* shortened */
+	return r;
+}
+
 static bool is_own_host(const char *host)
 {
 	char own[ESCAPED_SIZE];

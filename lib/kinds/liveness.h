@@ -41,6 +41,9 @@ void liveness_describe(const struct marker *record, struct filelock_owner *ret_o
 /* Whether the record is of this process, by pid, host and start token. */
 bool liveness_is_ours(const struct marker *record);
 
+/* The host of our records: 0 or an error. */
+int liveness_host(char ret_host[HOST_SIZE + 1]);
+
 /* Writes the record of this process, with the start token where it is known; returns its length, or
    an error. */
 int liveness_write_record(char ret[MARKER_SIZE], bool two_lines);

@@ -258,9 +258,13 @@ END_TEST
 /* shows: sets */
 START_TEST(test_failure_gives_everything_back)
 {
-	struct loop loop = loop_new();
-	struct asked_set asked = set_open("cdab");
+	struct asked_set asked;
+	struct loop loop;
 
+	if (test_is_beside_its_path())
+		return;
+	loop = loop_new();
+	asked = set_open("cdab");
 	ck_assert_int_eq(symlink("nowhere", test_path("c")), 0);
 	set_ask(&loop, &asked, -1);
 	ck_assert_int_eq(set_answer(&loop, &asked), -ELOOP);

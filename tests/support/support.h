@@ -70,7 +70,8 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
 	} while (0)
 
 /* The kind of lock that test_open and peers open: FILELOCK_NATIVE, or what the environment's
-   FILELOCK_TEST_KIND names ("soft", "lease", "strict", "readwrite"). */
+   FILELOCK_TEST_KIND names ("soft", "lease", "strict", "soft-readwrite",
+   "readwrite"). */
 enum filelock_kind test_kind(void);
 
 /* For what only native locks have: says so, and true if the test is of another kind. */
@@ -80,6 +81,8 @@ bool test_is_not_native(void);
 bool test_is_in_valgrind(void);
 /* Whether it is of a kind whose lock is a marker or a claim: soft, lease, strict. */
 bool test_is_of_markers(void);
+/* Says so, and true, where the lock is in a folder beside its path, for what looks at the path. */
+bool test_is_beside_its_path(void);
 /* Says so, and true, for what takes a lock shared. */
 bool test_is_without_shared(void);
 /* For what needs a holder's name: whether the locks of this kind in the test's folder are in

@@ -124,6 +124,7 @@ START_TEST(test_commit_writes_pythons_files)
 }
 END_TEST
 
+/* shows: rw-one-successor */
 START_TEST(test_second_successor_of_a_generation_is_refused)
 {
 	struct softrw_log *log = new_log();
@@ -247,6 +248,7 @@ static int link_and_lie(int from_fd, const char *from, int to_fd, const char *to
 	return -1;
 }
 
+/* shows: rw-one-successor */
 START_TEST(test_owner_of_a_generation_is_decided_by_the_inode)
 {
 	struct softrw_log *log = new_log();

@@ -62,6 +62,7 @@ static int write_ours(void)
 	return fd;
 }
 
+/* shows: rw-dead */
 START_TEST(test_member_that_is_silent_for_the_threshold_is_dead)
 {
 	set_up(true);
@@ -111,6 +112,7 @@ START_TEST(test_missing_record_is_silence_too)
 }
 END_TEST
 
+/* shows: rw-dead */
 START_TEST(test_unlocked_record_of_ours_is_a_dead_members)
 {
 	int fd;

@@ -239,6 +239,7 @@ static void play(const struct world *world, unsigned steps)
 	}
 }
 
+/* shows: rw-one-successor */
 START_TEST(test_no_order_of_steps_lets_in_who_excludes_another)
 {
 	/* who reads: two writers and a reader, one writer and two readers, three writers */

@@ -1,0 +1,705 @@
+/* Soft read/write locks between processes: who is in, who is dead, who has lost. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/magic.h"
+#include "base/sys.h"
+#include "softly.h"
+
+#define SHARED FILELOCK_SHARED
+#define EXCLUSIVE FILELOCK_EXCLUSIVE
+
+static int attempt_once(const char *path, enum filelock_mode mode)
+{
+	struct filelock *lock = test_open(path, NULL);
+	int r = filelock_acquire(lock, mode, FILELOCK_NO_WAIT);
+
+	filelock_close(lock);
+	return r;
+}
+
+/* Only events end its wait in time. */
+static struct filelock_options rarely_polling(void)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.poll_interval_ms = 3600000;
+	options.duration_ms = 10800000;
+	return options;
+}
+
+static void start_waiting(struct peer *peer, const char *path, enum filelock_mode mode)
+{
+	struct filelock_options options = rarely_polling();
+
+	peer_start(peer);
+	ck_assert_int_eq(peer_open(peer, path, &options), 0);
+	peer_order_acquire(peer, mode, FILELOCK_WAIT_FOREVER);
+	peer_await_notice(peer);
+}
+
+static char state_of(pid_t pid)
+{
+	char path[64], text[512];
+	const char *after;
+
+	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	test_read_file(path, text, sizeof(text));
+	after = strrchr(text, ')');
+	return after ? after[2] : '?';
+}
+
+/* Files in a folder of the lock, but those of names that begin with `but`. */
+static unsigned count_files(const char *folder, char but)
+{
+	struct dirent **entries;
+	unsigned count = 0;
+	int n = scandir(test_path(folder), &entries, NULL, alphasort);
+
+	ck_assert_int_ge(n, 0);
+	for (int i = 0; i < n; i++) {
+		count += entries[i]->d_name[0] != '.' && entries[i]->d_name[0] != but;
+		free(entries[i]);
+	}
+	free(entries);
+	return count;
+}
+
+static unsigned holders(void)
+{
+	return count_files("lock.rw/holders", '\0');
+}
+
+/* The record of the only member. */
+static void read_record(char *text, size_t size)
+{
+	struct dirent **entries;
+	int n = scandir(test_path("lock.rw/holders"), &entries, NULL, alphasort);
+	char path[512];
+
+	ck_assert_int_eq(n, 3);
+	(void)snprintf(path, sizeof(path), "lock.rw/holders/%s", entries[2]->d_name);
+	test_read_file(test_path(path), text, size);
+	for (int i = 0; i < n; i++)
+		free(entries[i]);
+	free(entries);
+}
+
+/* --- who is in --- */
+
+/* shows: shared-together */
+START_TEST(test_readers_overlap_and_a_writer_excludes)
+{
+	struct peer reader, other;
+
+	peer_start_holding(&reader, test_path("lock"), SHARED);
+	peer_start_holding(&other, test_path("lock"), SHARED);
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), -ETIMEDOUT);
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), 0);
+	ck_assert_int_eq(peer_release(&reader), 0);
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), -ETIMEDOUT);
+	ck_assert_int_eq(peer_release(&other), 0);
+	ck_assert_int_eq(peer_acquire(&other, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), -ETIMEDOUT);
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), -ETIMEDOUT);
+	peer_stop(&reader);
+	peer_stop(&other);
+}
+END_TEST
+
+/* shows: rw-writer-first */
+START_TEST(test_waiting_writer_keeps_new_readers_out)
+{
+	struct peer reader, writer;
+
+	peer_start_holding(&reader, test_path("lock"), SHARED);
+	start_waiting(&writer, test_path("lock"), EXCLUSIVE);
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), -ETIMEDOUT);
+	ck_assert_int_eq(peer_release(&reader), 0);
+	ck_assert_int_eq(peer_answer(&writer), 0);
+	peer_stop(&reader);
+	peer_stop(&writer);
+}
+END_TEST
+
+/* shows: rw-writer-first */
+START_TEST(test_writer_that_gives_up_lets_readers_in_again)
+{
+	struct peer reader;
+
+	peer_start_holding(&reader, test_path("lock"), SHARED);
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), -ETIMEDOUT);
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), 0);
+	ck_assert_uint_eq(holders(), 1);
+	peer_stop(&reader);
+}
+END_TEST
+
+/* shows: rw-nothing-left */
+START_TEST(test_nothing_but_the_log_stays)
+{
+	unsigned before = test_descriptors();
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(filelock_acquire(lock, i ? SHARED : EXCLUSIVE, 0), 0);
+		ck_assert_uint_eq(holders(), 1);
+		ck_assert_int_eq(filelock_release(lock), 0);
+		ck_assert_uint_eq(holders(), 0);
+		ck_assert_uint_eq(test_descriptors(), before);
+	}
+	ck_assert_uint_eq(count_files("lock.rw/gen", 'H'), 4 + 1); /* and the epoch */
+	ck_assert_int_eq(access(test_path("lock"), F_OK), -1);
+	filelock_close(lock);
+}
+END_TEST
+
+/* shows: rw-one-successor */
+START_TEST(test_token_grows_from_hold_to_hold)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	uint64_t token, last = 0;
+
+	for (int i = 0; i < 5; i++) {
+		ck_assert_int_eq(filelock_acquire(lock, i % 2 ? SHARED : EXCLUSIVE, 0), 0);
+		ck_assert_int_eq(filelock_token(lock, &token), 0);
+		ck_assert_uint_gt(token, last);
+		last = token;
+		ck_assert_int_eq(filelock_release(lock), 0);
+	}
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_holder_is_named)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+	struct peer holder;
+
+	ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_ENOHOLDER);
+	peer_start_holding(&holder, test_path("lock"), SHARED);
+	ck_assert_int_eq(filelock_holder(lock, &owner), 0);
+	ck_assert_int_eq(owner.pid, holder.pid);
+	ck_assert_int_eq(owner.mode, SHARED);
+	ck_assert(!owner.ours);
+	ck_assert_int_eq(peer_release(&holder), 0);
+	ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_ENOHOLDER);
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_holder(lock, &owner), 0);
+	ck_assert_int_eq(owner.mode, EXCLUSIVE);
+	ck_assert(owner.ours);
+	peer_stop(&holder);
+	filelock_close(lock);
+}
+END_TEST
+
+/* --- wake-ups --- */
+
+START_TEST(test_release_wakes_whom_it_lets_in)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct peer waiter;
+
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(filelock_acquire(lock, i == 1 ? SHARED : EXCLUSIVE, 0), 0);
+		start_waiting(&waiter, test_path("lock"), i == 2 ? SHARED : EXCLUSIVE);
+		ck_assert_int_eq(filelock_release(lock), 0);
+		ck_assert_int_eq(peer_answer(&waiter), 0);
+		peer_stop(&waiter);
+	}
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_death_of_the_holder_wakes_a_waiter)
+{
+	struct peer holder, waiter;
+
+	peer_start_holding(&holder, test_path("lock"), _i ? SHARED : EXCLUSIVE);
+	start_waiting(&waiter, test_path("lock"), EXCLUSIVE);
+	peer_kill(&holder, SIGKILL);
+	ck_assert_int_eq(peer_answer(&waiter), 0);
+	ck_assert_uint_eq(holders(), 1);
+	peer_stop(&waiter);
+}
+END_TEST
+
+/* --- life and death --- */
+
+/* Its silence would show only after the duration, which is longer than any test. */
+/* shows: rw-dead */
+START_TEST(test_killed_holder_is_seen_dead_at_once)
+{
+	struct peer holder;
+
+	for (int i = 0; i < 3; i++) {
+		peer_start_holding(&holder, test_path("lock"), i == 1 ? SHARED : EXCLUSIVE);
+		peer_kill(&holder, SIGKILL);
+		/* a sanitizer's thread of the holder may live a little longer than its leader */
+		await(attempt_once(test_path("lock"), i == 2 ? SHARED : EXCLUSIVE) == 0);
+		ck_assert_uint_eq(holders(), 0);
+	}
+}
+END_TEST
+
+START_TEST(test_killed_writer_that_waited_keeps_nobody_out)
+{
+	struct peer reader, writer;
+
+	peer_start_holding(&reader, test_path("lock"), SHARED);
+	start_waiting(&writer, test_path("lock"), EXCLUSIVE);
+	peer_kill(&writer, SIGKILL);
+	await(attempt_once(test_path("lock"), SHARED) == 0);
+	ck_assert_uint_eq(holders(), 1);
+	peer_stop(&reader);
+}
+END_TEST
+
+START_TEST(test_stopped_holder_of_this_kernel_holds)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+	struct peer holder;
+
+	options.duration_ms = 30;
+	lock = test_open(test_path("lock"), &options);
+	peer_start_holding(&holder, test_path("lock"), EXCLUSIVE);
+	ck_assert_int_eq(kill(holder.pid, SIGSTOP), 0);
+	await(state_of(holder.pid) == 'T');
+	ck_assert_int_eq(filelock_acquire(lock, SHARED, 200), -ETIMEDOUT);
+	ck_assert_int_eq(kill(holder.pid, SIGCONT), 0);
+	ck_assert_int_eq(peer_release(&holder), 0);
+	ck_assert_int_eq(filelock_acquire(lock, SHARED, 0), 0);
+	filelock_close(lock);
+	peer_stop(&holder);
+}
+END_TEST
+
+static int statfs_of_a_network(const char *path, struct statfs *ret)
+{
+	(void)path;
+	*ret = (struct statfs){ .f_type = NFS_SUPER_MAGIC };
+	return 0;
+}
+
+static int verify(void *arg)
+{
+	(void)arg;
+	return filelock_verify(peer_lock());
+}
+
+static int release(void *arg)
+{
+	(void)arg;
+	return filelock_release(peer_lock());
+}
+
+static int token_of_peer(void *arg)
+{
+	return filelock_token(peer_lock(), arg);
+}
+
+/* Where flock(2) proves nothing the record's silence is all that others have. Before the loser touches
+   anything, it knows. */
+/* shows: rw-lost */
+START_TEST(test_holder_that_was_stopped_for_too_long_has_lost)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	uint64_t *before = test_shared(sizeof(*before)), after;
+	struct filelock *lock;
+	struct peer holder;
+	char record[1024], again[1024];
+
+	sys.statfs = statfs_of_a_network;
+	options.duration_ms = 500;
+	lock = test_open(test_path("lock"), &options);
+	peer_start(&holder);
+	ck_assert_int_eq(peer_open(&holder, test_path("lock"), &options), 0);
+	ck_assert_int_eq(peer_acquire(&holder, _i ? SHARED : EXCLUSIVE, -1), 0);
+	ck_assert_int_eq(peer_call(&holder, token_of_peer, before), 0);
+	ck_assert_int_eq(kill(holder.pid, SIGSTOP), 0);
+	await(state_of(holder.pid) == 'T');
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, -1), 0);
+	ck_assert_int_eq(filelock_token(lock, &after), 0);
+	ck_assert_uint_gt(after, *before);
+	read_record(record, sizeof(record));
+	ck_assert_int_eq(kill(holder.pid, SIGCONT), 0);
+	ck_assert_int_eq(peer_call(&holder, verify, NULL), FILELOCK_ELOST);
+	ck_assert_int_eq(peer_call(&holder, verify, NULL), FILELOCK_ELOST);
+	ck_assert_int_eq(peer_call(&holder, release, NULL), FILELOCK_ELOST);
+	read_record(again, sizeof(again));
+	ck_assert_str_eq(again, record);
+	peer_stop(&holder);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_verify_renews_the_record)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	char record[1024], again[1024];
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	read_record(record, sizeof(record));
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	read_record(again, sizeof(again));
+	ck_assert_uint_eq(strlen(record), strlen(again));
+	ck_assert_mem_eq(record, again, strlen(record) - 33);
+	ck_assert_str_ne(record, again);
+	filelock_close(lock);
+}
+END_TEST
+
+/* shows: rw-lost */
+START_TEST(test_late_holder_has_lost_though_nobody_came)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	clock_fake(test_now());
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	clock_advance(89 * SECONDS);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	clock_advance(90 * SECONDS);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_release(lock), FILELOCK_ELOST);
+	ck_assert(!filelock_is_held(lock));
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_heartbeat_that_fails_for_too_long_is_a_loss)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	clock_fake(test_now());
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	fault_set(FAULT_pwrite, 1, FAULT_FOR_GOOD, EIO);
+	clock_advance(30 * SECONDS);
+	ck_assert_int_eq(filelock_verify(lock), -EIO);
+	clock_advance(29 * SECONDS);
+	ck_assert_int_eq(filelock_verify(lock), -EIO);
+	clock_advance(SECONDS);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	fault_clear();
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	filelock_close(lock);
+}
+END_TEST
+
+/* --- the log goes --- */
+
+static void remove_log(void)
+{
+	char command[1024];
+
+	(void)snprintf(command, sizeof(command), "rm -r '%s'", test_path("lock.rw"));
+	ck_assert_int_eq(system(command), 0);
+}
+
+/* shows: rw-lost */
+START_TEST(test_holder_of_a_removed_log_has_lost)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	remove_log();
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_release(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_waiter_goes_over_to_a_new_log)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct peer waiter;
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	peer_start(&waiter);
+	ck_assert_int_eq(peer_open(&waiter, test_path("lock"), NULL), 0);
+	peer_order_acquire(&waiter, EXCLUSIVE, -1);
+	peer_await_notice(&waiter);
+	ck_assert_int_eq(rename(test_path("lock.rw"), test_path("moved.rw")), 0);
+	ck_assert_int_eq(peer_answer(&waiter), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), -ETIMEDOUT);
+	peer_stop(&waiter);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_record_that_was_removed_is_a_loss_for_a_holder)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	char command[1024];
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	(void)snprintf(command, sizeof(command), "rm '%s'/*", test_path("lock.rw/holders"));
+	ck_assert_int_eq(system(command), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_break_leaves_everybody_out)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct peer holder;
+
+	ck_assert_int_eq(filelock_break(lock), FILELOCK_ENOHOLDER);
+	peer_start_holding(&holder, test_path("lock"), SHARED);
+	ck_assert_int_eq(filelock_break(lock), 0);
+	ck_assert_int_eq(filelock_break(lock), FILELOCK_ENOHOLDER);
+	ck_assert_uint_eq(holders(), 0);
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(peer_call(&holder, verify, NULL), FILELOCK_ELOST);
+	ck_assert_int_eq(peer_call(&holder, release, NULL), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	peer_stop(&holder);
+	filelock_close(lock);
+}
+END_TEST
+
+/* --- what is refused --- */
+
+START_TEST(test_odd_things_in_the_way_are_errors)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	test_write_file(test_path("lock.rw"), "");
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), -ENOTDIR);
+	ck_assert_int_eq(unlink(test_path("lock.rw")), 0);
+	ck_assert_int_eq(mkdir(test_path("elsewhere"), 0700), 0);
+	ck_assert_int_eq(symlink("elsewhere", test_path("lock.rw")), 0);
+	ck_assert_int_lt(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(unlink(test_path("lock.rw")), 0);
+	ck_assert_int_eq(mkdir(test_path("lock.rw"), 0700), 0);
+	ck_assert_int_eq(symlink("../elsewhere", test_path("lock.rw/gen")), 0);
+	ck_assert_int_lt(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(count_files("elsewhere", '\0'), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_folder_of_another_user_is_refused)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	if (geteuid() != 0) {
+		test_skip("it takes root to make one");
+		filelock_close(lock);
+		return;
+	}
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_int_eq(chown(test_path("lock.rw/gen"), 65534, 65534), 0);
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), -EACCES);
+	filelock_close(lock);
+}
+END_TEST
+
+/* shows: rw-closed */
+START_TEST(test_protocol_error_names_the_file)
+{
+	static const char name[] = "lock.rw/gen/00000000000000000009";
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), 0);
+	test_write_file(test_path(name), "nonsense\n");
+	ck_assert_int_eq(filelock_acquire(lock, SHARED, 0), FILELOCK_EPROTOCOL);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), name));
+	ck_assert_int_eq(unlink(test_path(name)), 0);
+	ck_assert_uint_eq(holders(), 0);
+	ck_assert_int_eq(filelock_acquire(lock, SHARED, 0), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+/* shows: rw-closed */
+START_TEST(test_lock_of_an_older_release_is_refused)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	test_write_file(test_path(_i ? "lock.write" : "lock.state"), "");
+	ck_assert_int_eq(filelock_acquire(lock, SHARED, 0), FILELOCK_EPROTOCOL);
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), _i ? "lock.write" : "lock.state"));
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_options_that_mean_nothing_are_refused)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+
+	options.unlink_on_release = true;
+	ck_assert_int_eq(test_try_open(test_path("lock"), &options, &lock), -EINVAL);
+	options.unlink_on_release = false;
+	options.file_mode = 0644;
+	ck_assert_int_eq(test_try_open(test_path("lock"), &options, &lock), -EINVAL);
+	options.file_mode = 0;
+	options.duration_ms = 10;
+	options.heartbeat_ms = 10;
+	ck_assert_int_eq(test_try_open(test_path("lock"), &options, &lock), -EINVAL);
+}
+END_TEST
+
+/* --- faults --- */
+
+START_TEST(test_release_that_cannot_be_written_leaves_the_lock_held)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	fault_set(FAULT_fsync, 1, FAULT_ONCE, ENOSPC);
+	ck_assert_int_eq(filelock_release(lock), -ENOSPC);
+	fault_clear();
+	ck_assert(filelock_is_held(lock));
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+/* It could not be released at all: whoever comes sees it dead. */
+START_TEST(test_handle_that_goes_with_its_hold_is_a_dead_member)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	fault_set(FAULT_fsync, 1, FAULT_FOR_GOOD, ENOSPC);
+	filelock_close(lock);
+	fault_clear();
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), 0);
+	ck_assert_uint_eq(holders(), 0);
+}
+END_TEST
+
+/* shows: rw-nothing-left */
+START_TEST(test_failed_acquisition_leaves_nothing)
+{
+	static const enum fault_call calls[] = { FAULT_openat, FAULT_pwrite, FAULT_fsync,
+		                                 FAULT_linkat, FAULT_calloc, FAULT_getrandom };
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	unsigned before;
+
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), 0);
+	before = test_descriptors();
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		for (unsigned nth = 1; nth <= 4; nth++) {
+			fault_set(calls[i], nth, FAULT_ONCE, EIO);
+			(void)filelock_acquire(lock, EXCLUSIVE, 0);
+			fault_clear();
+			if (filelock_is_held(lock))
+				ck_assert_int_eq(filelock_release(lock), 0);
+			ck_assert_uint_eq(test_descriptors(), before);
+			ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), 0);
+		}
+	filelock_close(lock);
+}
+END_TEST
+
+/* --- forks --- */
+
+static int use_in_child(void *arg)
+{
+	struct filelock *lock = arg;
+	uint64_t token;
+
+	ck_assert_int_eq(filelock_release(lock), FILELOCK_EFORKED);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_EFORKED);
+	ck_assert_int_eq(filelock_token(lock, &token), FILELOCK_EFORKED);
+	filelock_close(lock);
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), -ETIMEDOUT);
+	return 0;
+}
+
+START_TEST(test_child_of_a_holder_leaves_its_lock)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(test_in_child(use_in_child, lock), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(attempt_once(test_path("lock"), SHARED), -ETIMEDOUT);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+/* In a process that dies: takes the lock, and leaves a child behind. */
+static int leave_a_child(void *arg)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	pid_t pid;
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	pid = fork();
+	while (pid == 0)
+		pause();
+	*(pid_t *)arg = pid;
+	return 0;
+}
+
+START_TEST(test_living_child_does_not_keep_a_dead_parents_lock)
+{
+	pid_t *child = test_shared(sizeof(*child));
+	struct peer parent;
+
+	(void)test_folder();
+	peer_start(&parent);
+	ck_assert_int_eq(peer_call(&parent, leave_a_child, child), 0);
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), -ETIMEDOUT);
+	peer_kill(&parent, SIGKILL);
+	await(attempt_once(test_path("lock"), EXCLUSIVE) == 0);
+	ck_assert_int_eq(kill(*child, SIGKILL), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite;
+	TCase *modes = tcase_create("modes");
+
+	(void)setenv("FILELOCK_TEST_KIND", "soft-readwrite", 1);
+	suite = SUITE("softrw", test_readers_overlap_and_a_writer_excludes,
+	              test_waiting_writer_keeps_new_readers_out,
+	              test_writer_that_gives_up_lets_readers_in_again,
+	              test_nothing_but_the_log_stays, test_token_grows_from_hold_to_hold,
+	              test_holder_is_named, test_release_wakes_whom_it_lets_in,
+	              test_killed_holder_is_seen_dead_at_once,
+	              test_killed_writer_that_waited_keeps_nobody_out,
+	              test_stopped_holder_of_this_kernel_holds, test_verify_renews_the_record,
+	              test_late_holder_has_lost_though_nobody_came,
+	              test_heartbeat_that_fails_for_too_long_is_a_loss,
+	              test_holder_of_a_removed_log_has_lost, test_waiter_goes_over_to_a_new_log,
+	              test_record_that_was_removed_is_a_loss_for_a_holder,
+	              test_break_leaves_everybody_out, test_odd_things_in_the_way_are_errors,
+	              test_folder_of_another_user_is_refused, test_protocol_error_names_the_file,
+	              test_options_that_mean_nothing_are_refused,
+	              test_release_that_cannot_be_written_leaves_the_lock_held,
+	              test_handle_that_goes_with_its_hold_is_a_dead_member,
+	              test_failed_acquisition_leaves_nothing,
+	              test_child_of_a_holder_leaves_its_lock,
+	              test_living_child_does_not_keep_a_dead_parents_lock);
+	tcase_add_loop_test(modes, test_death_of_the_holder_wakes_a_waiter, 0, 2);
+	tcase_add_loop_test(modes, test_holder_that_was_stopped_for_too_long_has_lost, 0, 2);
+	tcase_add_loop_test(modes, test_lock_of_an_older_release_is_refused, 0, 2);
+	suite_add_tcase(suite, modes);
+	return support_main(suite);
+}
