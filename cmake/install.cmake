@@ -63,3 +63,10 @@ install(FILES
 	${PROJECT_BINARY_DIR}/filelock-config.cmake
 	${PROJECT_BINARY_DIR}/filelock-config-version.cmake
 	DESTINATION ${package_dir})
+
+# `cpack` makes a tarball of the installed tree.
+if(FILELOCK_TOP_LEVEL)
+	set(CPACK_GENERATOR TGZ)
+	set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
+	include(CPack)
+endif()
