@@ -1,4 +1,4 @@
-"""How long filelock's ReadWriteLock takes to acquire and release: readwrite_cycles.py PATH ROUNDS
+"""How long filelock's ReadWriteLock takes to acquire and release: readwrite_cycles.py PATH ROUNDS [CLASS]
 
 Says "skip REASON", or a line "NAME MICROSECONDS" for each of shared, exclusive, async-shared and
 async-exclusive: the median of 10 batches. A name is missing if the package has no such lock.
@@ -40,8 +40,8 @@ async def async_cycles(name, acquire, release, rounds):
     say(name, batches, rounds)
 
 
-async def measure_async(filelock, path, rounds):
-    lock = filelock.AsyncReadWriteLock(path)
+async def measure_async(kind, path, rounds):
+    lock = kind(path)
     await async_cycles("async-shared", lock.acquire_read, lock.release, rounds)
     await async_cycles("async-exclusive", lock.acquire_write, lock.release, rounds)
     await lock.close()
@@ -51,14 +51,17 @@ def main():
     path, rounds = sys.argv[1], int(sys.argv[2])
     try:
         filelock = load()
-        lock = filelock.ReadWriteLock(path)
+        name = sys.argv[3] if len(sys.argv) > 3 else "ReadWriteLock"
+        lock = getattr(filelock, name)(path)
+        if name == "SoftReadWriteLock" and not hasattr(type(lock), "generation"):
+            raise ImportError("its SoftReadWriteLock has an older protocol")
     except (ImportError, AttributeError) as error:
         print(f"skip {error}")
         return
     cycles("shared", lock.acquire_read, lock.release, rounds)
     cycles("exclusive", lock.acquire_write, lock.release, rounds)
-    if hasattr(filelock, "AsyncReadWriteLock"):
-        asyncio.run(measure_async(filelock, path, rounds))
+    if hasattr(filelock, "Async" + name):
+        asyncio.run(measure_async(getattr(filelock, "Async" + name), path, rounds))
 
 
 main()
