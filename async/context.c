@@ -72,7 +72,7 @@ bool context_arm(struct evfilelock *ev)
 
 void context_arm_surely(struct evfilelock *ev)
 {
-	if (ev->running || ev->freeing || ev->inherited)
+	if (ev->running || ev->dispatching || ev->freeing || ev->inherited)
 		return;
 	if (!context_arm(ev))
 		loop_force(&ev->loop); /* without memory for a timer nor for a descriptor */

@@ -44,6 +44,7 @@ struct evfilelock {
 	bool renewable;          /* ... until it is entered: at the fork nothing was pending */
 	bool notified;           /* by the mailbox */
 	bool running;            /* inside a turn */
+	bool dispatching;        /* the watcher's events, and a turn follows */
 	bool freeing;            /* evfilelock_free was called */
 };
 

@@ -55,7 +55,7 @@ static bool take_prompt(struct evfilelock *ev)
 		r = request->result;
 	else if (request->state == REQUEST_CANCELLED)
 		r = filelock_give_up(request->lock, request->result);
-	else if (filelock_is_held(request->lock))
+	else if (filelock_depth(request->lock) > 0)
 		r = filelock_step(request->lock, ev->now, &until);
 	else if ((r = request_enlist(request, ev->now)) == 0)
 		return true; /* what it was to nest in has ended: it waits as others do */
@@ -73,11 +73,14 @@ static enum queue_state step_first(struct queue *queue)
 	int64_t slow, until;
 	int r;
 
-	fd_budget_admit(&ev->fds, queue, ev->now);
+	if (!filelock_pends(request->lock))
+		fd_budget_admit(&ev->fds, queue, ev->now);
 	r = filelock_step(request->lock, ev->now, &until);
 	if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
 		queue_note_refusal(queue, request, ev->now);
-	if (r == FILELOCK_STEP_WAIT)
+	if (r == FILELOCK_STEP_WAIT && filelock_pends(request->lock))
+		workers_refused(queue, ev->now);
+	else if (r == FILELOCK_STEP_WAIT)
 		fd_budget_add(&ev->fds, queue);
 	stats_attempted(&ev->stats, request, r);
 	if (r > 0) {
@@ -114,7 +117,7 @@ static enum queue_state serve_first(struct queue *queue)
 		request_end(request, -ETIMEDOUT);
 		return QUEUE_SERVED;
 	}
-	if (workers_are_for(ev, request->lock) && !filelock_is_held(request->lock))
+	if (workers_are_for(ev, request->lock) && filelock_depth(request->lock) == 0)
 		return workers_serve(queue);
 	return step_first(queue);
 }
@@ -158,10 +161,10 @@ static bool take_deadline(struct evfilelock *ev, struct request *request)
 		request_end(request, -ETIMEDOUT);
 		return true;
 	}
-	worked = workers_are_for(ev, request->lock);
+	worked = workers_are_for(ev, request->lock) || filelock_pends(request->lock);
 	if (worked)
 		workers_hasten(request);
-	else
+	if (!workers_are_for(ev, request->lock))
 		filelock_hasten(first->lock);
 	/* one that is ready, and yet not taken, stands behind what rests until the next turn */
 	if (queue->state == QUEUE_READY)
@@ -251,7 +254,9 @@ static void on_readable(evutil_socket_t fd, short events, void *arg)
 		(void)event_del(ev->loop.readable);
 		return;
 	}
+	ev->dispatching = true;
 	filelock_watcher_dispatch(ev->watcher);
+	ev->dispatching = false;
 	/* the one that was woken, at once; the timer may follow in this turn of the loop, so what
 	   a callback begins here is left out of its turn */
 	ev->next_born = ev->turn + 1;

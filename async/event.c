@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "event_private.h"
 #include "question.h"
 #include "request.h"
 #include "watch.h"
@@ -214,6 +215,16 @@ static int begin(struct request *request, int64_t now)
 	return -ENOMEM;
 }
 
+FILELOCK_API struct event_base *evfilelock_base(const struct evfilelock *ev)
+{
+	return ev->loop.base;
+}
+
+FILELOCK_API bool evfilelock_is_inherited(struct evfilelock *ev)
+{
+	return event_enter(ev) < 0;
+}
+
 FILELOCK_API int evfilelock_acquire(struct evfilelock *ev, struct filelock *lock,
                                     enum filelock_mode mode, const struct timeval *timeout,
                                     evfilelock_cb cb, void *arg)
@@ -255,7 +266,7 @@ int event_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb
 	struct request *request;
 	int r = 0;
 
-	if (!filelock_is_held(lock))
+	if (filelock_depth(lock) == 0)
 		return -EPERM;
 	request = request_new(ev, lock, filelock_mode(lock), cb, arg);
 	if (!request)
@@ -297,7 +308,7 @@ FILELOCK_API int evfilelock_on_lost(struct evfilelock *ev, struct filelock *lock
 
 	if (r < 0)
 		return r;
-	if (!filelock_is_held(lock))
+	if (filelock_depth(lock) == 0)
 		return -EPERM;
 	return watch_begin(ev, lock, cb, arg);
 }

@@ -49,7 +49,7 @@ static void drop_hold(struct pool_job *base)
 	struct job *job = job_of(base);
 
 	(void)filelock_give_up(job->proxy, -ECANCELED);
-	if (filelock_is_held(job->proxy))
+	if (filelock_depth(job->proxy) > 0)
 		(void)filelock_release_all(job->proxy); /* else closing tries again, and logs */
 }
 

@@ -176,7 +176,7 @@ bool queue_waits_for_itself(const struct queue *queue)
 	const struct request *grant = request_at(list_first(&queue->grants));
 
 	/* one whose handle holds it was handed the hold; and age alone may end a grant */
-	return grant && !filelock_is_held(first->lock) && !filelock_has_lifetime(first->lock) &&
+	return grant && filelock_depth(first->lock) == 0 && !filelock_has_lifetime(first->lock) &&
 	       (first->mode == FILELOCK_EXCLUSIVE || grant->mode == FILELOCK_EXCLUSIVE);
 }
 

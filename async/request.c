@@ -66,6 +66,7 @@ static void on_woken(struct filelock *lock, void *arg)
 	if (queue->state != QUEUE_READY && !queue->again)
 		stats_woken(&request->ev->stats, queue, true);
 	queue_make_ready(queue);
+	context_arm_surely(queue->ev); /* unless a turn follows: a kind of lock has called */
 }
 
 static void on_closing(struct filelock *lock, void *arg)
@@ -142,7 +143,7 @@ int request_enlist(struct request *request, int64_t now)
 	struct evfilelock *ev = request->ev;
 	struct queue *queue;
 
-	if (filelock_is_held(request->lock)) {
+	if (filelock_depth(request->lock) > 0) {
 		move(request, REQUEST_NESTING);
 		list_add_last(&ev->prompt, &request->link);
 		return 0;
@@ -200,7 +201,7 @@ void request_leave(struct request *request)
 	queue_remove(queue, request);
 	request->queue = NULL;
 	if (was_first) {
-		queue->handed_over = next && filelock_is_held(next->lock);
+		queue->handed_over = next && filelock_depth(next->lock) > 0;
 		fd_budget_remove(&ev->fds, queue);
 		/* the next one steps from the start */
 		timers_unset(&ev->timers, &queue->poll);
@@ -251,7 +252,7 @@ static void give_hold_on(struct request *request)
 {
 	struct request *next = queue_next(request->queue, request);
 
-	if (filelock_is_held(request->lock) && !(next && request_hand_over(request, next)))
+	if (filelock_depth(request->lock) > 0 && !(next && request_hand_over(request, next)))
 		(void)filelock_release_all(request->lock);
 }
 

@@ -46,7 +46,7 @@ static int check_locks(struct filelock *const *locks, size_t n)
 			return -EINVAL;
 		if (filelock_is_inherited(locks[i]))
 			return FILELOCK_EFORKED;
-		if (filelock_is_held(locks[i]))
+		if (filelock_depth(locks[i]) > 0)
 			return -EDEADLK;
 	}
 	return 0;
@@ -155,7 +155,7 @@ static void end(struct set *set, int result, struct filelock *failed)
 static struct filelock *find_lost(const struct set *set)
 {
 	for (size_t i = 0; i < set->n; i++)
-		if (!filelock_is_held(set->order[i]))
+		if (filelock_depth(set->order[i]) == 0)
 			return set->order[i];
 	return NULL;
 }

@@ -50,7 +50,7 @@ static inline void stats_woken(struct stats *stats, const struct queue *queue, b
 /* result: of filelock_step. */
 static inline void stats_attempted(struct stats *stats, const struct request *request, int result)
 {
-	if (result == FILELOCK_STEP_EARLY)
+	if (result == FILELOCK_STEP_EARLY || result == FILELOCK_STEP_PENDING)
 		return;
 	if (request->queue->handed_over) {
 		stats->counts.handed_over++;

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "job.h"
+#include "workers.h"
 
 #define LOOK_EVERY INT64_C(1000000000) /* ns, where events do not tell all */
 
@@ -23,7 +24,8 @@ static void unref(struct watched_hold *watched)
 	if (atomic_fetch_sub_explicit(&watched->references, 1, memory_order_acq_rel) > 1)
 		return;
 	filelock_lost_free(watched->lost);
-	(void)filelock_give_up(watched->proxy, -ECANCELED);
+	if (watched->proxy)
+		(void)filelock_give_up(watched->proxy, -ECANCELED);
 	filelock_close(watched->proxy);
 	filelock_unref(watched->lock);
 	mailbox_unref(watched->mailbox);
@@ -166,7 +168,7 @@ void watch_take_timer(struct watched_hold *watched)
 	if (is_out(watched))
 		return;
 	watched->woken = false;
-	if (!ev->workers) {
+	if (!workers_are_for(ev, watched->lock)) {
 		look(watched);
 		take_result(watched);
 	} else if (context_hear(ev)) {
@@ -178,15 +180,21 @@ void watch_take_timer(struct watched_hold *watched)
 	}
 }
 
-static void on_woken(struct filelock *proxy, void *arg)
+static void on_changed(void *arg)
 {
 	struct watched_hold *watched = arg;
 	struct evfilelock *ev = watched->ev;
 
-	(void)proxy;
 	watched->woken = true;
 	if (!watched->over && !is_out(watched) && !watched->looked)
 		timers_set(&ev->timers, &watched->timer, ev->now, ev->now);
+	context_arm_surely(ev); /* unless a turn follows: a kind of lock has called */
+}
+
+static void on_woken(struct filelock *proxy, void *arg)
+{
+	(void)proxy;
+	on_changed(arg);
 }
 
 void watch_init_driver(struct evfilelock *ev)
@@ -194,26 +202,40 @@ void watch_init_driver(struct evfilelock *ev)
 	ev->watch_driver = (struct filelock_driver){ .watcher = ev->watcher, .woken = on_woken };
 }
 
-static int make(struct evfilelock *ev, struct filelock *lock, struct watched_hold **ret_watched)
+static int make_proxy(struct watched_hold *watched, struct evfilelock *ev, struct filelock *lock)
 {
-	struct watched_hold *watched = calloc(1, sizeof(*watched));
-	int r = watched ? filelock_clone(lock, &watched->proxy) : -ENOMEM;
+	int r = filelock_clone(lock, &watched->proxy);
 	struct filelock_kept kept;
 	int64_t after;
 
+	if (r < 0)
+		return r;
+	after = filelock_keep_after(lock, &kept);
+	if (after != FILELOCK_NEVER)
+		filelock_keeper_set(watched->proxy, &kept);
+	watched->keep_at = filelock_deadline(filelock_now(), after == FILELOCK_NEVER ? -1 : after);
+	/* refused to no handle that is new; it is never stepped */
+	(void)filelock_begin(watched->proxy, filelock_mode(lock), FILELOCK_NEVER, &ev->watch_driver,
+	                     watched);
+	return 0;
+}
+
+static int make(struct evfilelock *ev, struct filelock *lock, struct watched_hold **ret_watched)
+{
+	struct watched_hold *watched = calloc(1, sizeof(*watched));
+	int r = watched ? 0 : -ENOMEM;
+
+	if (r == 0)
+		watched->keep_at = FILELOCK_NEVER;
+	if (r == 0 && !filelock_pends(lock))
+		r = make_proxy(watched, ev, lock);
 	if (r == 0) {
-		after = filelock_keep_after(lock, &kept);
-		if (after != FILELOCK_NEVER)
-			filelock_keeper_set(watched->proxy, &kept);
-		watched->keep_at = filelock_deadline(filelock_now(), after == FILELOCK_NEVER ? -1 : after);
-		/* refused to no handle that is new; it is never stepped */
-		(void)filelock_begin(watched->proxy, filelock_mode(lock), FILELOCK_NEVER,
-		                     &ev->watch_driver, watched);
-		r = filelock_lost_new(lock, watched->proxy, on_ended, watched, &watched->lost);
-		if (r < 0) {
+		r = filelock_lost_new(lock, watched->proxy, on_ended, on_changed, watched,
+		                      &watched->lost);
+		if (r < 0 && watched->proxy)
 			(void)filelock_give_up(watched->proxy, r);
+		if (r < 0)
 			filelock_close(watched->proxy);
-		}
 	}
 	if (r < 0)
 		free(watched);

@@ -7,10 +7,11 @@
 
 #include "request.h"
 
-/* A descriptor that is the caller's, and may be closed before a worker returns, is the loop's. */
+/* A descriptor that is the caller's, and may be closed before a worker returns, is the loop's; so is
+   what calls by itself. */
 static inline bool workers_are_for(const struct evfilelock *ev, const struct filelock *lock)
 {
-	return ev->workers && !filelock_is_borrowed(lock);
+	return ev->workers && !filelock_is_borrowed(lock) && !filelock_pends(lock);
 }
 
 /* So many threads. 0, or -ENOMEM, -EMFILE, -EAGAIN. */

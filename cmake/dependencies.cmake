@@ -15,6 +15,21 @@ if(FILELOCK_EVENT)
 			"-DFILELOCK_EVENT=OFF builds the library without a loop")
 	endif()
 endif()
+if(FILELOCK_ETCD)
+	pkg_check_modules(FILELOCK_JANSSON IMPORTED_TARGET GLOBAL jansson)
+	pkg_check_modules(FILELOCK_OPENSSL IMPORTED_TARGET GLOBAL openssl>=1.1.1)
+	pkg_check_modules(FILELOCK_EVENT_EXTRA IMPORTED_TARGET GLOBAL libevent_extra>=2.1)
+	# its file names libevent, a second copy of libevent_core
+	find_library(FILELOCK_EVENT_OPENSSL event_openssl HINTS ${FILELOCK_LIBEVENT_LIBRARY_DIRS})
+	if(NOT FILELOCK_JANSSON_FOUND OR NOT FILELOCK_OPENSSL_FOUND OR
+	   NOT FILELOCK_EVENT_EXTRA_FOUND OR NOT FILELOCK_EVENT_OPENSSL)
+		message(STATUS "No locks in etcd: they need jansson, openssl, libevent_extra and "
+			"libevent_openssl")
+		set(FILELOCK_ETCD OFF)
+	endif()
+	set(FILELOCK_ETCD_TARGETS PkgConfig::FILELOCK_JANSSON PkgConfig::FILELOCK_OPENSSL
+		PkgConfig::FILELOCK_EVENT_EXTRA ${FILELOCK_EVENT_OPENSSL})
+endif()
 set(FILELOCK_SQLITE_TARGET)
 if(FILELOCK_SQLITE)
 	pkg_check_modules(FILELOCK_SQLITE3 IMPORTED_TARGET GLOBAL sqlite3>=3.31)

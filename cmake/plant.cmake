@@ -6,7 +6,7 @@ if(FILELOCK_PLANT)
 	set(FILELOCK_SOURCES ${PROJECT_BINARY_DIR}/planted)
 	set(fresh ${PROJECT_BINARY_DIR}/planting)
 	file(REMOVE_RECURSE ${fresh})
-	file(COPY lib async DESTINATION ${fresh})
+	file(COPY lib async etcd DESTINATION ${fresh})
 	if(NOT FILELOCK_PLANT STREQUAL "none")
 		# no fuzz: it would plant the bug where it does nothing
 		find_program(PATCH patch REQUIRED)

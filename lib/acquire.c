@@ -27,6 +27,9 @@
  * Deadline. The next attempt is never later than the deadline. One last attempt is made at it before
  * -ETIMEDOUT is returned.
  *
+ * Pending. A kind that pends (kind.h) is not polled: it wakes the acquisition when it knows more. Its
+ * last attempt may stay pending for a second after the deadline.
+ *
  * Races. After MOST_RACES the attempts wait as if the lock were held. After RACES_LIMIT with nothing
  * else between it is no race, and the acquisition fails.
  */
@@ -68,6 +71,8 @@ static int check_nesting(struct filelock *lock, enum filelock_mode mode)
 		return 0;
 	if (lock->mode != mode)
 		return handle_refuse(lock, -EDEADLK, "cannot acquire in another mode");
+	if (lock->kind->is_over && lock->kind->is_over(lock))
+		return handle_fail(lock, FILELOCK_ELOST, "cannot nest in the hold of");
 	if (mode == FILELOCK_EXCLUSIVE && lock->kind->nests_in_thread &&
 	    !registry_holds_here(lock))
 		return handle_refuse(lock, -EDEADLK, "cannot nest in another thread");
@@ -110,7 +115,8 @@ FILELOCK_API void *filelock_driver_arg(const struct filelock *lock,
 FILELOCK_API int filelock_begin_blocking(struct filelock *lock, enum filelock_mode mode,
                                          int64_t deadline)
 {
-	int r = filelock_begin(lock, mode, deadline, NULL, NULL);
+	int r = lock->kind->pends ? handle_refuse(lock, -ENOTSUP, "cannot wait in a call for")
+	                          : filelock_begin(lock, mode, deadline, NULL, NULL);
 
 	if (r == 0)
 		lock->acquisition.blocking = true;
@@ -173,7 +179,12 @@ FILELOCK_API int filelock_give_up(struct filelock *lock, int error)
 static int take_hold(struct filelock *lock)
 {
 	struct acquisition *a = &lock->acquisition;
+	int r;
 
+	if (lock->kind->is_over && lock->kind->is_over(lock)) {
+		r = handle_fail(lock, FILELOCK_ELOST, "cannot nest in the hold of");
+		return filelock_give_up(lock, r);
+	}
 	lock->missed_wakeup = false;
 	lock->depth += a->state != ACQUISITION_HANDED_OVER;
 	end(a);
@@ -349,6 +360,17 @@ static bool wait_for_release(struct filelock *lock, int64_t now)
 	return r == -ENOTSUP && block(lock, now); /* a folder: no event will come */
 }
 
+/* The kind wakes it. Its last attempt is not waited for without end. */
+static int stay_pending(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	if (now >= schedule_later(a->schedule.deadline, FILELOCK_PENDING_GRACE))
+		return fail(lock, handle_refuse(lock, -ETIMEDOUT, "cannot acquire"));
+	a->schedule.next = FILELOCK_NEVER;
+	return FILELOCK_STEP_PENDING;
+}
+
 static int take_busy(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
@@ -358,6 +380,10 @@ static int take_busy(struct filelock *lock, int64_t now)
 	note_lost_wake(a);
 	if (now >= a->schedule.deadline)
 		return fail(lock, handle_refuse(lock, -ETIMEDOUT, "cannot acquire"));
+	if (lock->kind->pends) {
+		a->schedule.next = FILELOCK_NEVER;
+		return FILELOCK_STEP_WAIT;
+	}
 	if (first && would_wait_for_itself(lock))
 		return fail(lock, handle_refuse(lock, -EDEADLK, "cannot wait for"));
 	count(a);
@@ -408,6 +434,8 @@ FILELOCK_API void filelock_set_poll_only(struct filelock *lock, bool poll_only)
 {
 	struct acquisition *a = &lock->acquisition;
 
+	if (lock->kind->pends) /* it has nothing to give back */
+		return;
 	if (poll_only && !a->poll_only && lock->depth == 0)
 		lock->kind->abandon(lock);
 	if (poll_only && a->state == ACQUISITION_BLOCKED)
@@ -470,9 +498,10 @@ static int attempt(struct filelock *lock, int64_t now)
 		acquisition_move(a, ACQUISITION_CONTENDING);
 	a->hastened = false;
 	a->schedule.next = now;
+	a->last = now >= a->schedule.deadline;
 	r = try_kind(lock, now);
 	if (r == ATTEMPT_PENDING)
-		return stay_blocked(lock, now);
+		return lock->kind->pends ? stay_pending(lock, now) : stay_blocked(lock, now);
 	if (blocked) {
 		acquisition_move(a, ACQUISITION_CONTENDING);
 		a->dead_waits += r == ATTEMPT_RACED;
@@ -522,12 +551,18 @@ static void start(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	a->yields = a->schedule.deadline > now && !(lock->kind->block && is_in_crowd(lock, now)) &&
+	a->yields = a->schedule.deadline > now && !lock->kind->pends &&
+	            !(lock->kind->block && is_in_crowd(lock, now)) &&
 	            fairness_should_yield(&lock->fairness, now);
 	if (a->yields)
 		yield(a, now);
 	else
 		acquisition_move(a, ACQUISITION_CONTENDING);
+}
+
+FILELOCK_API bool filelock_makes_last_attempt(const struct filelock *lock)
+{
+	return lock->acquisition.last;
 }
 
 FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor)
@@ -560,5 +595,7 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 		r = attempt(lock, now);
 	if (r > 0)
 		*ret_until = schedule_until(&a->schedule);
+	if (r > 0 && a->last && lock->kind->pends)
+		*ret_until = schedule_later(a->schedule.deadline, FILELOCK_PENDING_GRACE);
 	return r;
 }

@@ -10,6 +10,39 @@
 
 #include "base/list.h"
 
+struct kind;
+
+/* --- kinds of another library --- */
+
+/*
+ * Makes a handle of a kind (kind.h). path: what filelock_path gives; taken over. options: checked here,
+ * but for what the kind has no use for. state: what the handle's own begins as, before the kind's
+ * `open`. Returns 0 or an error, which is the thread's last.
+ */
+FILELOCK_API int filelock_open_kind(const struct kind *kind, char *path,
+                                    const struct filelock_options *options, const void *state,
+                                    struct filelock **ret_lock);
+FILELOCK_API void *filelock_state(const struct filelock *lock);
+
+/* The step of a pending attempt: it goes on by itself, and `woken` is called. */
+#define FILELOCK_STEP_PENDING 3
+/* How long the last attempt may stay pending after the deadline. */
+#define FILELOCK_PENDING_GRACE INT64_C(1000000000)
+
+/* Whether attempts at the lock are pending, as a rule. */
+FILELOCK_API bool filelock_pends(const struct filelock *lock);
+/* By the kind: an attempt that was pending has an answer. */
+FILELOCK_API void filelock_rouse(struct filelock *lock);
+/* By the kind, in a try: the deadline has come. */
+FILELOCK_API bool filelock_makes_last_attempt(const struct filelock *lock);
+/* By the kind: what verify says of the hold has changed. */
+FILELOCK_API void filelock_hold_changed(struct filelock *lock);
+/* Notes a failure of the handle, with a detail if there is one, and returns its code. */
+FILELOCK_API int filelock_fail(struct filelock *lock, int code, const char *what,
+                               const char *detail);
+/* The same for a call that returns no handle: filelock_last_error(NULL). */
+FILELOCK_API int filelock_fail_open(int code, const char *path, const char *detail);
+
 /* --- acquisitions and holds --- */
 
 /* filelock_begin for a thread that sleeps meanwhile, and so could wait for itself. It has no driver
@@ -144,11 +177,11 @@ FILELOCK_API int64_t filelock_keep(struct filelock *keeper, int64_t now);
 struct filelock_lost;
 
 /* Of a hold that nobody watches (else -EALREADY). proxy: a clone of the handle, borrowed; what
-   happens to the file wakes it. ended: called once when the hold ends first, on the thread that
+   happens to the file wakes it. NULL where attempts are pending: the kind calls `changed`. ended: called once when the hold ends first, on the thread that
    releases it. 0, -ENOTSUP (a descriptor of the caller's has no path), -ENOMEM. */
 FILELOCK_API int filelock_lost_new(struct filelock *lock, struct filelock *proxy,
-                                   void (*ended)(void *arg), void *arg,
-                                   struct filelock_lost **ret_lost);
+                                   void (*ended)(void *arg), void (*changed)(void *arg),
+                                   void *arg, struct filelock_lost **ret_lost);
 /* The arg of whoever watches the hold; NULL: nobody. */
 FILELOCK_API void *filelock_lost_arg(const struct filelock *lock);
 /* The end of the hold is of no interest any more. False: it has ended, and `ended` was called, or is
@@ -189,6 +222,8 @@ FILELOCK_API int filelock_guard_timerfd(struct filelock_guarded_fd *entry);
 FILELOCK_API int filelock_guard_eventfd(struct filelock_guarded_fd *entry);
 /* Lets a timerfd wake after so many nanoseconds, at once if there are none. */
 FILELOCK_API int filelock_set_timerfd(const struct filelock_guarded_fd *entry, int64_t delay);
+/* Of no interest any more; whoever owns the descriptor closes it. Idempotent. */
+FILELOCK_API void filelock_unguard_kept_fd(struct filelock_guarded_fd *entry);
 /* Closes it. Idempotent. */
 FILELOCK_API void filelock_unguard_fd(struct filelock_guarded_fd *entry);
 

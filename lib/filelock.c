@@ -128,7 +128,8 @@ static void destroy(struct filelock *lock, bool registered)
 
 /* Takes over path. A failure is the thread's, as of open_failure. */
 static int make_handle(const struct kind *kind, char *path, int borrowed,
-                       const struct filelock_options *options, struct filelock **ret_lock)
+                       const struct filelock_options *options, const void *state,
+                       struct filelock **ret_lock)
 {
 	struct filelock *lock = sys.calloc(1, sizeof(*lock) + kind->state_size);
 	int r;
@@ -140,6 +141,8 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 	}
 	lock->kind = lock->asked = kind;
 	lock->state = lock->room;
+	if (state)
+		memcpy(lock->state, state, kind->state_size);
 	lock->path = path;
 	lock->borrowed = borrowed;
 	lock->options = *options;
@@ -234,7 +237,7 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
 	r = make_path(path, checked.singleton, &absolute);
 	if (r < 0)
 		return open_failure(r, path, "cannot open", NULL);
-	r = make_handle(table, absolute, -1, &checked, &lock);
+	r = make_handle(table, absolute, -1, &checked, NULL, &lock);
 	if (r < 0)
 		return r;
 	if (checked.singleton)
@@ -262,21 +265,43 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
 	name = sys_format("fd %d", fd);
 	if (!name)
 		return open_failure(-ENOMEM, "a descriptor", "cannot open", NULL);
-	return make_handle(kind_find(FILELOCK_NATIVE), name, fd, &checked, ret_lock);
+	return make_handle(kind_find(FILELOCK_NATIVE), name, fd, &checked, NULL, ret_lock);
+}
+
+FILELOCK_API int filelock_fail_open(int code, const char *path, const char *detail)
+{
+	return open_failure(code, path, "cannot open", detail);
+}
+
+FILELOCK_API int filelock_open_kind(const struct kind *kind, char *path,
+                                    const struct filelock_options *options, const void *state,
+                                    struct filelock **ret_lock)
+{
+	struct filelock_options checked;
+	int r = check_options(options, false, path, &checked);
+
+	if (r < 0) {
+		free(path);
+		return r;
+	}
+	return make_handle(kind, path, -1, &checked, state, ret_lock);
 }
 
 int filelock_clone_as(const struct filelock *lock, const struct kind *kind,
                       struct filelock **ret_lock)
 {
 	struct filelock_options options = lock->options;
-	char *path = sys_strdup(lock->path);
+	char *path;
 	struct filelock *clone;
 	int r;
 
+	if (lock->kind->pends) /* its state is the loop's */
+		return -ENOTSUP;
+	path = sys_strdup(lock->path);
 	if (!path)
 		return -ENOMEM;
 	options.singleton = false;
-	r = make_handle(lock->asked, path, lock->borrowed, &options, &clone);
+	r = make_handle(lock->asked, path, lock->borrowed, &options, NULL, &clone);
 	if (r < 0)
 		return r;
 	/* what the one has found out the other need not, nor say it once more */
@@ -396,7 +421,7 @@ FILELOCK_API void filelock_closep(struct filelock **lock)
 
 FILELOCK_API bool filelock_is_held(const struct filelock *lock)
 {
-	return filelock_depth(lock) > 0;
+	return filelock_depth(lock) > 0 && !(lock->kind->is_over && lock->kind->is_over(lock));
 }
 
 FILELOCK_API unsigned filelock_depth(const struct filelock *lock)
@@ -413,6 +438,15 @@ static int note(const struct filelock *lock, int code, const char *what)
 static int note_refusal(const struct filelock *lock, int code, const char *what)
 {
 	return handle_refuse((struct filelock *)lock, code, what);
+}
+
+FILELOCK_API int filelock_fail(struct filelock *lock, int code, const char *what,
+                               const char *detail)
+{
+	char *copy = detail ? sys_strdup(detail) : NULL;
+
+	return copy ? failure_set_detail(&lock->failure, code, what, copy)
+	            : handle_refuse(lock, code, what);
 }
 
 FILELOCK_API int filelock_refuse(struct filelock *lock, int code, const char *what)

@@ -158,6 +158,14 @@ FILELOCK_API void filelock_unguard_fd(struct filelock_guarded_fd *entry)
 		(void)sys_close(fd);
 }
 
+FILELOCK_API void filelock_unguard_kept_fd(struct filelock_guarded_fd *entry)
+{
+	(void)pthread_mutex_lock(&fds.mutex);
+	if (entry->fd >= 0)
+		unlist(entry);
+	(void)pthread_mutex_unlock(&fds.mutex);
+}
+
 static void replace_descriptors(void)
 {
 	int idle = -1;

@@ -17,6 +17,22 @@ void handle_wake(struct filelock *lock)
 		a->driver->woken(lock, a->arg);
 }
 
+FILELOCK_API void filelock_rouse(struct filelock *lock)
+{
+	if (acquisition_is_pending(&lock->acquisition))
+		handle_wake(lock);
+}
+
+FILELOCK_API bool filelock_pends(const struct filelock *lock)
+{
+	return lock->kind->pends;
+}
+
+FILELOCK_API void *filelock_state(const struct filelock *lock)
+{
+	return kind_state(lock);
+}
+
 int handle_make_parents(const struct filelock *lock)
 {
 	return lock->options.no_parents ? -ENOENT : path_make_parents(lock->path);
@@ -24,10 +40,13 @@ int handle_make_parents(const struct filelock *lock)
 
 FILELOCK_API int filelock_compare(const struct filelock *a, const struct filelock *b)
 {
+	int r;
+
 	/* as they were opened: what changes its kind stays in its queue */
 	if (a->asked != b->asked)
 		return a->asked->id < b->asked->id ? -1 : 1;
-	return strcmp(a->path, b->path);
+	r = strcmp(a->path, b->path);
+	return r == 0 && a->asked->compare ? a->asked->compare(a, b) : r;
 }
 
 FILELOCK_API size_t filelock_hash(const struct filelock *lock)

@@ -15,12 +15,6 @@
 #include "kind.h"
 #include "schedule.h"
 
-/* A file, as the kernel tells files apart; all zero: none. */
-struct identity {
-	dev_t dev;
-	ino_t ino;
-};
-
 static inline bool identity_equal(struct identity a, struct identity b)
 {
 	return a.dev == b.dev && a.ino == b.ino;
@@ -51,6 +45,7 @@ struct acquisition {
 	bool contended;       /* an attempt found it held */
 	atomic_bool woken;  /* something happened since the last step */
 	bool hastened;        /* the next step attempts, whatever the schedule says */
+	bool last;            /* the last attempt was made at the deadline, or after it */
 	bool told;            /* woken since the last poll */
 	bool wake_untried;    /* it was woken, and no attempt has followed yet */
 	bool slept;           /* the last attempt found it held, and a sleep was to follow */

@@ -9,7 +9,11 @@
 
 #include <filelock/driver.h>
 
-struct identity;
+/* A file, as the kernel tells files apart; all zero: none. */
+struct identity {
+	dev_t dev;
+	ino_t ino;
+};
 
 /* Result of an attempt, for kinds and their helpers; an error is below zero. */
 enum attempt {
@@ -30,6 +34,10 @@ struct kind {
 	bool exclusive_only;
 	unsigned least_poll_ms; /* the default poll interval is not shorter; 0: the usual one */
 	bool expires; /* duration_ms and heartbeat_ms mean something */
+	/* Attempts are pending, as a rule: filelock_rouse says that there is an answer, to be had by
+	   the next try. The kind needs no poll, no watch and no fairness, and a thread cannot sleep
+	   for it. */
+	bool pends;
 	/* The kind that serves instead where an attempt was ATTEMPT_UNSUPPORTED. May be NULL. */
 	const struct kind *fallback;
 
@@ -82,6 +90,9 @@ struct kind {
 	int (*verify)(const struct filelock *lock);
 	/* Why the hold is lost, or the last one was. NULL: what stands at the path says it. */
 	enum filelock_loss (*loss)(const struct filelock *lock);
+	/* Whether the hold is over by the clock, or by what the kind has heard. May be NULL: it is over
+	   with its release. */
+	bool (*is_over)(const struct filelock *lock);
 	int (*holder)(const struct filelock *lock, struct filelock_owner *ret_owner);
 	/* Who has another kind of lock on the file, which ours does not exclude; pid 0: not known. May
 	   be NULL. */
@@ -94,6 +105,8 @@ struct kind {
 	const char *(*place)(const struct filelock *lock);
 	/* Which file the last try met, to find another handle of this thread on it. */
 	struct identity (*identity)(const struct filelock *lock);
+	/* An order of handles of the same path, 0: the same lock. May be NULL: they are. */
+	int (*compare)(const struct filelock *a, const struct filelock *b);
 	/* Moves the hold to another handle of the same lock, which keeps nothing:
 	   filelock_hand_over. */
 	void (*hand_over)(struct filelock *from, struct filelock *to);

@@ -26,12 +26,13 @@ struct filelock_lost {
 	struct identity identity;
 	struct subscription file, name;
 	void (*ended)(void *arg);
+	void (*changed)(void *arg);
 	void *arg;
 };
 
 FILELOCK_API int filelock_lost_new(struct filelock *lock, struct filelock *proxy,
-                                   void (*ended)(void *arg), void *arg,
-                                   struct filelock_lost **ret_lost)
+                                   void (*ended)(void *arg), void (*changed)(void *arg),
+                                   void *arg, struct filelock_lost **ret_lost)
 {
 	struct filelock_lost *lost;
 
@@ -46,6 +47,7 @@ FILELOCK_API int filelock_lost_new(struct filelock *lock, struct filelock *proxy
 	lost->proxy = proxy;
 	lost->identity = lock->held.identity;
 	lost->ended = ended;
+	lost->changed = changed;
 	lost->arg = arg;
 	atomic_store(&lock->lost, lost);
 	*ret_lost = lost;
@@ -121,10 +123,12 @@ static const char *place_of(const struct filelock_lost *lost)
 
 FILELOCK_API int filelock_lost_watch(struct filelock_lost *lost, struct filelock_watcher *watcher)
 {
-	const char *path = place_of(lost);
+	const char *path = lost->proxy ? place_of(lost) : NULL;
 	char folder[PATH_MAX];
 	int r;
 
+	if (!path)
+		return 1;
 	if (!inotify_is_subscribed(&lost->name)) {
 		path_parent(path, folder);
 		r = inotify_subscribe(watcher, &lost->name, lost->proxy, folder,
@@ -144,9 +148,21 @@ FILELOCK_API int filelock_lost_watch(struct filelock_lost *lost, struct filelock
 
 FILELOCK_API int filelock_lost_check(const struct filelock_lost *lost)
 {
-	int names = path_check(place_of(lost), lost->identity.dev, lost->identity.ino);
+	int names;
+
+	if (!lost->proxy) /* the loop's, as the hold is */
+		return lost->lock ? lost->lock->kind->verify(lost->lock) : 0;
+	names = path_check(place_of(lost), lost->identity.dev, lost->identity.ino);
 
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names < 0 ? names : 0;
+}
+
+FILELOCK_API void filelock_hold_changed(struct filelock *lock)
+{
+	const struct filelock_lost *lost = atomic_load(&lock->lost);
+
+	if (lost)
+		lost->changed(lost->arg);
 }
 
 FILELOCK_API void filelock_lost_free(struct filelock_lost *lost)

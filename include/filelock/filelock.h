@@ -246,7 +246,10 @@ enum filelock_kind {
 
 	/* Many readers or one writer by a log in a folder, for file systems without usable locks. Shares
 	   locks with Python's SoftReadWriteLock (4.0 and later). See "Soft read/write locks". */
-	FILELOCK_SOFT_READWRITE = 5
+	FILELOCK_SOFT_READWRITE = 5,
+
+	/* A lock that an etcd cluster keeps. filelock_open gives -EINVAL: etcd.h has another call. */
+	FILELOCK_ETCD = 16
 };
 
 enum filelock_mode {
