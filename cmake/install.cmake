@@ -44,6 +44,11 @@ function(filelock_pkgconfig name)
 	if(NOT FILELOCK_BUILD_SHARED) # then everybody links statically, with --static or without
 		set(pc_also " ${pc_private}")
 	endif()
+	set(pc_etcd "-levent_openssl -levent_extra -ljansson -lssl -lcrypto")
+	set(pc_etcd_also "")
+	if(NOT FILELOCK_BUILD_SHARED)
+		set(pc_etcd_also " ${pc_etcd}")
+	endif()
 	configure_file(cmake/${name}.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
 	install(FILES ${PROJECT_BINARY_DIR}/${name}.pc
 		DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
@@ -52,6 +57,9 @@ endfunction()
 filelock_install(filelock)
 if(FILELOCK_EVENT)
 	filelock_install(filelock_event)
+endif()
+if(FILELOCK_ETCD)
+	filelock_install(filelock_etcd)
 endif()
 
 configure_package_config_file(cmake/filelock-config.cmake.in filelock-config.cmake

@@ -653,6 +653,9 @@ static int kind_token(const struct filelock *lock, uint64_t *ret_token)
 {
 	const struct entry *entry = handle_of(lock)->entry;
 
+	if (kind_is_over(lock))
+		return filelock_fail((struct filelock *)lock, FILELOCK_ELOST,
+		                     "cannot tell the token of", NULL);
 	*ret_token = (uint64_t)entry->revision << HANDOVER_BITS | entry->handovers;
 	return 0;
 }
