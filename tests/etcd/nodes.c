@@ -1,0 +1,177 @@
+/*
+ * nodes.c - three real etcd servers on loopback.
+ */
+#include "nodes.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "driver_private.h"
+#include "rpc.h"
+
+static const char *program(void)
+{
+	const char *named = getenv("FILELOCK_TEST_ETCD");
+
+	return named ? named : "etcd";
+}
+
+static bool is_installed(void)
+{
+	char command[512];
+
+	(void)snprintf(command, sizeof(command), "command -v '%s' >/dev/null", program());
+	return system(command) == 0;
+}
+
+/* Ports that nobody has, for now. */
+static void find_ports(uint16_t *ports, unsigned count)
+{
+	int fds[2 * NODES];
+
+	ck_assert_uint_le(count, 2 * NODES);
+	for (unsigned i = 0; i < count; i++) {
+		struct sockaddr_in address = { .sin_family = AF_INET,
+			                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		socklen_t size = sizeof(address);
+
+		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		ck_assert_int_ge(fds[i], 0);
+		ck_assert_int_eq(bind(fds[i], (struct sockaddr *)&address, size), 0);
+		ck_assert_int_eq(getsockname(fds[i], (struct sockaddr *)&address, &size), 0);
+		ports[i] = ntohs(address.sin_port);
+	}
+	for (unsigned i = 0; i < count; i++)
+		ck_assert_int_eq(close(fds[i]), 0);
+}
+
+void nodes_run(struct nodes *nodes, unsigned node)
+{
+	char name[8], data[32], log[32];
+	pid_t parent = getpid();
+	int fd;
+
+	(void)snprintf(name, sizeof(name), "n%u", node);
+	(void)snprintf(data, sizeof(data), "node%u", node);
+	(void)snprintf(log, sizeof(log), "node%u.log", node);
+	nodes->pids[node] = fork();
+	ck_assert_int_ge(nodes->pids[node], 0);
+	if (nodes->pids[node] > 0)
+		return;
+	(void)setpgid(0, 0);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	fd = open(test_path(log), O_WRONLY | O_CREAT | O_APPEND, 0600);
+	(void)dup2(fd, 1);
+	(void)dup2(fd, 2);
+	(void)execlp(program(), program(), "--name", name, "--data-dir", test_path(data),
+	             "--listen-client-urls", nodes->clients[node], "--advertise-client-urls",
+	             nodes->clients[node], "--listen-peer-urls", nodes->peers[node],
+	             "--initial-advertise-peer-urls", nodes->peers[node], "--initial-cluster",
+	             nodes->cluster, "--initial-cluster-state", "new", (char *)NULL);
+	_exit(127);
+}
+
+bool nodes_start(struct nodes *nodes)
+{
+	uint16_t ports[2 * NODES];
+	size_t length = 0;
+
+	if (!is_installed()) {
+		test_skip("etcd is not installed");
+		return false;
+	}
+	(void)test_folder(); /* made by the test itself, for all that it forks */
+	find_ports(ports, 2 * NODES);
+	*nodes = (struct nodes){ 0 };
+	for (unsigned i = 0; i < NODES; i++) {
+		(void)snprintf(nodes->clients[i], sizeof(nodes->clients[i]), "http://127.0.0.1:%u",
+		               ports[2 * i]);
+		(void)snprintf(nodes->peers[i], sizeof(nodes->peers[i]), "http://127.0.0.1:%u",
+		               ports[2 * i + 1]);
+		length += (size_t)snprintf(nodes->cluster + length, sizeof(nodes->cluster) - length,
+		                           "%sn%u=%s", i ? "," : "", i, nodes->peers[i]);
+	}
+	for (unsigned i = 0; i < NODES; i++)
+		nodes_run(nodes, i);
+	return true;
+}
+
+void nodes_kill(struct nodes *nodes, unsigned node)
+{
+	int status;
+
+	if (nodes->pids[node] <= 0)
+		return;
+	(void)kill(nodes->pids[node], SIGKILL);
+	ck_assert_int_eq(waitpid(nodes->pids[node], &status, 0), nodes->pids[node]);
+	nodes->pids[node] = 0;
+}
+
+void nodes_stop(struct nodes *nodes)
+{
+	for (unsigned i = 0; i < NODES; i++)
+		nodes_kill(nodes, i);
+}
+
+struct filelock_etcd_options nodes_options(const struct nodes *nodes, unsigned ttl_ms)
+{
+	static const char *endpoints[NODES];
+	struct filelock_etcd_options options = FILELOCK_ETCD_OPTIONS_INIT;
+
+	for (unsigned i = 0; i < NODES; i++)
+		endpoints[i] = nodes->clients[i];
+	options.endpoints = endpoints;
+	options.endpoint_count = NODES;
+	options.ttl_ms = ttl_ms;
+	return options;
+}
+
+struct count {
+	struct event_base *base;
+	int64_t keys;
+};
+
+static void on_counted(void *arg, const struct rpc_answer *answer)
+{
+	struct count *count = arg;
+	const char *text = json_string_value(json_object_get(answer->json, "count"));
+
+	ck_assert_msg(answer->result == 0, "%s", answer->message);
+	count->keys = text ? strtoll(text, NULL, 10) : 0;
+	(void)event_base_loopbreak(count->base);
+}
+
+int64_t nodes_count_keys(const struct nodes *nodes)
+{
+	static const struct timeval patience = { 20, 0 };
+	struct count count = { event_base_new(), -1 };
+	struct http_endpoint endpoints[NODES];
+	struct rpc_access access = { .endpoints = endpoints, .count = NODES,
+		                     .generation = filelock_generation() };
+	struct rpc rpc = { 0 };
+
+	for (unsigned i = 0; i < NODES; i++)
+		ck_assert_int_eq(http_endpoint_read(nodes->clients[i], &endpoints[i]), 0);
+	ck_assert_int_eq(http_open(&access.ground, count.base), 0);
+	ck_assert_int_eq(rpc_open(&rpc, &access), 0);
+	ck_assert_ptr_nonnull(rpc_post(&rpc, "/v3/kv/range",
+	                               strdup("{\"key\":\"AA==\",\"range_end\":\"AA==\","
+	                                      "\"count_only\":true}"),
+	                               on_counted, &count));
+	(void)event_base_loopexit(count.base, &patience);
+	(void)event_base_dispatch(count.base);
+	rpc_close(&rpc);
+	http_close(&access.ground);
+	for (unsigned i = 0; i < NODES; i++)
+		http_endpoint_free(&endpoints[i]);
+	event_base_free(count.base);
+	return count.keys;
+}

@@ -1,0 +1,34 @@
+/*
+ * nodes.h - three real etcd servers on loopback, in the test's folder; they end with the test.
+ *
+ * $FILELOCK_TEST_ETCD names the program; otherwise "etcd" is looked for in PATH.
+ */
+#ifndef FILELOCK_TESTS_NODES_H
+#define FILELOCK_TESTS_NODES_H
+
+#include <sys/types.h>
+
+#include "../async/loop.h"
+
+#include <filelock/etcd.h>
+
+#define NODES 3
+
+struct nodes {
+	pid_t pids[NODES]; /* 0: not running */
+	char clients[NODES][64], peers[NODES][64];
+	char cluster[512];
+};
+
+/* False: there is no etcd here, and the test is skipped. */
+bool nodes_start(struct nodes *nodes);
+void nodes_stop(struct nodes *nodes);
+void nodes_run(struct nodes *nodes, unsigned node);
+void nodes_kill(struct nodes *nodes, unsigned node);
+
+/* Options of a session with all of them. */
+struct filelock_etcd_options nodes_options(const struct nodes *nodes, unsigned ttl_ms);
+/* How many keys the store has. */
+int64_t nodes_count_keys(const struct nodes *nodes);
+
+#endif
