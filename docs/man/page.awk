@@ -290,7 +290,7 @@ function write_names(page, i, n, count) {
 
 function write_page(page, i, library, first_of_header, n, names) {
 	to = out "/man3/" page ".3"
-	library = header == "event.h" ? "filelock_event" : "filelock"
+	library = header == "event.h" ? "filelock_event" : header == "etcd.h" ? "filelock_etcd" : "filelock"
 	print ".Dd November 30, 2026" >to
 	print ".Dt " toupper(page) " 3" >to
 	print ".Os" >to

@@ -362,6 +362,12 @@ static void add_watcher(struct gateway *gateway, struct evhttp_request *request,
 		tell(gateway, watcher, &gateway->deletions[i]);
 }
 
+static void keep_unanswered(struct gateway *gateway, struct evhttp_request *request)
+{
+	ck_assert_uint_lt(gateway->unanswered_count, MOST);
+	gateway->unanswered[gateway->unanswered_count++] = request;
+}
+
 static void on_watch(struct evhttp_request *request, void *arg)
 {
 	struct gateway *gateway = arg;
@@ -372,6 +378,7 @@ static void on_watch(struct evhttp_request *request, void *arg)
 	json_t *message;
 
 	gateway->watches++;
+	keep_unanswered(gateway, request);
 	evhttp_send_reply_start(request, 200, "stream");
 	evhttp_connection_set_closecb(evhttp_request_get_connection(request), on_watcher_gone,
 	                              gateway);
@@ -391,12 +398,6 @@ static enum fault_way way_of(struct gateway *gateway, const char *path)
 	if (!gateway->fault_in || (gateway->fault_path && strcmp(path, gateway->fault_path) != 0))
 		return WAY_NONE;
 	return --gateway->fault_in == 0 ? gateway->fault : WAY_NONE;
-}
-
-static void keep_unanswered(struct gateway *gateway, struct evhttp_request *request)
-{
-	ck_assert_uint_lt(gateway->unanswered_count, MOST);
-	gateway->unanswered[gateway->unanswered_count++] = request;
 }
 
 /* A part of an answer that says it is longer. */
@@ -517,8 +518,17 @@ struct gateway *gateway_new(struct event_base *base)
 	return gateway;
 }
 
+/* What lost its connection before it was answered is nobody's else. */
+static void free_unanswered(struct gateway *gateway)
+{
+	for (unsigned i = 0; i < gateway->unanswered_count; i++)
+		if (!evhttp_request_get_connection(gateway->unanswered[i]))
+			evhttp_request_free(gateway->unanswered[i]);
+}
+
 void gateway_free(struct gateway *gateway)
 {
+	free_unanswered(gateway);
 	evhttp_free(gateway->http);
 	for (unsigned i = 0; i < gateway->key_count; i++)
 		free(gateway->keys[i].key);
@@ -591,13 +601,21 @@ void gateway_end_leases(struct gateway *gateway, bool told)
 		end_lease(gateway, 0, told);
 }
 
+static void end_watch(struct gateway *gateway, struct evhttp_request *request)
+{
+	for (unsigned i = 0; i < gateway->unanswered_count; i++)
+		if (gateway->unanswered[i] == request)
+			gateway->unanswered[i] = gateway->unanswered[--gateway->unanswered_count];
+	evhttp_send_reply_end(request);
+}
+
 void gateway_cut_watches(struct gateway *gateway)
 {
 	for (unsigned i = 0; i < gateway->watcher_count; i++) {
 		struct evhttp_request *request = gateway->watchers[i].request;
 
 		if (request)
-			evhttp_send_reply_end(request);
+			end_watch(gateway, request);
 		for (unsigned j = i; j < gateway->watcher_count; j++)
 			if (gateway->watchers[j].request == request)
 				gateway->watchers[j].request = NULL;
