@@ -90,9 +90,10 @@
  * dead markers of the same PID namespace are taken over. Programs of one lock should reach it
  * through one mount.
  *   Programs that go by age (dotlockfile without -p, lockmail, NFSLock) remove a living marker after
- * some minutes. A loop of event.h renews the times of a held marker once a minute, while it runs.
- * Other holders call filelock_verify as often, which renews them and tells a loss. A lock with the
- * option lifetime_ms is not renewed.
+ * some minutes, and Python's FileLock on the same path empties it: should its holder be killed then,
+ * nobody knows its owner, and it is held until filelock_break. A loop of event.h renews the times,
+ * and the record, of a held marker once a minute, while it runs. Other holders call filelock_verify
+ * as often, which does the same and tells a loss. A lock with the option lifetime_ms is not renewed.
  *
  * Leases (FILELOCK_LEASE) are exclusive only. A lease is a soft lock that ends when its holder has
  * not refreshed it for its duration (duration_ms), also where its holder is alive, but stopped, cut

@@ -234,8 +234,26 @@ static int soft_verify(const struct filelock *lock)
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
 }
 
+/* What soft_verify does, by the path: the descriptor is the holder's. */
+static void restore_record(const struct filelock *keeper)
+{
+	struct stat st;
+	int fd;
+
+	if (sys_lstat(keeper->path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > 0)
+		return;
+	fd = sys_open(keeper->path, O_RDWR | SAFE_FLAGS, 0);
+	if (fd < 0)
+		return;
+	if (sys_fstat(fd, &st) == 0 && st.st_size == 0 &&
+	    identity_equal(keeper->held.identity, (struct identity){ st.st_dev, st.st_ino }))
+		(void)soft_publish_record(keeper, fd);
+	(void)sys_close(fd);
+}
+
 static int64_t soft_held(struct filelock *keeper, int64_t now)
 {
+	restore_record(keeper);
 	return refresh_held(keeper, now, REFRESH_MARKER);
 }
 

@@ -79,6 +79,21 @@ static int look_through(int there, int fd, bool flocked)
 	return is_same(&ours, &theirs) ? PROOF_HIDDEN : PROOF_ELSEWHERE;
 }
 
+/* Written by us, and not to be read by us, as with umask 0777: by its number, where that tells. */
+static int look_by_number(const char *path, int fd)
+{
+	struct statfs fs;
+	struct stat st;
+	int names;
+
+	if (sys.statfs(path, &fs) < 0 || !sys_is_local(&fs) || sys_fstat(fd, &st) < 0)
+		return PROOF_HIDDEN;
+	names = path_check(path, st.st_dev, st.st_ino);
+	if (names < 0)
+		return names;
+	return names == PATH_NAMES_OURS ? PROOF_SHOWN : PROOF_ELSEWHERE;
+}
+
 int soft_proof_look(const char *path, int fd, bool flocked)
 {
 	int there = sys_open(path, O_RDONLY | SAFE_FLAGS, 0);
@@ -87,7 +102,7 @@ int soft_proof_look(const char *path, int fd, bool flocked)
 	if (there == -ENOENT || there == -ELOOP || there == -ENXIO)
 		return PROOF_ELSEWHERE;
 	if (there == -EACCES || there == -EPERM)
-		return PROOF_HIDDEN; /* written by us, and not to be read by us */
+		return look_by_number(path, fd);
 	if (there < 0)
 		return there;
 	r = look_through(there, fd, flocked);

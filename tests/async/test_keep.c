@@ -213,6 +213,34 @@ START_TEST(test_lifetime_of_a_marker_is_not_prolonged)
 }
 END_TEST
 
+/* Python's FileLock does so where both kinds meet on a path. */
+/* shows: fresh-times */
+START_TEST(test_marker_that_was_emptied_gets_its_record_again)
+{
+	struct loop loop = loop_new();
+	struct filelock *lock;
+	char before[1024], after[1024] = "";
+	int64_t end = test_now() + TEST_PATIENCE;
+
+	ck_assert_int_eq(filelock_open(test_path("a"), FILELOCK_SOFT, NULL, &lock), 0);
+	clock_fake(test_now());
+	ck_assert_int_eq(loop_acquire(&loop, lock, EXCLUSIVE, -1), 0);
+	test_read_file(test_path("a"), before, sizeof(before));
+	ck_assert_int_eq(truncate(test_path("a"), 0), 0);
+	advance(&loop, 61 * SECONDS);
+	while (!*after) {
+		ck_assert_msg(test_now() < end, "its record is never written again");
+		loop_turn(&loop);
+		test_nap();
+		test_read_file(test_path("a"), after, sizeof(after));
+	}
+	ck_assert_str_eq(before, after);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	filelock_close(lock);
+	loop_free(&loop);
+}
+END_TEST
+
 static int find_timer(const struct event_base *base, const struct event *event, void *arg)
 {
 	struct timeval now, due;
@@ -303,6 +331,7 @@ int main(void)
 	                     test_times_of_another_file_at_the_path_are_left_alone,
 	                     test_next_holder_of_a_queue_has_its_times_renewed,
 	                     test_lifetime_of_a_marker_is_not_prolonged,
+	                     test_marker_that_was_emptied_gets_its_record_again,
 	                     test_loop_need_not_go_on_for_a_hold);
 	TCase *tcase = tcase_create("ends");
 

@@ -154,11 +154,53 @@ START_TEST(test_live_holder_of_another_user_is_held_and_its_death_wakes)
 }
 END_TEST
 
+static unsigned warnings;
+
+static void count_warning(enum filelock_log_level level, const char *message, void *arg)
+{
+	(void)message;
+	(void)arg;
+	warnings += level <= FILELOCK_LOG_WARNING;
+}
+
+/* With umask 0777 nobody may open it, its maker neither. */
+static int hold_what_nobody_may_open(void *arg)
+{
+	uid_t user = NOBODY;
+	struct filelock *lock;
+
+	(void)arg;
+	if (become(&user))
+		return 1;
+	(void)umask(0777);
+	filelock_set_log(count_warning, NULL, FILELOCK_LOG_WARNING);
+	if (filelock_open(path, FILELOCK_SOFT, NULL, &lock) < 0 ||
+	    filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) < 0)
+		return 2;
+	if (warnings > 0 || filelock_verify(lock) < 0)
+		return 3;
+	if (try_once(path) != -ETIMEDOUT)
+		return 4;
+	if (filelock_release(lock) < 0 || exists(path))
+		return 5;
+	filelock_close(lock);
+	return 0;
+}
+
+START_TEST(test_marker_that_nobody_may_open_is_held_and_released_without_a_warning)
+{
+	if (!set_up())
+		return;
+	ck_assert_int_eq(test_in_child(hold_what_nobody_may_open, NULL), 0);
+}
+END_TEST
+
 int main(void)
 {
 	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
 	return support_main(SUITE(
-	        "soft users", test_marker_that_was_taken_over_and_cannot_be_removed_is_released,
+	        "soft users", test_marker_that_nobody_may_open_is_held_and_released_without_a_warning,
+	        test_marker_that_was_taken_over_and_cannot_be_removed_is_released,
 	        test_exit_with_a_marker_that_cannot_be_removed_leaves_a_dead_one,
 	        test_unreadable_marker_is_held_and_its_removal_wakes,
 	        test_dead_marker_that_may_not_be_written_is_held_and_its_removal_wakes,
