@@ -3,6 +3,7 @@
  * lock is free, and enough has happened to prove something.
  */
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,11 +43,27 @@ static void check_marker(const struct place *place)
 		             place->path, size);
 }
 
+/* The folder of a log, beside the path that it is called after. */
+static bool is_log(const char *name)
+{
+	char path[NAME_MAX + 1];
+	size_t length = strlen(name);
+	const struct place *place;
+
+	if (length < 4 || strcmp(name + length - 3, ".rw") != 0)
+		return false;
+	(void)snprintf(path, sizeof(path), "%.*s", (int)length - 3, name);
+	place = place_named(path);
+	return place && place->kind == FILELOCK_SOFT_READWRITE;
+}
+
 static void check_file(const char *name)
 {
 	const struct place *place = place_named(name);
 	struct stat st;
 
+	if (is_log(name))
+		return;
 	if (!place) {
 		trouble_note(TROUBLE_LEFT_BEHIND, "%s/%s was left behind", arena->folder, name);
 		return;
@@ -88,6 +105,25 @@ static void take(const struct place *place)
 	filelock_close(lock);
 }
 
+/* Who was killed is swept by whoever comes. */
+static void check_holders(const struct place *place)
+{
+	char path[PATH_MAX + 16];
+	struct dirent *entry;
+	DIR *folder;
+
+	if (place->kind != FILELOCK_SOFT_READWRITE)
+		return;
+	(void)snprintf(path, sizeof(path), "%s.rw/holders", place->path);
+	folder = opendir(path);
+	while (folder && (entry = readdir(folder)))
+		if (entry->d_name[0] != '.')
+			trouble_note(TROUBLE_LEFT_BEHIND, "%s/%s was left behind", path,
+			             entry->d_name);
+	if (folder)
+		(void)closedir(folder);
+}
+
 /* In a process of its own, so that ours has nothing open when the next round forks. */
 static void take_all(void)
 {
@@ -96,6 +132,8 @@ static void take_all(void)
 	if (pid == 0) {
 		for (unsigned i = 0; i < arena->place_count; i++)
 			take(&arena->places[i]);
+		for (unsigned i = 0; i < arena->place_count; i++)
+			check_holders(&arena->places[i]);
 		exit(0);
 	}
 	(void)waitpid(pid, NULL, 0);

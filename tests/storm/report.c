@@ -42,6 +42,9 @@ static void print_readers(const unsigned long *t)
 	if (t[TALLY_TOGETHER + FILELOCK_READWRITE])
 		printf("  readwrite readers together  %lu\n",
 		       t[TALLY_TOGETHER + FILELOCK_READWRITE]);
+	if (t[TALLY_TOGETHER + FILELOCK_SOFT_READWRITE])
+		printf("  soft readers together       %lu\n",
+		       t[TALLY_TOGETHER + FILELOCK_SOFT_READWRITE]);
 }
 
 static void print_loops(const unsigned long *t)

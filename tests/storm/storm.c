@@ -1,5 +1,5 @@
 /*
- * storm [OPTION...] SCENARIO...: native, soft, readwrite, wakeups, or all.
+ * storm [OPTION...] SCENARIO...: native, soft, readwrite, softrw, wakeups, or all.
  *
  * --seed N     what chance begins with; printed, and another one each time unless given
  * --scale N    percent of the usual counts (100; FILELOCK_TEST_SCALE squared, since it stands for
@@ -35,6 +35,8 @@ static const struct {
 	    .stops = 100 }, 20 },
 	{ { "readwrite", { 0, 0, 6 }, .sync = 5, .event = 2, .grants = 200000, .kills = 500,
 	    .stops = 100 }, 10 },
+	{ { "softrw", { [FILELOCK_SOFT_READWRITE] = 4 }, .sync = 5, .event = 2, .grants = 6000,
+	    .kills = 200, .stops = 50 }, 10 },
 	{ { "wakeups", { 2, 1, 1 }, .sync = 4, .event = 2, .wakes = 20000, .kills = 300,
 	    .stops = 100, .poll_ms = 60000, .baton = true }, 10 },
 };
@@ -194,7 +196,7 @@ static bool is_built(const struct scenario *scenario)
 static _Noreturn void usage(void)
 {
 	(void)fputs("usage: storm [--seed N] [--scale PERCENT] [--long] "
-	            "native|soft|readwrite|wakeups|all...\n",
+	            "native|soft|readwrite|softrw|wakeups|all...\n",
 	            stderr);
 	exit(2);
 }

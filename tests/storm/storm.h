@@ -29,7 +29,7 @@
 #define SECOND INT64_C(1000000000)
 
 enum {
-	KINDS = 3,
+	KINDS = FILELOCK_SOFT_READWRITE + 1,
 	MOST_PLACES = 16, /* locks */
 	MOST_SLOTS = 16,  /* workers at a time */
 	TWINS = 2,        /* handles that a loop has on one lock */
@@ -73,9 +73,7 @@ struct life {
 enum tally {
 	TALLY_GRANTS,
 	TALLY_NATIVE, /* grants by kind, in the order of enum filelock_kind */
-	TALLY_SOFT,
-	TALLY_READWRITE,
-	TALLY_TIMEOUTS,
+	TALLY_TIMEOUTS = TALLY_NATIVE + KINDS,
 	TALLY_CANCELS,
 	TALLY_CHILDREN,
 	TALLY_REMOVALS,

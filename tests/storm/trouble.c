@@ -34,7 +34,8 @@ unsigned trouble_count(enum trouble_type type)
 
 const char *kind_name(enum filelock_kind kind)
 {
-	static const char *const names[KINDS] = { "native", "soft", "readwrite" };
+	static const char *const names[KINDS] = { "native", "soft",   "readwrite",
+		                                  "lease",  "strict", "soft-readwrite" };
 
 	return names[kind];
 }

@@ -41,7 +41,9 @@ void worker_open(struct worker *worker, struct handle *handle)
 
 void worker_choose_mode(struct worker *worker, struct handle *handle)
 {
-	static const unsigned shared_of_ten[KINDS] = { 2, 0, 6 };
+	static const unsigned shared_of_ten[KINDS] = { [FILELOCK_NATIVE] = 2,
+		                                       [FILELOCK_READWRITE] = 6,
+		                                       [FILELOCK_SOFT_READWRITE] = 6 };
 
 	handle->mode = dice_below(&worker->dice, 10) < shared_of_ten[handle->place->kind]
 	                       ? FILELOCK_SHARED
@@ -102,7 +104,8 @@ static void replace(const struct worker *worker, const struct handle *handle)
    release. */
 static void maybe_remove(struct worker *worker, const struct handle *handle)
 {
-	if (handle->mode == FILELOCK_SHARED || !dice_one_in(&worker->dice, 100))
+	if (handle->mode == FILELOCK_SHARED || !dice_one_in(&worker->dice, 100) ||
+	    handle->place->kind == FILELOCK_SOFT_READWRITE) /* it has no such file */
 		return;
 	if (handle->place->kind == FILELOCK_NATIVE && dice_one_in(&worker->dice, 3))
 		replace(worker, handle);
