@@ -12,7 +12,7 @@
  *
  * Taking over makes a new inode, since that is how Python's holders find their loss. The old marker
  * is renamed to Python's name for it, looked at once more, put back if it is another one or was
- * refreshed just then, and else removed once ours stands in its place. Where the file system is
+ * refreshed just then, and else removed before ours takes its place. Where the file system is
  * this kernel's own, those who take over take turns first, by a lock on the old marker's open file
  * description, and so does a holder that removes its own. So none of them moves anything but what
  * it has judged.
@@ -105,7 +105,6 @@ static int put_back(const struct filelock *lock, const char *aside)
 static int replace(struct filelock *lock, const char *aside, const struct stat *judged)
 {
 	struct stat st;
-	int removed;
 	int r = sys_rename_at(AT_FDCWD, lock->path, aside);
 
 	if (r < 0)
@@ -115,12 +114,10 @@ static int replace(struct filelock *lock, const char *aside, const struct stat *
 		return r;
 	if (!is_judged(&st, judged))
 		return put_back(lock, aside);
-	r = soft_publish_marker(lock);
-	removed = sys_unlink(aside);
-	if (removed < 0)
-		log_write(FILELOCK_LOG_ERROR, "cannot remove %s: %s", aside,
-		          filelock_strerror(removed));
-	return r;
+	r = sys_unlink(aside);
+	if (r < 0)
+		log_write(FILELOCK_LOG_ERROR, "cannot remove %s: %s", aside, filelock_strerror(r));
+	return soft_publish_marker(lock);
 }
 
 /* In our turn: the path must name what was judged, unchanged, before it is touched. */

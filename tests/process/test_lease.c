@@ -126,7 +126,10 @@ static int touch_parents(void *arg)
 		return 1;
 	filelock_close(lock);
 	lock = test_open(path(), NULL);
-	return filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) == -ETIMEDOUT ? 0 : 2;
+	if (filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0) != -ETIMEDOUT)
+		return 2;
+	filelock_close(lock);
+	return 0;
 }
 
 START_TEST(test_forked_child_has_no_lease)

@@ -160,6 +160,7 @@ const struct sys_table sim_calls = {
 	.statfs = call_statfs,
 	.unlink = call_unlink,
 	.linkat = call_linkat,
+	.renameat = call_renameat,
 	.mkdir = call_mkdir,
 	.mknod = call_mknod,
 	.utimensat = call_utimensat,

@@ -22,6 +22,7 @@ int call_lstat(const char *path, struct stat *ret);
 int call_statfs(const char *path, struct statfs *ret);
 int call_unlink(const char *path);
 int call_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
+int call_renameat(int from_folder, const char *from, int to_folder, const char *to);
 int call_mkdir(const char *path, mode_t mode);
 int call_mknod(const char *path, mode_t mode, dev_t device);
 int call_getfl(int fd);

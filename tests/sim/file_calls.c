@@ -274,6 +274,15 @@ int call_linkat(int from_fd, const char *from, int to_fd, const char *to, int fl
 	return (int)call_done(file_link(from, to, flags), "linkat(%s, %s)", from, to);
 }
 
+int call_renameat(int from_folder, const char *from, int to_folder, const char *to)
+{
+	(void)from_folder;
+	(void)to_folder;
+	if (call_refused("renameat", true))
+		return -1;
+	return (int)call_done(file_rename(from, to), "renameat(%s, %s)", from, to);
+}
+
 int call_mkdir(const char *path, mode_t mode)
 {
 	if (call_refused("mkdir", true))

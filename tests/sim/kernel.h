@@ -19,7 +19,7 @@ enum {
 	WATCHES = 8, /* of one instance */
 	EVENTS = 16,
 	MEMBERS = 4, /* of one epoll instance */
-	NAME = 24,
+	NAME = 64,
 	TEXT = 512,
 	RECORD_UNITS = 4 /* PENDING, RESERVED, the SHARED range, the waiters' byte: see locks.c */
 };
