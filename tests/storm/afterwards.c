@@ -105,7 +105,17 @@ static void take(const struct place *place)
 	filelock_close(lock);
 }
 
-/* Who was killed is swept by whoever comes. */
+/* One that was killed before it wrote its record is swept later, by its silence. */
+static bool is_empty(const char *folder, const char *name)
+{
+	char path[PATH_MAX + NAME_MAX + 32];
+	struct stat st;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+	return stat(path, &st) == 0 && st.st_size == 0;
+}
+
+/* The records of all others that were killed are swept by whoever comes. */
 static void check_holders(const struct place *place)
 {
 	char path[PATH_MAX + 16];
@@ -117,7 +127,7 @@ static void check_holders(const struct place *place)
 	(void)snprintf(path, sizeof(path), "%s.rw/holders", place->path);
 	folder = opendir(path);
 	while (folder && (entry = readdir(folder)))
-		if (entry->d_name[0] != '.')
+		if (entry->d_name[0] != '.' && !is_empty(path, entry->d_name))
 			trouble_note(TROUBLE_LEFT_BEHIND, "%s/%s was left behind", path,
 			             entry->d_name);
 	if (folder)
