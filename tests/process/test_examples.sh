@@ -174,6 +174,18 @@ test_counter_servers_with_markers_lose_no_increment() {
 	[ ! -e counter.txt.lock ]
 }
 
+test_counter_servers_with_leases_lose_no_increment() {
+	counters -k lease
+	[[ $result == "made 2000 failed 0 counter 2000 "* ]] || fail "$result"
+	[ ! -e counter.txt.lock ]
+}
+
+test_counter_servers_with_claims_lose_no_increment() {
+	counters -k strict
+	[[ $result == "made 2000 failed 0 counter 2000 "* ]] || fail "$result"
+	[ -z "$(ls counter.txt.lock.filelock/claims)" ]
+}
+
 test_counter_servers_let_readers_in_together_and_writers_alone() {
 	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
 	reads=(-r 3)
