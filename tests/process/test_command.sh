@@ -326,6 +326,20 @@ test_readwrite_readers_run_together_and_writers_alone() {
 	[ ! -e ran ] && [ ! -s l.db ]
 }
 
+test_soft_readwrite_readers_run_together_and_a_killed_holder_is_left_out() {
+	hold "$filelock" -s -k soft-readwrite l
+	status_is 0 "$filelock" -s -n -k soft-readwrite l true
+	status_is 1 "$filelock" -x -n -k soft-readwrite l touch ran
+	"$filelock" -k soft-readwrite --holder l | grep -q ' shared'
+	let_go
+	status_is 1 "$filelock" -k soft-readwrite --holder l
+	hold "$filelock" -o -x -k soft-readwrite l
+	status_is 1 "$filelock" -s -n -k soft-readwrite l touch ran
+	kill -9 "$holder"
+	await "$filelock" -s -n -k soft-readwrite l true
+	[ ! -e ran ] && [ ! -e l ] && [ -d l.rw/gen ]
+}
+
 test_readwrite_waits_and_is_woken() {
 	[ "${FILELOCK_SQLITE-ON}" = ON ] || return 0
 	hold "$filelock" -s -k readwrite l.db
