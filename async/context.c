@@ -4,10 +4,12 @@
  */
 #include "context.h"
 
+#include "warm.h"
+
 /* Nothing waits, nothing is held: a fork takes nothing from it. */
 static bool is_idle(const struct evfilelock *ev)
 {
-	return ev->queues.table.count == 0 && list_is_empty(&ev->prompt) &&
+	return ev->queues.table.count == warm_count_idle(ev) && list_is_empty(&ev->prompt) &&
 	       list_is_empty(&ev->errands) && list_is_empty(&ev->sets) &&
 	       list_is_empty(&ev->watches) && !ev->running && !ev->freeing;
 }
@@ -54,10 +56,12 @@ static int64_t next_turn(const struct evfilelock *ev, bool *ret_precise)
 bool context_arm(struct evfilelock *ev)
 {
 	bool precise;
-	int64_t at = next_turn(ev, &precise);
+	int64_t at;
 
 	if (ev->inherited)
 		return false;
+	warm_let_loop_end(ev);
+	at = next_turn(ev, &precise);
 	/* a worker may have to close yet what nobody waits for any more */
 	loop_listen(&ev->loop, ev->watcher,
 	            (ev->queues.waiting > 0 || !list_is_empty(&ev->watches)) &&

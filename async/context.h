@@ -30,6 +30,8 @@ struct evfilelock {
 	struct list prompt;      /* requests that wait for nobody */
 	struct list errands;     /* requests that are with a worker */
 	struct list sets;        /* that are pending: set.c */
+	struct list warm;        /* queues that keep a descriptor: warm.c */
+	unsigned warm_count;
 	void (*free_sets)(struct evfilelock *ev); /* NULL: there never was one */
 	unsigned awaited;        /* answers of other threads, but for those of blocked queues */
 	unsigned handover_max;   /* requests that one hold serves, and ... */

@@ -23,6 +23,7 @@
 
 #include "keep.h"
 #include "request.h"
+#include "warm.h"
 #include "watch.h"
 #include "workers.h"
 
@@ -75,6 +76,7 @@ static enum queue_state step_first(struct queue *queue)
 
 	if (!filelock_pends(request->lock))
 		fd_budget_admit(&ev->fds, queue, ev->now);
+	warm_lend(queue, request->lock);
 	r = filelock_step(request->lock, ev->now, &until);
 	if (r == FILELOCK_STEP_WAIT || r == -ETIMEDOUT)
 		queue_note_refusal(queue, request, ev->now);
@@ -186,6 +188,8 @@ static bool take_timer(struct evfilelock *ev)
 		keep_take_timer(hash_entry(timer, struct request, deadline));
 	else if (timer->owner == TIMER_OF_WATCH)
 		watch_take_timer(hash_entry(timer, struct watched_hold, timer));
+	else if (timer->owner == TIMER_OF_WARM)
+		warm_take_timer(hash_entry(timer, struct queue, warm_timer));
 	else
 		take_poll(hash_entry(timer, struct queue, poll));
 	return true;
@@ -295,6 +299,7 @@ void engine_destroy(struct evfilelock *ev)
 {
 	struct hash_node *node;
 
+	(void)warm_drop_all(ev);
 	for (size_t i = 0; i < ev->queues.table.size; i++)
 		while ((node = ev->queues.table.buckets[i]))
 			request_orphan_grants(hash_entry(node, struct queue, node));

@@ -90,6 +90,7 @@ static void init_context(struct evfilelock *ev, const struct evfilelock_options 
 	list_init(&ev->errands);
 	list_init(&ev->watches);
 	list_init(&ev->sets);
+	list_init(&ev->warm);
 }
 
 static void init_drivers(struct evfilelock *ev)

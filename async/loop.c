@@ -230,6 +230,15 @@ void loop_set_quiet(struct loop *loop, int64_t at)
 		loop->quiet_at = at;
 }
 
+bool loop_is_last(const struct loop *loop)
+{
+	int events = event_base_get_num_events(
+	        loop->base, EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE |
+	                            EVENT_BASE_COUNT_VIRTUAL);
+
+	return events <= (loop->state != TIMER_OFF);
+}
+
 void loop_force(struct loop *loop)
 {
 	/* but after what else is due */

@@ -49,6 +49,8 @@ void loop_stop(struct loop *loop);
 bool loop_set_timer(struct loop *loop, int64_t at, bool precise);
 /* Has on_quiet called by that time, if the loop runs until then. Without memory it is not. */
 void loop_set_quiet(struct loop *loop, int64_t at);
+/* Whether nothing but our own timer keeps the loop running. */
+bool loop_is_last(const struct loop *loop);
 /* on_time at once, without memory. */
 void loop_force(struct loop *loop);
 /* Takes the timer back, also if it has fired in this turn and is to run yet. */

@@ -52,7 +52,9 @@ static const struct filelock *lock_of(const struct queue *queue)
 
 	if (!any)
 		any = request_at(list_first(&queue->grants));
-	return any ? any->lock : queue->orphan;
+	if (any)
+		return any->lock;
+	return queue->orphan ? queue->orphan : queue->warm;
 }
 
 static struct queue *queue_find(const struct queues *queues, const struct filelock *lock,
@@ -134,7 +136,7 @@ void queue_free_if_unused(struct queue *queue)
 	if (queue->state != QUEUE_EMPTY)
 		move(queue, QUEUE_EMPTY);
 	timers_unset(queues->timers, &queue->poll);
-	if (!list_is_empty(&queue->grants) || queue->orphan)
+	if (!list_is_empty(&queue->grants) || queue->orphan || queue->warm)
 		return;
 	timers_unreserve(queues->timers);
 	hash_remove(&queues->table, &queue->node);
@@ -168,6 +170,11 @@ void queue_end_service(struct queue *queue, enum queue_state state)
 	else
 		move(queue, queue->again ? QUEUE_READY : state);
 	queue_free_if_unused(queue);
+}
+
+bool queue_is_idle(const struct queue *queue)
+{
+	return list_is_empty(&queue->requests) && list_is_empty(&queue->grants) && !queue->orphan;
 }
 
 bool queue_waits_for_itself(const struct queue *queue)

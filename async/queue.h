@@ -101,6 +101,10 @@ struct queue {
 	struct timer poll;  /* when to step the first one next */
 	uint32_t rested;    /* the turn in which it has nothing more to do */
 	const struct filelock *orphan; /* a worker is at it, and no request has use of that */
+	struct filelock *warm; /* keeps a descriptor for the next request: warm.c; NULL: none */
+	struct list warm_link;
+	struct timer warm_timer;
+	int64_t warm_at; /* when it was put there last */
 };
 
 void queues_init(struct queues *queues, struct timers *timers);
@@ -131,6 +135,8 @@ struct queue *queues_take_ready(struct queues *queues, uint32_t turn);
 /* It was served: its first request waits as `state` says; READY, it is to be served again. */
 void queue_end_service(struct queue *queue, enum queue_state state);
 
+/* Whether it has neither requests nor grants. */
+bool queue_is_idle(const struct queue *queue);
 /* Whether the first request has to wait for a hold of the same queue. */
 bool queue_waits_for_itself(const struct queue *queue);
 /* An attempt of its first request, begun at that time, found the lock held. */

@@ -31,6 +31,7 @@
 
 #include "job.h"
 #include "keep.h"
+#include "warm.h"
 
 #define TO(state) (1u << REQUEST_##state)
 
@@ -82,6 +83,8 @@ static bool on_out_of_fds(struct filelock *lock, void *arg)
 {
 	struct request *request = arg;
 
+	if (warm_drop_all(request->ev))
+		return true;
 	if (!fd_budget_make_room(&request->ev->fds, request->ev->now))
 		return false;
 	filelock_set_poll_only(lock, true);
@@ -324,9 +327,18 @@ static void on_ended(struct filelock *lock, void *arg)
 	}
 }
 
+static bool on_released(struct filelock *lock, void *arg)
+{
+	const struct request *grant = arg;
+
+	return mailbox_is_loop_thread(grant->mailbox) && grant->queue &&
+	       warm_is_worth_it(grant->queue, lock);
+}
+
 void request_grant(struct request *request)
 {
-	static const struct filelock_listener listener = { on_wanted, on_take, on_ended };
+	static const struct filelock_listener listener = { on_wanted, on_take, on_ended,
+		                                            on_released };
 	struct evfilelock *ev = request->ev;
 	struct queue *queue = request->queue;
 
@@ -360,17 +372,20 @@ bool request_hand_over(struct request *from, struct request *to)
 	return true;
 }
 
-static void leave_grants(struct request *grant, const struct filelock *lock)
+static void leave_grants(struct request *grant, struct filelock *lock)
 {
 	struct queue *queue = grant->queue;
 	struct evfilelock *ev = grant->ev;
 	const struct request *first = queue_first(queue);
+	bool is_armed = true;
 
 	if (!ev->inherited)
 		stats_released(&ev->stats, grant, lock ? 0 : grant->since);
 	list_remove(&grant->link);
 	grant->queue = NULL;
 	keep_end(grant);
+	if (lock && !ev->inherited)
+		is_armed = !warm_put(queue, lock);
 	if (first && lock)
 		filelock_follow(first->lock, lock);
 	/* also one that is not blocked, and waits for others, does not hear of being handed it */
@@ -381,9 +396,11 @@ static void leave_grants(struct request *grant, const struct filelock *lock)
 		context_arm_surely(ev);
 	}
 	queue_free_if_unused(queue);
+	if (!is_armed)
+		context_arm_surely(ev);
 }
 
-void request_settle(struct request *grant, const struct filelock *lock)
+void request_settle(struct request *grant, struct filelock *lock)
 {
 	struct evfilelock *ev = grant->queue ? grant->ev : NULL; /* NULL: it was freed */
 

@@ -40,7 +40,7 @@ void request_grant(struct request *request);
 /* Hands the hold of a grant, or of a request that it was handed over to, on to the next request. */
 bool request_hand_over(struct request *from, struct request *to);
 /* The hold of a grant has ended. lock: its handle, or NULL if that may be gone. */
-void request_settle(struct request *grant, const struct filelock *lock);
+void request_settle(struct request *grant, struct filelock *lock);
 
 /* The queue blocks; false if what it waits for could not be heard. */
 bool request_may_block(struct queue *queue);

@@ -15,6 +15,7 @@ enum timer_owner {
 	TIMER_OF_REQUEST, /* its deadline */
 	TIMER_OF_GRANT,   /* the same request's, when it holds: to keep the hold alive */
 	TIMER_OF_WATCH,   /* the next look at a hold */
+	TIMER_OF_WARM,    /* when a queue closes what it keeps open */
 };
 
 struct timer {

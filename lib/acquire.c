@@ -551,6 +551,7 @@ static void start(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 
+	lock->comes_again = fairness_is_again(&lock->fairness, now);
 	a->yields = a->schedule.deadline > now && !lock->kind->pends &&
 	            !(lock->kind->block && is_in_crowd(lock, now)) &&
 	            fairness_should_yield(&lock->fairness, now);

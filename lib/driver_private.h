@@ -98,6 +98,9 @@ struct filelock_listener {
 	/* The hold is over, or the handle goes without an unlock: in a forked child, or because
 	   unlocking failed. */
 	void (*ended)(struct filelock *lock, void *arg);
+	/* The last level is being released: whether the descriptor is to stay open, for filelock_lend.
+	   NULL: it is not. */
+	bool (*keeps)(struct filelock *lock, void *arg);
 };
 
 /* Sets the listener of the present hold, borrowed until the hold has ended. NULL: none. */
@@ -112,6 +115,13 @@ FILELOCK_API bool filelock_is_poll_only(const struct filelock *lock);
 /* Ends a hold that filelock_hand_over has moved away for good: the listener, which stays with the
    handle, gets its `ended`. */
 FILELOCK_API void filelock_end_hold(struct filelock *lock);
+
+/* Whether the present hold was asked for within 10 ms of the handle's last one. */
+FILELOCK_API bool filelock_comes_again(const struct filelock *lock);
+/* Whether an unlocked handle keeps its descriptor open; and moves that to another one of the same
+   lock that has none and holds nothing. False: it was not moved. */
+FILELOCK_API bool filelock_is_warm(const struct filelock *lock);
+FILELOCK_API bool filelock_lend(struct filelock *from, struct filelock *to);
 
 /* The mode of the present hold. */
 FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock);

@@ -74,6 +74,8 @@ struct filelock {
 	unsigned opens;      /* singleton: filelock_open calls not yet closed */
 	atomic_uint references; /* opens as one, and drivers' */
 	bool closed;         /* by its last open; a driver still has a reference */
+	bool comes_again;    /* the hold was asked for soon after the last one */
+	bool keeps;          /* its listener wants the descriptor to stay open after the release */
 	bool missed_wakeup;  /* the hold was found by a poll that no event had told of */
 	unsigned depth;      /* 0: not held */
 	enum filelock_mode mode;

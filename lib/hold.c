@@ -17,6 +17,22 @@ static int check_held(struct filelock *lock, const char *what)
 	return lock->depth == 0 ? handle_refuse(lock, -EPERM, what) : 0;
 }
 
+FILELOCK_API bool filelock_comes_again(const struct filelock *lock)
+{
+	return lock->comes_again;
+}
+
+FILELOCK_API bool filelock_is_warm(const struct filelock *lock)
+{
+	return lock->kind->is_warm && lock->kind->is_warm(lock);
+}
+
+FILELOCK_API bool filelock_lend(struct filelock *from, struct filelock *to)
+{
+	return from->kind == to->kind && from->depth == 0 && to->depth == 0 &&
+	       from->kind->lend && from->kind->lend(from, to);
+}
+
 FILELOCK_API enum filelock_mode filelock_mode(const struct filelock *lock)
 {
 	return lock->mode;
@@ -81,8 +97,11 @@ static void take_back(struct acquisition *a)
 
 static int unlock(struct filelock *lock)
 {
-	int r = lock->kind->release(lock);
+	const struct filelock_listener *listener = lock->listener;
+	int r;
 
+	lock->keeps = listener && listener->keeps && listener->keeps(lock, lock->listener_arg);
+	r = lock->kind->release(lock);
 	if (r < 0 && r != FILELOCK_ELOST)
 		return r;
 	registry_remove_held(lock);

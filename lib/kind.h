@@ -74,6 +74,9 @@ struct kind {
 	/* Closes what an unlocked handle keeps for its next acquisition: filelock_drop. NULL: it
 	   keeps nothing. */
 	void (*drop)(struct filelock *lock);
+	/* Whether it keeps that; and moves it to another handle: filelock_lend. NULL: it never does. */
+	bool (*is_warm)(const struct filelock *lock);
+	bool (*lend)(struct filelock *from, struct filelock *to);
 	/* Unlocks. An error: still held. */
 	int (*release)(struct filelock *lock);
 	/*

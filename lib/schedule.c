@@ -27,6 +27,7 @@
 #define FIRST_BACK_OFF (1 * MILLISECOND)
 #define YIELD_DELAY (200 * MICROSECOND)
 #define MOST_LOST 30
+#define AGAIN (10 * MILLISECOND)
 #define AGAIN_AT_ONCE (1 * MILLISECOND)
 #define YIELD_EVERY (25 * MILLISECOND)
 
@@ -118,6 +119,11 @@ void schedule_yield(struct schedule *schedule, int64_t now)
 int64_t schedule_until(const struct schedule *schedule)
 {
 	return schedule->next < schedule->deadline ? schedule->next : schedule->deadline;
+}
+
+bool fairness_is_again(const struct fairness *fairness, int64_t now)
+{
+	return fairness->released_at != 0 && now - fairness->released_at <= AGAIN;
 }
 
 bool fairness_should_yield(struct fairness *fairness, int64_t now)

@@ -55,6 +55,8 @@ void schedule_yield(struct schedule *schedule, int64_t now);
 int64_t schedule_until(const struct schedule *schedule);
 
 /* Whether to let others go first. Notes that it was asked. */
+/* Whether the handle was released just before. */
+bool fairness_is_again(const struct fairness *fairness, int64_t now);
 bool fairness_should_yield(struct fairness *fairness, int64_t now);
 
 #endif

@@ -42,6 +42,11 @@
  * Idle descriptors replace its own, so event_reinit(3) works. Neither evfilelock_free nor
  * event_base_free there disturbs the parent.
  *
+ * Warm locks. A native lock that is asked for again within 10 ms of its release keeps its file open
+ * ("Warm locks" in filelock.h), for the next request of any handle of it in the context. The file is
+ * closed after a second without a request, when the process runs out of descriptors, with the context,
+ * and when nothing else keeps the loop running. A context with workers keeps no file open.
+ *
  * Workers. With options.workers a context has threads of its own that make the attempts, for file
  * systems whose system calls take long (network file systems, FUSE, a disk under load). The loop
  * then makes no call on a lock file. Callbacks still come from the loop, and the program does not

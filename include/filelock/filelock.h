@@ -180,7 +180,7 @@
  * That saves opening and closing it. The costs: a file system that cannot be unmounted, one descriptor,
  * and leases (fcntl(2)) on the file that others are refused, all as long as the handle keeps it.
  * Nothing is kept on a descriptor of the caller's, with unlink_on_release, after a fork(2) during the
- * hold, nor on file systems of networks or FUSE.
+ * hold, nor on file systems of networks or FUSE. A loop keeps files by itself: event.h.
  *   No close tells waiters of such a release. Every waiter of a native lock on a local file system, with
  * this option or without, therefore has a shared record lock of its open file description
  * (F_OFD_SETLK) on the byte at 2^61 of the lock file while it waits. A release looks for one

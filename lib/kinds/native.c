@@ -27,8 +27,9 @@
  * tries with, so that the kernel forgets a dead one. It registers, and tries then; the releaser
  * unlocks, and asks then whether anybody is registered. So one of them sees the other. The releaser
  * raises the event by opening and closing the file once more; if that fails, it closes the
- * descriptor after all. Nobody registers on a caller's descriptor, which may have record locks of its
- * own, nor where record locks may be another machine's or another program's: there nothing is kept.
+ * descriptor after all. A caller's descriptor may have record locks of its own, so a waiter on one
+ * opens the file once more to register. Nobody registers where record locks may be another machine's or
+ * another program's: there nothing is kept.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -65,7 +66,8 @@ struct native {
 	bool asked;  /* whether others have record locks on the file */
 	int refused; /* why the lock file was opened for reading only; 0: it was not */
 	bool warm;       /* fd is kept for the next acquisition */
-	bool registered; /* fd, among those that wait */
+	bool registered; /* among those that wait: `post`, if there is one, else fd */
+	int post;        /* for that, where fd is the caller's; -1: none */
 	bool placed;     /* whether the file system is this machine's own is known ... */
 	bool local;      /* ... and it is */
 	unsigned forks; /* fork_count() when it was opened */
@@ -99,6 +101,7 @@ static int native_open(struct filelock *lock)
 	if (lock->options.lifetime_ms)
 		return FILELOCK_ENOLIFETIME;
 	n->fd = lock->borrowed;
+	n->post = -1;
 	if (!is_borrowed(lock))
 		return 0;
 	r = sys_fstat(n->fd, &st);
@@ -127,13 +130,24 @@ static void cancel_wait(struct native *n, bool is_dead)
 	inotify_close_notice(&n->notice);
 }
 
+static void close_post(struct native *n)
+{
+	int fd = n->post;
+
+	fork_hold_off();
+	n->post = -1;
+	(void)sys_close(fd);
+	fork_allow();
+}
+
 static void unregister_waiter(struct native *n)
 {
-	if (!n->registered)
-		return;
+	if (n->post >= 0)
+		close_post(n);
+	else if (n->registered)
+		/* a releaser that finds it all the same raises an event in vain */
+		(void)sys_unregister_waiter(n->fd);
 	n->registered = false;
-	/* a releaser that finds it all the same raises an event in vain */
-	(void)sys_unregister_waiter(n->fd);
 }
 
 static void native_unwatch(struct filelock *lock)
@@ -170,6 +184,8 @@ static void native_abandon(struct filelock *lock)
 
 	cancel_wait(n, false);
 	inotify_unsubscribe(&n->subscription);
+	if (is_borrowed(lock))
+		unregister_waiter(n);
 	native_drop(lock);
 }
 
@@ -483,10 +499,14 @@ static int probe(struct filelock *lock)
 static bool is_on_local(const struct filelock *lock)
 {
 	struct native *n = native_state(lock);
+	char link[SYS_FD_LINK];
 	struct statfs fs;
 
-	if (!n->placed)
-		n->local = sys.statfs(lock->path, &fs) == 0 && sys_is_local(&fs);
+	if (n->placed)
+		return n->local;
+	sys_fd_link(link, n->fd);
+	n->local = sys.statfs(is_borrowed(lock) ? link : lock->path, &fs) == 0 &&
+	           sys_is_local(&fs);
 	n->placed = true;
 	return n->local;
 }
@@ -596,16 +616,40 @@ static int native_try(struct filelock *lock, enum filelock_mode mode)
 	return names < 0 ? handle_fail(lock, names, "cannot check the lock file") : r;
 }
 
+/* Another description of the file. */
+static int open_again(const struct native *n)
+{
+	char link[SYS_FD_LINK];
+
+	sys_fd_link(link, n->fd);
+	return sys_open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+}
+
+static int open_post(struct native *n)
+{
+	int fd;
+
+	fork_hold_off();
+	fd = open_again(n);
+	n->post = fd >= 0 ? fd : -1;
+	fork_allow();
+	return fd;
+}
+
 /* Whether it is new. Without it a warm release raises no event, and the poll finds that: where
    somebody has a record lock on the whole file. */
 static bool register_waiter(struct filelock *lock)
 {
 	struct native *n = native_state(lock);
+	int fd = n->fd;
 	int r;
 
-	if (n->registered || is_borrowed(lock) || !is_on_local(lock))
+	if (n->registered || !is_on_local(lock))
 		return false;
-	r = sys_register_waiter(n->fd);
+	/* once a wait: its close raises an event, too */
+	if (is_borrowed(lock))
+		fd = n->post >= 0 ? n->post : open_post(n);
+	r = fd < 0 ? fd : sys_register_waiter(fd);
 	n->registered = r == 0;
 	if (r < 0)
 		log_write(FILELOCK_LOG_DEBUG, "cannot register among the waiters of %s: %s",
@@ -659,26 +703,6 @@ static int native_watch(struct filelock *lock, struct filelock_watcher *watcher)
 	return 1;
 }
 
-static bool has_local_queue(const struct filelock *lock)
-{
-	char link[SYS_FD_LINK];
-	struct statfs fs;
-
-	if (!is_borrowed(lock))
-		return is_on_local(lock);
-	sys_fd_link(link, lock->borrowed);
-	return sys.statfs(link, &fs) == 0 && sys_is_local(&fs);
-}
-
-/* Another description of the caller's file. */
-static int open_again(const struct native *n)
-{
-	char link[SYS_FD_LINK];
-
-	sys_fd_link(link, n->fd);
-	return sys_open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
-}
-
 /* Gives a descriptor to a helper. Under the gate of forks. */
 static int submit_wait(struct filelock *lock, enum filelock_mode mode)
 {
@@ -686,7 +710,6 @@ static int submit_wait(struct filelock *lock, enum filelock_mode mode)
 	int fd = is_borrowed(lock) ? open_again(n) : n->fd;
 	int r;
 
-	unregister_waiter(n); /* who is blocked needs no event */
 	r = fd < 0 ? fd : helpers_submit(fd, n->identity, mode, inotify_give_notice, &n->notice,
 	                                 &n->wait);
 	if (is_borrowed(lock) && r < 0 && fd >= 0)
@@ -703,6 +726,7 @@ static int begin_wait(struct filelock *lock, enum filelock_mode mode)
 	bool adopted;
 	int r = 0;
 
+	unregister_waiter(n); /* who is blocked needs no event */
 	fork_hold_off();
 	adopted = helpers_adopt(n->identity, mode, inotify_give_notice, &n->notice, &n->wait);
 	if (!adopted)
@@ -721,7 +745,7 @@ static int native_block(struct filelock *lock, enum filelock_mode mode,
 	struct native *n = native_state(lock);
 	int r;
 
-	if (n->fd < 0 || n->wait || n->refuses || !has_local_queue(lock))
+	if (n->fd < 0 || n->wait || n->refuses || !is_on_local(lock))
 		return -ENOTSUP;
 	r = inotify_open_notice(watcher, &n->notice, lock);
 	if (r < 0)
@@ -743,13 +767,11 @@ static int native_block(struct filelock *lock, enum filelock_mode mode,
    open, here or in a forked child. */
 static int native_notify(const struct native *n)
 {
-	char link[SYS_FD_LINK];
 	int fd;
 
 	if (!n->regular)
 		return 0;
-	sys_fd_link(link, n->fd);
-	fd = sys_open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+	fd = open_again(n);
 	if (fd < 0)
 		return fd;
 	(void)sys_close(fd);
@@ -759,7 +781,7 @@ static int native_notify(const struct native *n)
 /* Only to save the next acquisition its calls: never where waiters might not learn of a release. */
 static bool may_stay_open(const struct filelock *lock)
 {
-	return lock->options.keep_open && !lock->closed && !is_borrowed(lock) &&
+	return (lock->options.keep_open || lock->keeps) && !lock->closed && !is_borrowed(lock) &&
 	       native_state(lock)->forks == fork_count() && is_on_local(lock);
 }
 
@@ -842,16 +864,16 @@ static void native_learn(struct filelock *lock, const struct filelock *other)
 	native_state(lock)->probed |= native_state(other)->probed;
 }
 
+/* No fork needs to wait: a child in which both have it closes it twice, and opens nothing between. */
 static void native_hand_over(struct filelock *from, struct filelock *to)
 {
 	struct native *f = native_state(from);
 	struct native *t = native_state(to);
 
-	fork_hold_off();
 	t->fd = f->fd;
+	atomic_thread_fence(memory_order_release);
 	if (!is_borrowed(from))
 		f->fd = -1;
-	fork_allow();
 	t->regular = f->regular;
 	t->probed = f->probed;
 	t->forks = f->forks;
@@ -867,6 +889,23 @@ static void native_hand_over(struct filelock *from, struct filelock *to)
 static int64_t native_held(struct filelock *keeper, int64_t now)
 {
 	return refresh_held(keeper, now, REFRESH_FILE);
+}
+
+static bool native_is_warm(const struct filelock *lock)
+{
+	return native_state(lock)->warm;
+}
+
+static bool native_lend(struct filelock *from, struct filelock *to)
+{
+	const struct native *t = native_state(to);
+
+	if (!native_is_warm(from) || is_borrowed(to) || t->fd >= 0 || t->wait)
+		return false;
+	native_hand_over(from, to);
+	native_state(from)->warm = false;
+	native_state(to)->warm = true;
+	return true;
 }
 
 static int native_verify(const struct filelock *lock)
@@ -920,11 +959,14 @@ static void native_forget(struct filelock *lock)
 	inotify_forget(&n->subscription);
 	inotify_forget_notice(&n->notice);
 	/* and the wait has lost its descriptor, or is about to: helpers.c */
+	if (n->post >= 0)
+		(void)sys_close(n->post);
+	n->post = -1;
+	n->warm = n->registered = false;
 	if (is_borrowed(lock) || n->fd < 0)
 		return;
 	(void)sys_close(n->fd);
 	n->fd = -1;
-	n->warm = n->registered = false;
 }
 
 const struct kind kind_native = {
@@ -939,6 +981,8 @@ const struct kind kind_native = {
 	.unwatch = native_unwatch,
 	.abandon = native_abandon,
 	.drop = native_drop,
+	.is_warm = native_is_warm,
+	.lend = native_lend,
 	.release = native_release,
 	.hand_over = native_hand_over,
 	.is_intact = native_is_intact,

@@ -343,6 +343,51 @@ START_TEST(test_waiter_beside_a_whole_file_record_lock_polls)
 }
 END_TEST
 
+static int fd_of_ours = -1;
+
+static int wait_on_a_descriptor(void *arg)
+{
+	struct filelock_options options = warm();
+	struct filelock *lock;
+	int r;
+
+	(void)arg;
+	fd_of_ours = open_looker();
+	if (filelock_open_fd(fd_of_ours, &options, &lock) < 0)
+		return 1;
+	peer_notify();
+	r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1);
+	/* it has closed what it was registered by */
+	if (r == 0 && sys_has_waiter(fd_of_ours) != 0)
+		return 2;
+	filelock_close(lock);
+	close(fd_of_ours);
+	return r == 0 ? 0 : 3;
+}
+
+START_TEST(test_warm_release_wakes_a_waiter_on_a_callers_descriptor)
+{
+	struct filelock *lock = open_warm();
+	int looker = open_looker();
+	struct peer waiter;
+	unsigned before;
+
+	peer_start(&waiter);
+	cycle(lock);
+	before = test_descriptors();
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	peer_order(&waiter, wait_on_a_descriptor, NULL);
+	peer_await_notice(&waiter);
+	await(sys_has_waiter(looker) == 1);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_uint_eq(test_descriptors(), before);
+	ck_assert_int_eq(peer_answer(&waiter), 0);
+	close(looker);
+	filelock_close(lock);
+	peer_stop(&waiter);
+}
+END_TEST
+
 static unsigned warnings;
 
 static void count_warning(enum filelock_log_level level, const char *message, void *arg)
@@ -392,6 +437,7 @@ int main(void)
 	tcase_add_test(each, test_nothing_is_kept_of_a_file_that_goes_or_of_anothers_descriptor);
 	tcase_add_test(each, test_whole_file_record_lock_is_refused_while_somebody_waits);
 	tcase_add_test(each, test_waiter_beside_a_whole_file_record_lock_polls);
+	tcase_add_test(each, test_warm_release_wakes_a_waiter_on_a_callers_descriptor);
 	tcase_add_test(each, test_waiters_are_not_taken_for_programs_that_lock_records);
 	suite_add_tcase(suite, each);
 	return support_main(suite);

@@ -211,7 +211,7 @@ static void end(struct filelock *lock, void *arg)
 	ended++;
 }
 
-static const struct filelock_listener listener = { wants, take, end };
+static const struct filelock_listener listener = { wants, take, end, NULL };
 
 static int64_t change_s, change_ns; /* that fstat(2) adds to the file's time of change */
 static int (*real_fstat)(int fd, struct stat *ret);
