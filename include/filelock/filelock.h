@@ -131,7 +131,10 @@
  * file, named *.db. Its locks are SQLite's, shared with Python's ReadWriteLock (3.21 and later) and
  * with any SQLite transaction. A waiting writer keeps new readers out, and gets in when the last
  * reader leaves. The library runs no SQL, changes no byte of the file and removes nothing (so
- * unlink_on_release gives -EINVAL). It sets the file's times to wake waiters.
+ * unlink_on_release gives -EINVAL). It sets the file's times to wake waiters. A waiter on a local file
+ * system opens the folder and has a shared record lock of that description on it (F_OFD_SETLK),
+ * behind the byte at 2^61, so that a release with nobody waiting sets no times. A waiter that may not
+ * read the folder finds such a release by its poll.
  *   - The file must be empty or a database (-EBADMSG) that is not in WAL mode (FILELOCK_EWAL) and
  *     has no journal beside it (FILELOCK_EJOURNAL), unless it is empty. A file that we may only read
  *     serves shared locks only (-EACCES, -EROFS). Errors of SQLite become the nearest errno, with

@@ -448,15 +448,25 @@ bool sys_has_record(int fd, pid_t *ret_pid)
 	return true;
 }
 
-static struct flock waiters_byte(short type)
+static struct flock waiters_byte(short type, unsigned place)
 {
-	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = SYS_WAITERS_BYTE,
-		               .l_len = 1 };
+	return (struct flock){ .l_type = type, .l_whence = SEEK_SET,
+		               .l_start = SYS_WAITERS_BYTE + place, .l_len = 1 };
 }
 
 int sys_register_waiter(int fd)
 {
-	struct flock range = waiters_byte(F_RDLCK);
+	return sys_register_waiter_at(fd, 0);
+}
+
+int sys_has_waiter(int fd)
+{
+	return sys_has_waiter_at(fd, 0);
+}
+
+int sys_register_waiter_at(int fd, unsigned place)
+{
+	struct flock range = waiters_byte(F_RDLCK, place);
 	int r;
 
 	REPEAT_EINTR(r, sys.fcntl_ofd_setlk(fd, &range));
@@ -465,16 +475,16 @@ int sys_register_waiter(int fd)
 
 int sys_unregister_waiter(int fd)
 {
-	struct flock range = waiters_byte(F_UNLCK);
+	struct flock range = waiters_byte(F_UNLCK, 0);
 	int r;
 
 	REPEAT_EINTR(r, sys.fcntl_ofd_setlk(fd, &range));
 	return r < 0 ? -errno : 0;
 }
 
-int sys_has_waiter(int fd)
+int sys_has_waiter_at(int fd, unsigned place)
 {
-	struct flock range = waiters_byte(F_WRLCK);
+	struct flock range = waiters_byte(F_WRLCK, place);
 	int r;
 
 	REPEAT_EINTR(r, sys.fcntl_ofd_getlk(fd, &range));

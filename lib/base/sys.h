@@ -139,6 +139,9 @@ bool sys_has_record(int fd, pid_t *ret_pid);
 int sys_register_waiter(int fd);
 int sys_unregister_waiter(int fd);
 int sys_has_waiter(int fd);
+/* The same on one of the bytes behind that. */
+int sys_register_waiter_at(int fd, unsigned place);
+int sys_has_waiter_at(int fd, unsigned place);
 int sys_truncate(int fd, off_t size);
 /* 0 also where there is nothing to wait for. */
 int sys_sync(int fd);

@@ -20,6 +20,7 @@
  *   - Every exit from RESERVED or above wakes: readers and writers may wait for it.
  *   - A reader's release wakes if a writer has RESERVED. It asks after it has unlocked: it would
  *     miss a writer that came between asking and unlocking.
+ *   - Where nobody is registered as waiting, nobody is woken: readwrite_waiters.c.
  *   - A refused attempt never wakes, whatever it had taken on its way: two waiters would wake each
  *     other for ever. A writer at RESERVED that was kept out by such a short SHARED comes again
  *     within milliseconds by itself (retry_delay).
@@ -30,6 +31,7 @@
 #include <sys/statvfs.h>
 
 #include "kinds/readwrite_database.h"
+#include "kinds/readwrite_waiters.h"
 #include "kinds/holder.h"
 #include "kinds/refresh.h"
 #include "base/sys.h"
@@ -53,6 +55,9 @@ struct readwrite {
 	bool doubted;              /* a new connection could only read: perhaps a race */
 	struct identity identity;  /* of the database met last */
 	struct subscription subscription;
+	struct filelock_guarded_fd post; /* the folder, to register; -1: none */
+	bool registered;                 /* there, among those that wait */
+	bool many_names;                 /* of the database met last */
 };
 
 static struct readwrite *state_of(const struct filelock *lock)
@@ -66,6 +71,7 @@ static int readwrite_open(struct filelock *lock)
 	size_t length = strlen(name);
 	const char *wrong = NULL;
 
+	state_of(lock)->post.fd = -1;
 	if (lock->options.lifetime_ms)
 		return FILELOCK_ENOLIFETIME;
 	if (lock->options.unlink_on_release)
@@ -84,13 +90,22 @@ static int readwrite_open(struct filelock *lock)
 
 static void readwrite_unwatch(struct filelock *lock)
 {
-	inotify_unsubscribe(&state_of(lock)->subscription);
+	struct readwrite *rw = state_of(lock);
+
+	inotify_unsubscribe(&rw->subscription);
+	filelock_unguard_fd(&rw->post);
+	rw->registered = false;
 }
 
 /* Wakes the waiters by the file's times. Only a hint: we cannot set those of a file that we may
    only read. */
 static void wake_others(const struct filelock *lock)
 {
+	struct readwrite *rw = state_of(lock);
+
+	if (rw->lent && !rw->many_names &&
+	    !readwrite_database_has_waiters(rw->database, lock->path))
+		return;
 	(void)sys.utimensat(AT_FDCWD, lock->path, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
@@ -188,13 +203,14 @@ static int borrow(struct filelock *lock, enum filelock_mode mode, bool *ret_fres
 /* 0 if the path names our database, ATTEMPT_RACED if not, or an error. */
 static int check_path(const struct filelock *lock, struct stat *ret)
 {
-	const struct readwrite *rw = state_of(lock);
+	struct readwrite *rw = state_of(lock);
 	int r = sys_lstat(lock->path, ret);
 
 	if (r == -ENOENT || r == -ENOTDIR)
 		return ATTEMPT_RACED;
 	if (r < 0)
 		return r;
+	rw->many_names = ret->st_nlink > 1;
 	return identity_equal(rw->identity, (struct identity){ ret->st_dev, ret->st_ino })
 	               ? 0
 	               : ATTEMPT_RACED;
@@ -281,13 +297,22 @@ static int64_t readwrite_retry_delay(const struct filelock *lock)
 	                         : rw->refusals == 3 ? 2 * MILLISECOND : 5 * MILLISECOND;
 }
 
+/* Whether it is new. */
+static bool register_waiter(struct readwrite *rw)
+{
+	if (rw->registered || rw->post.fd < 0)
+		return false;
+	rw->registered = readwrite_waiters_register(rw->post.fd, rw->identity) == 0;
+	return rw->registered;
+}
+
 static int readwrite_watch(struct filelock *lock, struct filelock_watcher *watcher)
 {
 	struct readwrite *rw = state_of(lock);
 	int r;
 
 	if (inotify_is_subscribed(&rw->subscription))
-		return 0;
+		return register_waiter(rw);
 	/* by path, since SQLite does not lend its descriptor: an attempt that finds the file held
 	   looks whether the path still names it */
 	r = inotify_subscribe(watcher, &rw->subscription, lock, lock->path,
@@ -299,7 +324,12 @@ static int readwrite_watch(struct filelock *lock, struct filelock_watcher *watch
 		return 1;
 	}
 	rw->vanished = false;
-	return r < 0 ? r : 1;
+	if (r < 0)
+		return r;
+	if (rw->post.fd < 0)
+		(void)readwrite_waiters_open(lock->path, &rw->post);
+	(void)register_waiter(rw);
+	return 1;
 }
 
 static int readwrite_release(struct filelock *lock)
@@ -377,6 +407,7 @@ static void readwrite_forget(struct filelock *lock)
 	struct readwrite *rw = state_of(lock);
 
 	inotify_forget(&rw->subscription);
+	rw->registered = false;
 	rw->lent = false;
 	readwrite_database_forget(&rw->database);
 }

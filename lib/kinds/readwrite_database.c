@@ -36,6 +36,7 @@
 #include "fork.h"
 #include "base/sys.h"
 #include "kinds/readwrite_probe.h"
+#include "kinds/readwrite_waiters.h"
 
 #define MOST_RESTING 64
 #define HEADER_SIZE 20 /* of the header's 100 bytes: the text, page size, format versions */
@@ -189,6 +190,7 @@ static void destroy(struct database *db)
 	if (db->level > DATABASE_UNLOCKED)
 		atomic_fetch_sub(&db->file->locked, 1);
 	put_file(db->file);
+	filelock_unguard_fd(&db->folder);
 	free(db);
 }
 
@@ -395,6 +397,7 @@ static int open_database(struct filelock *lock, struct database **ret)
 
 	if (!db)
 		return handle_fail(lock, -ENOMEM, "cannot open the database");
+	db->folder.fd = -1;
 	r = open_verified(lock, db);
 	if (r != 0) {
 		destroy(db);
@@ -581,6 +584,16 @@ bool readwrite_database_has_company(const struct database *db)
 }
 
 /* --- what is in the file --- */
+
+/* A connection that has one release will not save what opening the folder costs. */
+bool readwrite_database_has_waiters(struct database *db, const char *path)
+{
+	if (db->releases < 2) {
+		if (++db->releases < 2 || readwrite_waiters_open(path, &db->folder) < 0)
+			return true;
+	}
+	return db->folder.fd < 0 || readwrite_waiters_exist(db->folder.fd, db->identity);
+}
 
 static bool has_journal(struct filelock *lock, int *ret_error)
 {

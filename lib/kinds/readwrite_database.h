@@ -29,6 +29,8 @@ struct database {
 	struct sqlite3_file *handle;
 	struct database_file *file; /* what all connections of this process to it share */
 	struct identity identity;
+	struct filelock_guarded_fd folder; /* to ask who waits; -1: not opened */
+	unsigned char releases; /* up to 2: whether the folder is worth opening */
 	enum database_level level;
 	bool read_only;
 	bool was_empty; /* when it was examined */
@@ -60,6 +62,9 @@ bool readwrite_database_is_reserved(struct database *db);
 /* Whether other connections of this process have a level of the file, or take one. db is
    unlocked. */
 bool readwrite_database_has_company(const struct database *db);
+
+/* Whether somebody may be waiting for the database at this path. */
+bool readwrite_database_has_waiters(struct database *db, const char *path);
 
 /* Whether the database may serve as a lock. db is locked; size is from lstat(2). */
 int readwrite_database_examine(struct filelock *lock, struct database *db, off_t size);

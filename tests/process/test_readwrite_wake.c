@@ -55,6 +55,56 @@ static void wait_for(struct peer *peer, enum filelock_mode mode)
 	peer_await_notice(peer);
 }
 
+static void cycle(struct filelock *lock)
+{
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+}
+
+/* But with another name, perhaps in another folder, where somebody might be registered. */
+START_TEST(test_release_sets_no_times_when_nobody_waits)
+{
+	struct filelock *lock;
+
+	set_path();
+	lock = test_open(path, NULL);
+	cycle(lock);
+	cycle(lock); /* from the second release on it asks */
+	fault_watch();
+	cycle(lock);
+	ck_assert_uint_eq(fault_calls(FAULT_utimensat), 0);
+	ck_assert_uint_eq(fault_calls(FAULT_fcntl_ofd_getlk), 1);
+	ck_assert_int_eq(link(path, test_path("another.db")), 0);
+	cycle(lock);
+	ck_assert_uint_eq(fault_calls(FAULT_utimensat), 1);
+	filelock_close(lock);
+}
+END_TEST
+
+/* To and fro: the releases are all but the first those that ask. */
+/* shows: release-wakes */
+START_TEST(test_release_that_asks_wakes_who_waits)
+{
+	struct filelock *lock;
+	struct peer peer;
+
+	start(&peer);
+	lock = test_open(path, NULL);
+	cycle(lock);
+	for (unsigned i = 0; i < test_rounds(200); i++) {
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, FOREVER), 0);
+		peer_order_acquire(&peer, i % 3 ? FILELOCK_EXCLUSIVE : FILELOCK_SHARED, FOREVER);
+		if (i % 2)
+			peer_await_notice(&peer);
+		ck_assert_int_eq(filelock_release(lock), 0);
+		ck_assert_int_eq(peer_answer(&peer), 0);
+		ck_assert_int_eq(peer_release(&peer), 0);
+	}
+	filelock_close(lock);
+	peer_stop(&peer);
+}
+END_TEST
+
 /* --- counting, in the peer --- */
 
 static int begin_count(void *arg)
@@ -634,7 +684,9 @@ static Suite *make_suite(void)
 	             test_killed_holder_wakes_the_waiter,
 	             test_writer_at_pending_tries_after_1_2_and_then_every_5_ms,
 	             test_refused_reader_keeps_the_poll_interval,
-	             test_no_wake_up_is_lost_with_two_writers_and_readers);
+	             test_no_wake_up_is_lost_with_two_writers_and_readers,
+	             test_release_sets_no_times_when_nobody_waits,
+	             test_release_that_asks_wakes_who_waits);
 	TCase *each = tcase_create("mode");
 
 	tcase_add_loop_test(each, test_writers_release_wakes_reader_or_writer, 0, 2);

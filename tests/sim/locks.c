@@ -3,7 +3,7 @@
  *
  * Record locks, of processes and of open file descriptions, are kept for four ranges only: those of
  * SQLite (lockingv3.html), which are the PENDING byte, the RESERVED byte and the SHARED range, and
- * the byte at which waiters of native locks are registered. A lock must cover each of them wholly or
+ * the bytes at which waiters are registered, all as one. A lock must cover each of them wholly or
  * not at all.
  */
 #include <errno.h>
@@ -189,19 +189,21 @@ bool lock_breaks_lease(int node)
 #define WAITERS (INT64_C(1) << 61)
 static const off_t units[RECORD_UNITS][2] = { /* first byte, and one past the last */
 	{ FIRST, FIRST + 1 }, { FIRST + 1, FIRST + 2 }, { FIRST + 2, FIRST + 512 },
-	{ WAITERS, WAITERS + 1 }
+	{ WAITERS, WAITERS + 0x10000 }
 };
-
-static bool covers(const struct flock *lock, int unit)
-{
-	return lock->l_start <= units[unit][0] &&
-	       (lock->l_len == 0 || lock->l_start + lock->l_len >= units[unit][1]);
-}
 
 static bool touches(const struct flock *lock, int unit)
 {
 	return lock->l_start < units[unit][1] &&
 	       (lock->l_len == 0 || lock->l_start + lock->l_len > units[unit][0]);
+}
+
+static bool covers(const struct flock *lock, int unit)
+{
+	if (units[unit][0] >= WAITERS) /* any byte of many: as if all were one */
+		return touches(lock, unit);
+	return lock->l_start <= units[unit][0] &&
+	       (lock->l_len == 0 || lock->l_start + lock->l_len >= units[unit][1]);
 }
 
 /* Held types are stored as the F_… + 1, so that zero is none. */

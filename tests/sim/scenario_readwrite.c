@@ -12,6 +12,7 @@ ACTOR(reader, READWRITE, .mode = FILELOCK_SHARED)
 ACTOR(reader_twice, READWRITE, .mode = FILELOCK_SHARED, .twice = true)
 ACTOR(writer_that_stays, READWRITE, .stays_open = true)
 ACTOR(reader_that_stays, READWRITE, .mode = FILELOCK_SHARED, .stays_open = true)
+ACTOR(writer_twice_that_stays, READWRITE, .twice = true, .stays_open = true)
 ACTOR(closing, READWRITE, .close_holding = true)
 ACTOR(hurried_writer, READWRITE, .timeout_ms = 100)
 ACTOR(hurried_reader, READWRITE, .timeout_ms = 100, .mode = FILELOCK_SHARED)
@@ -40,6 +41,12 @@ static const struct scenario scenarios[] = {
 	  .before = empty_database, .stay = 1 },
 	{ .name = "reader_that_stays", .mains = { reader_that_stays, writer },
 	  .before = empty_database, .stay = 1 },
+	/* and the second release sets them for those only that are registered at the folder */
+	{ .name = "writer_twice_that_stays", .mains = { writer_twice_that_stays, reader },
+	  .sleeps_ms = 1, .before = empty_database, .stay = 2, FEW(3) },
+	{ .name = "writers_twice_that_stay",
+	  .mains = { writer_twice_that_stays, writer_twice_that_stays }, .sleeps_ms = 50,
+	  .before = empty_database, .stay = 2, FEW(3) },
 	{ .name = "closed_while_held", .mains = { closing, writer }, .sleeps_ms = 50,
 	  .before = empty_database },
 	{ .name = "a_crash_of_writers", .mains = { writer, writer }, .sleeps_ms = 50,

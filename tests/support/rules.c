@@ -69,7 +69,7 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_fcntl_dupfd, 0, { EMFILE } },
 	/* Past the umask: process/test_readwrite_files.c */
 	/* also on file systems of other machines: process/test_readwrite_files.c */
-	{ FAULT_fcntl_ofd_setlk, BOTH(NATIVE), { EAGAIN, EACCES, ENOLCK, ENOMEM, EINVAL, EINTR } },
+	{ FAULT_fcntl_ofd_setlk, BOTH(NATIVE | READWRITE), { EAGAIN, EACCES, ENOLCK, ENOMEM, EINVAL, EINTR } },
 	{ FAULT_fcntl_ofd_getlk, NATIVE, { EINVAL, EINTR, ENOLCK } },
 	{ FAULT_fchmod, 0, { EPERM } },
 	/* In folders of records: unit/test_folder.c */
@@ -152,7 +152,7 @@ const struct rule rules[] = {
 	  FILELOCK_EUNKNOWNHOLDER },
 
 	/* Native. Who cannot register among the waiters polls, unless a close wakes it. */
-	{ RULE, NATIVE, LOCKING, FAULT_fcntl_ofd_setlk, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, NATIVE | READWRITE, LOCKING, FAULT_fcntl_ofd_setlk, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	/* Where it is not known whether anybody waits, or the notice fails, the file is closed. */
 	{ RULE, NATIVE, ON(RELEASING), FAULT_fcntl_ofd_getlk, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(RELEASING), FAULT_open, THE_SYSTEM, { 0 }, ANY_TIME, FINE, 0 },
@@ -261,6 +261,7 @@ const struct rule rules[] = {
 	{ RULE, NATIVE, LOCKING, FAULT_open, THE_LOCK, { EWOULDBLOCK }, ANY_TIME, HELD, 0 },
 
 	/* Read/write. Setting its times is a hint. */
+	{ RULE, READWRITE, LOCKING, FAULT_open, ITS_FOLDER, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, READWRITE, LOCKING, FAULT_realpath, ANYTHING, { ENOENT }, ANY_TIME, HELD, 0 },
 	{ RULE, READWRITE, ON(MAKING), FAULT_mknod, ANYTHING, { ENOENT }, ANY_TIME, EITHER, 0 },
 	/* Where there is none, open(2) makes the file. */
