@@ -265,7 +265,7 @@ int folder_now(int folder, const char *private_name, int64_t *ret_now)
 int folder_sweep(int folder, const char *private_name, const char *probe, int64_t age)
 {
 	struct stat st;
-	int64_t now;
+	int64_t now = 0;
 	int r = sys_stat_at(folder, private_name, &st);
 
 	if (r == -ENOENT)
