@@ -44,6 +44,7 @@ void stats_answered(struct stats *stats, const struct request *request, int resu
 	switch (result) {
 	case 0:
 		stats->counts.granted++;
+		PROBE_GRANT(filelock_path(request->lock), request->id, (now - request->since) / 1000);
 		stats->counts.waits[bucket_of(now - request->since)]++;
 		what = EVFILELOCK_TRACE_GRANTED;
 		break;

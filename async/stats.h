@@ -7,6 +7,7 @@
 #ifndef EVFILELOCK_STATS_H
 #define EVFILELOCK_STATS_H
 
+#include "probes.h"
 #include "queue.h"
 
 struct stats {
@@ -24,6 +25,7 @@ void stats_tell(const struct stats *stats, const struct request *request,
 static inline void stats_requested(struct stats *stats, struct request *request)
 {
 	request->id = ++stats->counts.requested;
+	PROBE_REQUEST(filelock_path(request->lock), request->id, request->mode);
 	if (stats->trace)
 		stats_tell(stats, request, EVFILELOCK_TRACE_REQUESTED, 0, request->since);
 }
@@ -75,6 +77,7 @@ static inline void stats_held(struct stats *stats)
 static inline void stats_released(struct stats *stats, const struct request *grant, int64_t time)
 {
 	stats->counts.held--;
+	PROBE_RELEASE(filelock_path(grant->lock), grant->id);
 	if (stats->trace)
 		stats_tell(stats, grant, EVFILELOCK_TRACE_RELEASED, 0, time);
 }

@@ -131,6 +131,7 @@ static void tell(struct watched_hold *watched)
 		ev->left--;
 	filelock_ref(lock);
 	end(watched);
+	PROBE_LOST(filelock_path(lock));
 	cb(lock, FILELOCK_ELOST, arg);
 	(void)context_check(ev);
 	filelock_unref(lock);
