@@ -129,6 +129,46 @@ class Lmdb:
         self.db.close()
 
 
+class Qt:
+    """QLockFile: a marker that it also flocks, and breaks if its pid is gone, or by age."""
+
+    def take(self):
+        from PyQt5.QtCore import QLockFile
+
+        self.lock = QLockFile(path)
+        if not self.lock.tryLock(0):
+            raise BlockingIOError("tryLock() returns false, error() %d" % self.lock.error())
+
+    def close(self):
+        self.lock.unlock()
+
+
+class Nspr:
+    """PR_TLockFile of the Netscape Portable Runtime."""
+
+    RDWR, CREATE = 4, 8
+
+    def __init__(self):
+        import ctypes
+
+        self.nspr = ctypes.CDLL("libnspr4.so")
+        self.nspr.PR_Open.restype = ctypes.c_void_p
+        self.pointer = ctypes.c_void_p
+
+    def take(self):
+        self.file = self.pointer(
+            self.nspr.PR_Open(path.encode(), self.RDWR | self.CREATE, 0o644)
+        )
+        if self.nspr.PR_TLockFile(self.file) != 0:
+            raise BlockingIOError("PR_TLockFile() fails, error %d" % self.nspr.PR_GetError())
+
+    def unlock(self):
+        self.nspr.PR_UnlockFile(self.file)
+
+    def close(self):
+        self.nspr.PR_Close(self.file)
+
+
 WAYS = {
     "flock": Fcntl,
     "lockf": Fcntl,
@@ -141,6 +181,8 @@ WAYS = {
     "sqlite3": Sqlite,
     "leveldb": Leveldb,
     "lmdb": Lmdb,
+    "QLockFile": Qt,
+    "nspr": Nspr,
 }
 
 
