@@ -30,6 +30,9 @@
  * Pending. A kind that pends (kind.h) is not polled: it wakes the acquisition when it knows more. Its
  * last attempt may stay pending for a second after the deadline.
  *
+ * Whoever has lost three events and only watches spaces its attempts: pollers and other watchers raise
+ * events all the time.
+ *
  * Races. After MOST_RACES the attempts wait as if the lock were held. After RACES_LIMIT with nothing
  * else between it is no race, and the acquisition fails.
  */
@@ -47,6 +50,7 @@
 #define RACES_LIMIT 100
 #define CROWD_LOST 3 /* events in a row */
 #define CROWD_POLL INT64_C(10000000) /* ns, of those that only watch in a crowd */
+#define CROWD_SPACE INT64_C(1000000) /* ns, between their attempts */
 #define MOST_DEAD_WAITS 2
 #define FIRST_LOOK INT64_C(50000000) /* ns, until one that is blocked watches its file */
 
@@ -204,7 +208,7 @@ static void note_crowd(const struct filelock *lock, int64_t now)
 		return;
 	if (lock->missed_wakeup)
 		crowd_note_silence(lock->kind->identity(lock), now);
-	else if (lock->acquisition.contended && is_in_crowd(lock, now))
+	else if (lock->acquisition.queued)
 		crowd_note(lock->kind->identity(lock), now);
 }
 
@@ -314,6 +318,7 @@ static bool block(struct filelock *lock, int64_t now)
 	    lock->kind->block(lock, (enum filelock_mode)a->mode, watcher_of(a)) < 0)
 		return false;
 	acquisition_move(a, ACQUISITION_BLOCKED);
+	a->queued = true;
 	schedule_end_series(&a->schedule);
 	a->schedule.next = schedule_later(now, FIRST_LOOK); /* most waits are over by then */
 	a->slept = true;
@@ -352,8 +357,11 @@ static bool wait_for_release(struct filelock *lock, int64_t now)
 		lock->kind->abandon(lock);
 		return false;
 	}
-	if (lock->kind->block && is_in_crowd(lock, now) && block(lock, now))
-		return true;
+	if (lock->kind->block && is_in_crowd(lock, now)) {
+		if (block(lock, now))
+			return true;
+		a->asks = !watcher_of(a); /* it will have one: see sync.c */
+	}
 	r = watch_anew(lock);
 	if (r > 0) /* at once, but not for ever: see races */
 		schedule_expect_release(&a->schedule, a->races < MOST_RACES);
@@ -497,7 +505,7 @@ static int attempt(struct filelock *lock, int64_t now)
 	if (!blocked && a->state != ACQUISITION_CONTENDING)
 		acquisition_move(a, ACQUISITION_CONTENDING);
 	a->hastened = false;
-	a->schedule.next = now;
+	a->attempted = a->schedule.next = now;
 	a->last = now >= a->schedule.deadline;
 	r = try_kind(lock, now);
 	if (r == ATTEMPT_PENDING)
@@ -526,6 +534,11 @@ static void yield(struct acquisition *a, int64_t now)
 	schedule_yield(&a->schedule, now);
 }
 
+static bool is_spaced(const struct acquisition *a)
+{
+	return a->lost_wakes >= CROWD_LOST;
+}
+
 static void take_wake(struct acquisition *a, int64_t now)
 {
 	atomic_store_explicit(&a->woken, false, memory_order_relaxed);
@@ -535,14 +548,14 @@ static void take_wake(struct acquisition *a, int64_t now)
 		return;
 	}
 	a->wake_untried = true;
-	schedule_expect_release(&a->schedule, QUICK_ATTEMPTS);
+	schedule_expect_release(&a->schedule, is_spaced(a) ? 0 : QUICK_ATTEMPTS);
 	if (a->state == ACQUISITION_YIELDING)
 		return;
 	if (a->yields) {
 		yield(a, now);
 		a->schedule.lost++; /* unless the attempt holds, and ends it all */
 	} else {
-		a->schedule.next = now;
+		a->schedule.next = is_spaced(a) ? schedule_later(a->attempted, CROWD_SPACE) : now;
 	}
 }
 
@@ -564,6 +577,19 @@ static void start(struct filelock *lock, int64_t now)
 FILELOCK_API bool filelock_makes_last_attempt(const struct filelock *lock)
 {
 	return lock->acquisition.last;
+}
+
+/* The synchronous driver has a watcher by now, and an attempt has just found it held. */
+static bool takes_place(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+	bool asks = a->asks && a->state == ACQUISITION_CONTENDING && now < a->schedule.deadline;
+
+	a->asks = false;
+	if (!asks || !block(lock, now))
+		return false;
+	count(a);
+	return true;
 }
 
 FILELOCK_API void filelock_follow(struct filelock *lock, const struct filelock *predecessor)
@@ -592,7 +618,9 @@ FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_
 		start(lock, now);
 	if (atomic_load_explicit(&a->woken, memory_order_relaxed))
 		take_wake(a, now);
-	if (now >= schedule_until(&a->schedule) || a->hastened)
+	if (takes_place(lock, now))
+		r = FILELOCK_STEP_WAIT;
+	else if (now >= schedule_until(&a->schedule) || a->hastened)
 		r = attempt(lock, now);
 	if (r > 0)
 		*ret_until = schedule_until(&a->schedule);

@@ -34,6 +34,7 @@ struct acquisition {
 	const struct filelock_driver *driver; /* NULL: it only polls */
 	void *arg;                            /* the driver's */
 	struct schedule schedule;
+	int64_t attempted; /* when it last was */
 	unsigned char state;          /* enum acquisition_state */
 	unsigned char mode;           /* enum filelock_mode */
 	unsigned char races;          /* without a sleep between */
@@ -47,6 +48,8 @@ struct acquisition {
 	bool hastened;        /* the next step attempts, whatever the schedule says */
 	bool last;            /* the last attempt was made at the deadline, or after it */
 	bool told;            /* woken since the last poll */
+	bool asks;            /* the system's queue before it attempts once more */
+	bool queued;          /* it was in that queue */
 	bool wake_untried;    /* it was woken, and no attempt has followed yet */
 	bool slept;           /* the last attempt found it held, and a sleep was to follow */
 	bool yields;          /* it lets others go first, before each attempt */

@@ -591,6 +591,16 @@ FILELOCK_API void filelock_set_max_helpers(unsigned max)
 	leave();
 }
 
+bool helpers_are_allowed(void)
+{
+	bool allowed;
+
+	enter();
+	allowed = pool.max > 0;
+	leave();
+	return allowed;
+}
+
 unsigned helpers_thread_count(void)
 {
 	unsigned count;

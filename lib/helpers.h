@@ -53,6 +53,8 @@ void helpers_forget(struct identity identity);
 /* The descriptor of a wait, which stays the wait's; -1: it has none. */
 int helpers_fd(struct blocked *wait);
 
+/* Whether there may be any. */
+bool helpers_are_allowed(void);
 /* Those that there are, busy or idle. The most: filelock_set_max_helpers. */
 unsigned helpers_thread_count(void);
 

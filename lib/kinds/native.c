@@ -745,7 +745,7 @@ static int native_block(struct filelock *lock, enum filelock_mode mode,
 	struct native *n = native_state(lock);
 	int r;
 
-	if (n->fd < 0 || n->wait || n->refuses || !is_on_local(lock))
+	if (n->fd < 0 || n->wait || n->refuses || !helpers_are_allowed() || !is_on_local(lock))
 		return -ENOTSUP;
 	r = inotify_open_notice(watcher, &n->notice, lock);
 	if (r < 0)
