@@ -370,7 +370,7 @@ static int exec_while_blocked(void *arg)
 
 	(void)arg;
 	begin_blocked(&waiter);
-	(void)execlp("sh", "sh", "-c", "exec sleep 1000", (char *)NULL);
+	(void)execlp("sh", "sh", "-c", "> $0; exec sleep 1000", test_path("executed"), (char *)NULL);
 	return 1;
 }
 
@@ -383,8 +383,8 @@ START_TEST(test_exec_takes_a_process_out_of_the_queue)
 	if (!test_locks_are_listed())
 		return;
 	child = test_fork(exec_while_blocked, NULL);
-	await(blocked_on("lock") == 1);
-	await(blocked_on("lock") == 0);
+	await(access(test_path("executed"), F_OK) == 0);
+	ck_assert_uint_eq(blocked_on("lock"), 0);
 	(void)close(holder);
 	await(is_free("lock"));
 	ck_assert_int_eq(kill(child, SIGKILL), 0);
