@@ -85,7 +85,8 @@ START_TEST(test_lease_that_was_handed_over_is_refreshed)
 	await_refreshes(&loop, 1);
 	ck_assert_int_eq(filelock_release(lock), 0);
 	filelock_close(lock);
-	loop_until(&loop, &next.calls, 1);
+	while (next.calls == 0)
+		loop_for(&loop, 5);
 	ck_assert_int_eq(next.result, 0);
 	await_refreshes(&loop, 3);
 	ck_assert_int_eq(filelock_release(next.lock), 0);
