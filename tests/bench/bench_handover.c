@@ -1,7 +1,8 @@
 /*
  * From the release in one process to the waiter's having the lock in another: a request in a
  * libevent loop, and a synchronous wait, against a waiter blocked in flock(2). The first
- * process lets go only when it has seen the other asleep in its wait.
+ * process lets go only when it has seen the other asleep in its wait; once more with a release that
+ * leaves the lock file open (keep_open).
  *
  * The bounds are for two processes that run on a CPU each. Left to itself the scheduler may put
  * both on one: the waiter then runs when the releaser next sleeps, and the figures hold no
@@ -18,7 +19,7 @@
 
 static int fd;
 static char *path;
-static struct filelock *lock;
+static struct filelock *lock, *warm_lock;
 
 static void hold_by_flock(void)
 {
@@ -43,13 +44,25 @@ static void release_by_handle(void)
 	(void)must_lock(filelock_release(lock), "filelock_release");
 }
 
+static void hold_warm(void)
+{
+	(void)must_lock(filelock_acquire(warm_lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER),
+	                "filelock_acquire");
+}
+
+static void release_warm(void)
+{
+	(void)must_lock(filelock_release(warm_lock), "filelock_release");
+}
+
 static const struct way {
 	waiter_body body;
 	void (*hold)(void);
 	void (*release)(void);
 } by_flock = { waiter_by_flock, hold_by_flock, release_by_flock },
   by_request = { waiter_by_request, hold_by_handle, release_by_handle },
-  by_acquire = { waiter_by_acquire, hold_by_handle, release_by_handle };
+  by_acquire = { waiter_by_acquire, hold_by_handle, release_by_handle },
+  by_warm_request = { waiter_by_request, hold_warm, release_warm };
 
 static struct contender {
 	const struct way *way;
@@ -61,10 +74,11 @@ static struct contender {
 	{ .way = &by_flock, .placed = true },
 	{ .way = &by_request, .placed = true },
 	{ .way = &by_acquire, .placed = true },
+	{ .way = &by_warm_request, .placed = true },
 	{ .way = &by_flock },
 	{ .way = &by_request },
 };
-enum { FLOCK, REQUEST, ACQUIRE, FLOCK_ANYWHERE, REQUEST_ANYWHERE, CONTENDERS };
+enum { FLOCK, REQUEST, ACQUIRE, WARM, FLOCK_ANYWHERE, REQUEST_ANYWHERE, CONTENDERS };
 
 static int cpus[2];
 static unsigned first_contender; /* without a second CPU only those placed anywhere */
@@ -119,6 +133,7 @@ static void report_placed(void)
 	struct series *peer = &contenders[FLOCK].us;
 	struct series *request = &contenders[REQUEST].us;
 	struct series *acquire = &contenders[ACQUIRE].us;
+	struct series *warm = &contenders[WARM].us;
 
 	if (first_contender != FLOCK) {
 		bench_skip(WHAT, "needs two CPUs");
@@ -128,6 +143,8 @@ static void report_placed(void)
 	          series_median(request), series_median(peer), "us", 1.5);
 	bench_row(WHAT ", 99th",
 	          series_percentile(request, 99), series_percentile(peer, 99), "us", 3);
+	bench_row("warm release to callback in another process / flock(2), median",
+	          series_median(warm), series_median(peer), "us", 1.5);
 	bench_row("release to synchronous waiter / flock(2), median",
 	          series_median(acquire), series_median(peer), "us", 0);
 	bench_row("release to synchronous waiter / flock(2), 99th",
@@ -150,6 +167,9 @@ static void report_anywhere(void)
 
 int main(int argc, char **argv)
 {
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	options.keep_open = true;
 	bench_begin(argc, argv);
 	if (bench_cpus(cpus, 2) < 2)
 		first_contender = FLOCK_ANYWHERE;
@@ -157,6 +177,7 @@ int main(int argc, char **argv)
 	/* before our own handle: one that a fork has copied takes a longer release */
 	start_waiters();
 	(void)must_lock(filelock_open(path, FILELOCK_NATIVE, NULL, &lock), "filelock_open");
+	(void)must_lock(filelock_open(path, FILELOCK_NATIVE, &options, &warm_lock), "filelock_open");
 
 	measure();
 	report_placed();
@@ -167,6 +188,7 @@ int main(int argc, char **argv)
 		series_free(&contenders[i].us);
 	}
 	filelock_close(lock);
+	filelock_close(warm_lock);
 	free(path);
 	return 0;
 }

@@ -31,6 +31,7 @@ void worker_open(struct worker *worker, struct handle *handle)
 	/* not everywhere: making files takes ten times as long as locking them */
 	if (handle->place == &arena->places[0] && handle->place->kind == FILELOCK_NATIVE)
 		options.unlink_on_release = dice_one_in(&worker->dice, 4);
+	options.keep_open = dice_one_in(&worker->dice, 2); /* of a native lock */
 	options.should_cancel = sometimes;
 	options.arg = worker;
 	r = filelock_open(handle->place->path, handle->place->kind, &options, &handle->lock);
