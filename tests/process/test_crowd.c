@@ -324,6 +324,10 @@ END_TEST
 
 START_TEST(test_cancelled_thread_leaves_a_handle_that_waits_again)
 {
+#ifdef __SANITIZE_THREAD__
+	test_skip("ThreadSanitizer does not see what a cancelled thread locks");
+	return;
+#endif
 	struct waiter waiter = { 0 };
 	int holder = hold_file("lock");
 

@@ -136,7 +136,7 @@ static int ask_for_the_sentence(void *arg)
 	ck_assert_int_eq(filelock_fd(lock), FILELOCK_EFORKED);
 	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock),
 	                             filelock_strerror(FILELOCK_EFORKED)));
-	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "open a new handle"));
+	ck_assert_ptr_nonnull(strstr(filelock_last_error(lock), "acquire it after that"));
 	return 0;
 }
 
