@@ -206,7 +206,7 @@ static unsigned long default_scale(void)
 	const char *text = getenv("FILELOCK_TEST_SCALE");
 	unsigned long scale = text && *text ? strtoul(text, NULL, 10) : 100;
 
-	return scale < 100 ? scale * scale / 100 : scale;
+	return scale < 10 ? scale > 0 : scale < 100 ? scale * scale / 100 : scale;
 }
 
 static void parse_options(int argc, char **argv)

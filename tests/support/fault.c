@@ -4,19 +4,20 @@
 #include "support.h"
 #include "base/sys.h"
 
+/* Threads of the library call meanwhile. */
 struct fault {
 	_Atomic unsigned calls, hits;
-	unsigned nth; /* 0: none */
-	enum fault_span span;
-	int error;
-	void (*action)(void *arg);
-	void *arg;
+	_Atomic unsigned nth; /* 0: none */
+	_Atomic enum fault_span span;
+	_Atomic int error;
+	void (*_Atomic action)(void *arg);
+	void *_Atomic arg;
 };
 
 static struct fault faults[FAULT_COUNT];
 static struct sys_table real;
-static fault_witness *witness;
-static bool paused;
+static fault_witness *_Atomic witness;
+static _Atomic bool paused;
 
 /* The object of a call. */
 struct target {
@@ -31,22 +32,25 @@ struct target {
 static bool strikes(enum fault_call call, struct target target)
 {
 	struct fault *fault = &faults[call];
-	unsigned count;
+	void (*action)(void *arg);
+	fault_witness *look;
+	unsigned count, nth;
 
 	if (paused)
 		return false;
 	count = atomic_fetch_add(&fault->calls, 1) + 1;
-
-	if (fault->nth == 0 || count < fault->nth ||
-	    (count > fault->nth && fault->span == FAULT_ONCE))
+	nth = fault->nth;
+	if (nth == 0 || count < nth || (count > nth && fault->span == FAULT_ONCE))
 		return false;
 	atomic_fetch_add(&fault->hits, 1);
-	if (fault->action) {
-		fault->action(fault->arg);
+	action = fault->action;
+	if (action) {
+		action(fault->arg);
 		return false;
 	}
-	if (witness)
-		witness(call, target.fd, target.path);
+	look = witness;
+	if (look)
+		look(call, target.fd, target.path);
 	errno = fault->error;
 	return true;
 }
@@ -200,30 +204,34 @@ void fault_watch(void)
 #undef INSTALL
 }
 
-static struct fault *prepare(enum fault_call call, unsigned nth)
+static void empty(struct fault *fault)
 {
-	struct fault *fault = &faults[call];
-
-	fault_watch();
-	*fault = (struct fault){ .nth = nth };
-	return fault;
+	fault->nth = 0; /* first */
+	fault->action = NULL;
+	fault->calls = fault->hits = 0;
 }
 
 void fault_set(enum fault_call call, unsigned nth, enum fault_span span, int error)
 {
-	struct fault *fault = prepare(call, nth);
+	struct fault *fault = &faults[call];
 
+	fault_watch();
+	empty(fault);
 	fault->span = span;
 	fault->error = error;
+	fault->nth = nth;
 }
 
 void fault_before(enum fault_call call, unsigned nth, void (*action)(void *arg), void *arg)
 {
-	struct fault *fault = prepare(call, nth);
+	struct fault *fault = &faults[call];
 
+	fault_watch();
+	empty(fault);
 	fault->span = FAULT_ONCE;
-	fault->action = action;
 	fault->arg = arg;
+	fault->action = action;
+	fault->nth = nth;
 }
 
 unsigned fault_calls(enum fault_call call)
@@ -250,7 +258,7 @@ void fault_clear(void)
 {
 	paused = false;
 	for (int call = 0; call < FAULT_COUNT; call++)
-		faults[call] = (struct fault){ 0 };
+		empty(&faults[call]);
 }
 
 const char *fault_name(enum fault_call call)
