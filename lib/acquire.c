@@ -212,16 +212,23 @@ static void note_crowd(const struct filelock *lock, int64_t now)
 		crowd_note(lock->kind->identity(lock), now);
 }
 
+/* Found by a poll. One that is due at the same time as the event may be first. */
+static bool missed_wakeup(const struct acquisition *a)
+{
+	return a->slept && !a->told &&
+	       !(a->driver && a->driver->watcher && inotify_has_events(a->driver->watcher));
+}
+
 static int become_held(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 
 	lock->depth = 1;
+	lock->missed_wakeup = missed_wakeup(a); /* unwatched, it has no events any more */
 	/* first: from then on no other thread wakes it */
 	lock->kind->unwatch(lock);
 	lock->mode = (enum filelock_mode)a->mode;
 	lock->fairness.contended = a->contended;
-	lock->missed_wakeup = a->slept && !a->told;
 	note_crowd(lock, now);
 	end(a);
 	registry_add_held(lock, lock->kind->identity(lock));

@@ -164,6 +164,14 @@ FILELOCK_API int filelock_watcher_fd(struct filelock_watcher *watcher)
 	return fd;
 }
 
+bool inotify_has_events(struct filelock_watcher *watcher)
+{
+	struct pollfd fd = { .fd = filelock_watcher_fd(watcher), .events = POLLIN };
+	struct timespec at_once = { 0, 0 };
+
+	return fd.fd >= 0 && sys.ppoll(&fd, 1, &at_once, NULL) > 0;
+}
+
 FILELOCK_API bool filelock_watcher_is_inherited(const struct filelock_watcher *watcher)
 {
 	return is_inherited(watcher);

@@ -56,6 +56,9 @@ void inotify_give_notice(void *arg);
 /* Idempotent. */
 void inotify_close_notice(struct notice *notice);
 
+/* Whether something has happened that was not dispatched yet. */
+bool inotify_has_events(struct filelock_watcher *watcher);
+
 /* Changes the number of acquisitions that wait with this watcher by 1, 0 or -1, and returns it. */
 size_t inotify_count(struct filelock_watcher *watcher, int change);
 /* In a forked child: the watcher is the parent's, and may be gone before the handle. */
