@@ -297,7 +297,6 @@ START_TEST(test_neither_descriptors_nor_watches_are_left_behind)
 {
 	unsigned before = test_descriptors();
 
-	filelock_set_max_helpers(0); /* they give descriptors back a moment later */
 	run_every_sort();
 	ck_assert_uint_eq(test_descriptors(), before);
 	ck_assert_uint_eq(test_watches(), 0);
@@ -309,7 +308,6 @@ START_TEST(test_context_keeps_two_descriptors_at_most_and_no_watch)
 	struct loop loop = loop_new();
 	unsigned before = test_descriptors();
 
-	filelock_set_max_helpers(0); /* else two more, when a busy machine takes a wake-up for missed */
 	for (unsigned i = 0; i < 10; i++) {
 		struct filelock *holder = hold("a", FILELOCK_EXCLUSIVE);
 		struct asked asked = { .lock = open_patient("a") };

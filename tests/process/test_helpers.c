@@ -748,6 +748,7 @@ END_TEST
 
 int main(void)
 {
+	test_has_helpers = true;
 	return support_main(SUITE(
 	        "helpers", test_grant_is_notified_once_and_taken_with_the_lock,
 	        test_shared_waits_are_granted_together,
