@@ -209,7 +209,7 @@ static void there_are_two(struct stage *stage)
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 
 	poll_often(stage);
-	timeout_ms = 20;
+	timeout_ms = sweep_timeout_ms();
 	options.poll_interval_ms = 1;
 	options.no_fallback = true;
 	stage->scene = test_open(sweep_second_path(), &options);
@@ -246,7 +246,7 @@ static void second_is_free(struct stage *stage)
 static void it_is_patient(struct stage *stage)
 {
 	poll_often(stage);
-	timeout_ms = 20;
+	timeout_ms = sweep_timeout_ms();
 }
 
 static const struct scenario scenarios[] = {

@@ -256,6 +256,11 @@ static int sleep_instantly(const struct timespec *time, struct timespec *ret_res
 	return pass_time(time);
 }
 
+int sweep_timeout_ms(void)
+{
+	return point.nth && point.span == FAULT_FOR_GOOD ? 20 : 5000;
+}
+
 void sweep_stop_clock(void)
 {
 	standing = 1000 * SECONDS;

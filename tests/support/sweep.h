@@ -73,5 +73,7 @@ struct filelock *sweep_open(const struct filelock_options *options);
 struct filelock *sweep_hold(enum filelock_mode mode);
 /* Time passes only while somebody sleeps in ppoll(2). */
 void sweep_stop_clock(void);
+/* Within which what the fault that is tried delays is done: much, unless it never goes away. */
+int sweep_timeout_ms(void);
 
 #endif
