@@ -111,7 +111,8 @@ START_TEST(test_bare_poll_loop_is_woken_by_inotify)
 		filelock_release(w->holder);
 		while (!w->over)
 			turn(10 * MILLISECONDS);
-		ck_assert(w->result == 0 && w->woken);
+		ck_assert_int_eq(w->result, 0);
+		ck_assert(w->woken);
 	}
 	end();
 }
