@@ -173,6 +173,9 @@ _Noreturn void worker_main(struct slot *slot)
 	worker.dice.state = arena->seed ^ (UINT64_C(0x100000001b3) * slot->life);
 	worker.delegates = dice_one_in(&worker.dice, 4);
 	(void)signal(SIGCHLD, SIG_IGN); /* nobody waits for its children */
+#ifdef __SANITIZE_ADDRESS__
+	filelock_set_max_helpers(0); /* a thread may have its allocator locked at a fork, for ever in the child */
+#endif
 	if (slot->event)
 		worker_event_run(&worker);
 	else
