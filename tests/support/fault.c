@@ -207,7 +207,7 @@ void fault_watch(void)
 static void empty(struct fault *fault)
 {
 	fault->nth = 0; /* first */
-	fault->action = NULL;
+	fault->action = (void (*)(void *))NULL; /* clang converts no NULL that is a void * */
 	fault->calls = fault->hits = 0;
 }
 
