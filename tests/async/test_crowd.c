@@ -62,12 +62,14 @@ static void ask_blocked(struct loop *loop, struct asked *asked, int timeout_ms)
 /* shows: crowd */
 START_TEST(test_blocked_request_is_granted_by_a_release_without_an_event)
 {
-	int holder = hold_file("lock");
-	struct loop loop = loop_new();
 	struct asked asked = { 0 };
+	struct loop loop;
+	int holder;
 
 	if (!test_locks_are_listed())
 		return;
+	holder = hold_file("lock");
+	loop = loop_new();
 	ask_blocked(&loop, &asked, -1);
 	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
 	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
@@ -84,12 +86,14 @@ END_TEST
 /* shows: crowd */
 START_TEST(test_cancelled_request_leaves_the_queue_though_the_lock_is_held)
 {
-	int holder = hold_file("lock");
-	struct loop loop = loop_new();
 	struct asked asked = { 0 };
+	struct loop loop;
+	int holder;
 
 	if (!test_locks_are_listed())
 		return;
+	holder = hold_file("lock");
+	loop = loop_new();
 	ask_blocked(&loop, &asked, -1);
 	ask_cancel(&asked);
 	ck_assert_int_eq(loop_answer(&loop, &asked), -ECANCELED);
@@ -122,12 +126,14 @@ END_TEST
 
 START_TEST(test_closing_the_handle_of_a_blocked_request_cancels_it)
 {
-	int holder = hold_file("lock");
-	struct loop loop = loop_new();
 	struct asked asked = { 0 };
+	struct loop loop;
+	int holder;
 
 	if (!test_locks_are_listed())
 		return;
+	holder = hold_file("lock");
+	loop = loop_new();
 	ask_blocked(&loop, &asked, -1);
 	filelock_close(asked.lock);
 	ck_assert_int_eq(loop_answer(&loop, &asked), -ECANCELED);
@@ -140,12 +146,14 @@ END_TEST
 /* shows: crowd */
 START_TEST(test_context_may_be_freed_with_a_request_blocked)
 {
-	int holder = hold_file("lock");
-	struct loop loop = loop_new();
 	struct asked asked = { 0 };
+	struct loop loop;
+	int holder;
 
 	if (!test_locks_are_listed())
 		return;
+	holder = hold_file("lock");
+	loop = loop_new();
 	ask_blocked(&loop, &asked, -1);
 	evfilelock_free(loop.ev);
 	ck_assert_int_eq(asked.result, -ECANCELED);
@@ -190,12 +198,14 @@ END_TEST
 
 START_TEST(test_grant_that_a_busy_loop_does_not_take_goes_to_others_meanwhile)
 {
-	int holder = hold_file("lock");
-	struct loop loop = loop_new();
 	struct asked asked = { 0 };
+	struct loop loop;
+	int holder;
 
 	if (!test_locks_are_listed())
 		return;
+	holder = hold_file("lock");
+	loop = loop_new();
 	ask_blocked(&loop, &asked, -1);
 	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
 	await(is_unlocked("lock") && blocked() == 0); /* granted, and given back */
@@ -212,12 +222,14 @@ END_TEST
 
 START_TEST(test_file_replaced_under_a_blocked_request_gives_way_to_its_successor)
 {
-	int holder = hold_file("lock");
-	struct loop loop = loop_new();
 	struct asked asked = { 0 };
+	struct loop loop;
+	int holder;
 
 	if (!test_locks_are_listed())
 		return;
+	holder = hold_file("lock");
+	loop = loop_new();
 	ask_blocked(&loop, &asked, -1);
 	(void)close(open_file("another"));
 	ck_assert_int_eq(rename(test_path("another"), test_path("lock")), 0);
