@@ -6,7 +6,7 @@ _filelock_file() {
 	local i
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		-w | --wait | --timeout | -E | --conflict-exit-code | -k | --kind | -a | --also | --timeout-signal | --break-claim)
+		-w | --wait | --timeout | -E | --conflict-exit-code | -k | --kind | -a | --also | --endpoints | --timeout-signal | --break-claim)
 			i=$((i + 1))
 			;;
 		--)
@@ -42,7 +42,7 @@ _filelock() {
 		mapfile -t COMPREPLY < <(compgen -W "HUP INT QUIT KILL TERM USR1 USR2 ALRM CONT STOP" -- "$word")
 		return
 		;;
-	-w | --wait | --timeout | -E | --conflict-exit-code | --break-claim) return ;;
+	-w | --wait | --timeout | -E | --conflict-exit-code | --endpoints | --break-claim) return ;;
 	esac
 	case $word in
 	-*)

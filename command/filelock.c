@@ -13,7 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "run.h"
+#include "etcd.h"
 
 static void hold_and_run(struct run *run)
 {
@@ -25,8 +25,12 @@ static void perform(struct run *run)
 {
 	const struct options *options = run->options;
 
+	if (options->kind == FILELOCK_ETCD)
+		run->status = etcd_begin(run);
+	if (run->status != 0)
+		return;
 	for (; run->n < options->n; run->n++) {
-		run->status = lock_open(options, run->n, &run->locks[run->n]);
+		run->status = lock_open(options, run->session, run->n, &run->locks[run->n]);
 		if (run->status != 0)
 			return;
 	}
@@ -49,7 +53,7 @@ static void close_locks(struct run *run)
 	for (size_t i = 0; i < run->n; i++) {
 		struct lock *lock = &run->locks[i];
 
-		if (lock->lent || lock_inherited(run->options, lock) >= 0)
+		if (lock->lent || (!run->session && lock_inherited(run->options, lock) >= 0))
 			continue;
 		filelock_close(lock->handle);
 		if (lock->fd >= 0)
@@ -65,14 +69,18 @@ static void free_event(struct event *event)
 
 static void clean_up(struct run *run)
 {
+	if (run->session)
+		etcd_end(run);
 	evfilelock_free(run->ev);
 	free_event(run->on_signal);
 	free_event(run->on_second);
 	free_event(run->on_record);
 	free_event(run->on_timeout);
+	close_locks(run);
+	if (run->session && event_base_dispatch(run->base) < 0)
+		perror("filelock");
 	if (run->base)
 		event_base_free(run->base);
-	close_locks(run);
 }
 
 int main(int argc, char **argv)

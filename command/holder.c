@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "run.h"
+#include "etcd.h"
 
 int holder_print(const struct options *options, const struct lock *lock)
 {
@@ -72,6 +72,8 @@ void holder_name(const struct run *run)
 		}
 	}
 	say_that_we_wait(&run->locks[0], "");
+	if (run->session && *etcd_trouble(run->session))
+		fprintf(stderr, "filelock: %s\n", etcd_trouble(run->session));
 }
 
 /* The process that the kernel names; 0: none. */

@@ -14,6 +14,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "etcd.h"
 #include "lock.h"
 
 int lock_status(const struct lock *lock, int error)
@@ -92,10 +93,13 @@ static int open_path(const struct options *options, struct lock *lock)
 	return 0;
 }
 
-static int open_any(const struct options *options, struct lock *lock)
+static int open_any(const struct options *options, struct filelock_etcd *session,
+                    struct lock *lock)
 {
 	int r;
 
+	if (session)
+		return etcd_open_lock(session, lock->path, &lock->handle);
 	if (options->task == TASK_DESCRIPTOR) {
 		lock->fd = options->descriptor;
 		lock->lent = true;
@@ -109,10 +113,11 @@ static int open_any(const struct options *options, struct lock *lock)
 	return filelock_open_fd(lock->fd, NULL, &lock->handle);
 }
 
-int lock_open(const struct options *options, size_t i, struct lock *ret_lock)
+int lock_open(const struct options *options, struct filelock_etcd *session, size_t i,
+              struct lock *ret_lock)
 {
 	struct lock lock = { .path = options->paths[i], .fd = -1 };
-	int r = open_any(options, &lock);
+	int r = open_any(options, session, &lock);
 
 	if (r < 0) {
 		const char *text = filelock_last_error(NULL);
@@ -130,7 +135,7 @@ struct filelock *lock_ask(const struct options *options, const struct lock *lock
 	struct filelock *handle = NULL;
 	int r;
 
-	if (!lock->handle)
+	if (!lock->handle || options->kind == FILELOCK_ETCD)
 		return NULL;
 	r = lock->fd >= 0 ? filelock_open_fd(lock->fd, NULL, &handle) :
 	                    open_by_path(options, filelock_path(lock->handle), &handle);

@@ -6,6 +6,8 @@
 
 #include "options.h"
 
+struct filelock_etcd;
+
 struct lock {
 	const char *path; /* for messages */
 	struct filelock *handle; /* NULL with --fcntl and -u */
@@ -13,8 +15,9 @@ struct lock {
 	bool lent; /* the caller's */
 };
 
-/* Opens what options->paths[i] names. Returns 0, or the exit status after a message. */
-int lock_open(const struct options *options, size_t i, struct lock *ret_lock);
+/* Opens what options->paths[i] names; session: NULL, or for -k etcd. Returns 0, or the exit status after a message. */
+int lock_open(const struct options *options, struct filelock_etcd *session, size_t i,
+              struct lock *ret_lock);
 
 /* Another handle on the same lock, for questions while the first one waits; NULL: none. */
 struct filelock *lock_ask(const struct options *options, const struct lock *lock);

@@ -15,6 +15,7 @@
 #include <strings.h>
 #include <sysexits.h>
 
+#include "etcd.h"
 #include "kinds.h"
 #include "options.h"
 
@@ -33,10 +34,10 @@ static const char help[] =
         "  -F, --no-fork                 become the command\n"
         "      --fcntl                   a lock of fcntl(2) instead of flock(2)\n"
         "  -k, --kind KIND               which kind of lock (native)\n"
+        "      --endpoints URL[,URL]...  the servers of -k etcd; FILE is a name there\n"
         "  -a, --also FILE               this lock as well, all or none; may be repeated\n"
         "      --timeout-signal SIGNAL   after SECONDS signal the holder, wait once more\n"
-        "      --wait-message            name the holder after a second, on any output\n"
-        "  -q, --quiet                   never name the holder\n"
+        "  -q, --quiet; --wait-message   never name the holder; after a second, anywhere\n"
         "      --holder                  print who holds the lock\n"
         "      --break                   remove a soft lock or a lease by force\n"
         "      --claims, --break-claim C print the claims on a strict lock; remove C\n"
@@ -49,6 +50,7 @@ enum {
 	OPTION_VERBOSE,
 	OPTION_TIMEOUT_SIGNAL,
 	OPTION_WAIT_MESSAGE,
+	OPTION_ENDPOINTS,
 	OPTION_HOLDER,
 	OPTION_BREAK,
 	OPTION_CLAIMS,
@@ -69,6 +71,7 @@ static const struct option names[] = {
 	{ "no-fork", no_argument, NULL, 'F' },
 	{ "fcntl", no_argument, NULL, OPTION_FCNTL },
 	{ "kind", required_argument, NULL, 'k' },
+	{ "endpoints", required_argument, NULL, OPTION_ENDPOINTS },
 	{ "also", required_argument, NULL, 'a' },
 	{ "timeout-signal", required_argument, NULL, OPTION_TIMEOUT_SIGNAL },
 	{ "wait-message", no_argument, NULL, OPTION_WAIT_MESSAGE },
@@ -97,9 +100,9 @@ __attribute__((format(printf, 1, 2))) static int wrong(const char *format, ...)
 	return EX_USAGE + 1;
 }
 
-static int print(const char *text, const char *end)
+static int print(const char *text, const char *end, const char *also)
 {
-	printf("%s%s\n", text, end);
+	printf("%s%s%s\n", text, end, also);
 	return fflush(stdout) == 0 ? DONE : EX_IOERR + 1;
 }
 
@@ -132,12 +135,20 @@ static int read_wait(struct options *options, const char *text)
 	return 0;
 }
 
+/* A kind of the table is one of files. */
+static const char *also_etcd(void)
+{
+	return etcd_is_built ? ", etcd" : "";
+}
+
 static int read_kind(struct options *options, const char *name)
 {
-	int kind = kind_by_name(name);
+	int kind = strcmp(name, "etcd") == 0 ? (int)FILELOCK_ETCD : kind_by_name(name);
 
+	if (kind == FILELOCK_ETCD && !etcd_is_built)
+		return wrong("this filelock was built without locks in etcd");
 	if (kind < 0)
-		return wrong("no such kind: %s; there are %s", name, kind_names());
+		return wrong("no such kind: %s; there are %s%s", name, kind_names(), also_etcd());
 	options->kind = (enum filelock_kind)kind;
 	return 0;
 }
@@ -213,6 +224,9 @@ static int take(struct options *options, int option)
 	case 'q':
 		options->quiet = true;
 		return 0;
+	case OPTION_ENDPOINTS:
+		options->endpoints = optarg;
+		return 0;
 	case OPTION_FCNTL:
 		options->fcntl = true;
 		return 0;
@@ -234,9 +248,9 @@ static int take(struct options *options, int option)
 		options->claim = optarg;
 		return set_task(options, TASK_BREAK_CLAIM);
 	case 'h':
-		return print(help, kind_names());
+		return print(help, kind_names(), also_etcd());
 	case 'V':
-		return print("filelock ", filelock_version());
+		return print("filelock ", filelock_version(), "");
 	default: /* getopt has said it */
 		fputs("Try 'filelock --help'.\n", stderr);
 		return EX_USAGE + 1;
@@ -286,6 +300,25 @@ static int take_arguments(struct options *options, int argc, char **argv)
 	return argc == 1 ? 0 : wrong("--holder, --break and those of claims take no COMMAND");
 }
 
+static bool can_be_shared(enum filelock_kind kind)
+{
+	return kind == FILELOCK_ETCD || kind_reader_mode(kind) == FILELOCK_SHARED;
+}
+
+static int check_etcd(const struct options *options)
+{
+	bool etcd = options->kind == FILELOCK_ETCD;
+
+	if (etcd && !options->endpoints)
+		return wrong("-k etcd needs --endpoints: http://HOST:PORT, or several with commas");
+	if (!etcd && options->endpoints)
+		return wrong("--endpoints are the servers of -k etcd");
+	if (etcd && (options->task == TASK_HOLDER || options->task == TASK_BREAK))
+		return wrong("--holder and --break are for locks on files; for one in etcd use "
+		             "etcdctl get --prefix NAME//");
+	return 0;
+}
+
 /* What does not go together. */
 static int check(const struct options *options)
 {
@@ -298,7 +331,7 @@ static int check(const struct options *options)
 		return wrong("-F becomes the command, so with -o nobody would hold the lock");
 	if (options->exec && !native && options->kind != FILELOCK_SOFT)
 		return wrong("-F: a lock of this kind ends with exec(2)");
-	if (options->mode == FILELOCK_SHARED && kind_reader_mode(options->kind) != FILELOCK_SHARED)
+	if (options->mode == FILELOCK_SHARED && !can_be_shared(options->kind))
 		return wrong("-s: a lock of this kind cannot be shared");
 	if (!native && (options->fcntl || options->unlock || options->task == TASK_DESCRIPTOR))
 		return wrong("--fcntl, -u and a DESCRIPTOR are for native locks: without -k");
@@ -311,7 +344,7 @@ static int check(const struct options *options)
 		return wrong("--timeout-signal needs a lock whose holder the kernel names");
 	if (options->timeout_signal && options->wait < 0)
 		return wrong("--timeout-signal needs the time after which to send it: -w");
-	return 0;
+	return check_etcd(options);
 }
 
 int options_read(struct options *options, int argc, char **argv)

@@ -33,6 +33,7 @@ struct options {
 	bool verbose;
 	bool quiet;
 	bool wait_message; /* also without a terminal */
+	const char *endpoints; /* of -k etcd; NULL: none were given */
 
 	const char **paths; /* the one that must be named, and then those of -a */
 	size_t n;

@@ -19,6 +19,7 @@ struct run {
 
 	struct event_base *base;
 	struct evfilelock *ev;
+	struct filelock_etcd *session; /* of -k etcd; NULL */
 	struct event *on_signal;
 	struct event *on_second;  /* the message about a wait */
 	struct event *on_record;  /* the answer of the thread of --fcntl */
@@ -32,6 +33,7 @@ struct run {
 	bool waiting; /* for the locks */
 	bool held;
 	bool signalled; /* the holder */
+	bool told_of_loss;
 	pid_t child;    /* 0: not running */
 	int status;     /* to exit with */
 };
@@ -42,7 +44,9 @@ void run_end(struct run *run, int status);
 /* The limit of -n and -w; NULL: none. */
 const struct timeval *run_limit(const struct options *options, struct timeval *buffer);
 
-/* wait.c: takes all the locks, or says why not. True: held; else run->status. */
+/* wait.c: makes base and ev, once. False: out of something, and errno says of what. */
+bool run_make_loop(struct run *run);
+/* Takes all the locks, or says why not. True: held; else run->status. */
 bool wait_for_locks(struct run *run);
 /* The answer to that; also record.c calls it. */
 void wait_answer(struct run *run, const struct lock *lock, int result);

@@ -16,7 +16,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "run.h"
+#include "etcd.h"
 
 static int cannot_run(const struct run *run, int error)
 {
@@ -93,6 +93,12 @@ void spawn_command(struct run *run)
 {
 	int r;
 
+	r = etcd_guard_command(run);
+	if (r < 0) {
+		fprintf(stderr, "filelock: %s\n", filelock_strerror(r));
+		run->status = EX_OSERR;
+		return;
+	}
 	if (run->options->verbose) {
 		printf("filelock: executing %s\n", run->options->command[0]);
 		fflush(stdout);

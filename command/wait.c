@@ -201,15 +201,22 @@ static double seconds_since(const struct timespec *start)
 	return (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) / 1e9;
 }
 
+bool run_make_loop(struct run *run)
+{
+	if (!run->base)
+		run->base = event_base_new();
+	if (run->base && !run->ev)
+		run->ev = evfilelock_new(run->base, NULL);
+	return run->ev != NULL;
+}
+
 bool wait_for_locks(struct run *run)
 {
 	struct timespec start;
 	int r;
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	run->base = event_base_new();
-	run->ev = run->base ? evfilelock_new(run->base, NULL) : NULL;
-	if (!run->ev || !watch_signals(run) || !watch_time(run))
+	if (!run_make_loop(run) || !watch_signals(run) || !watch_time(run))
 		return out_of_something(run);
 	run->waiting = true;
 	r = run->options->unlock ? unlock(run) : begin(run);

@@ -317,6 +317,7 @@ static void guard(struct http *http)
 		return;
 	filelock_unguard_kept_fd(&http->guard);
 	filelock_guard_fd(&http->guard, fd, true);
+	(void)evutil_make_socket_closeonexec(fd);
 	/* or each request waits for the acknowledgement of the one before it */
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0) {
 		/* then it is slower */

@@ -42,6 +42,14 @@ test_usage_errors_run_nothing() {
 	[ ! -e ran ] && [ ! -e l ]
 }
 
+test_kind_etcd_is_there_or_its_absence_is_said() {
+	local words="built without"
+	"$filelock" --help | grep -q '^Kinds:.* etcd$' && words="needs --endpoints"
+	status_is 64 "$filelock" -k etcd l touch ran 2>why
+	grep -q -- "$words" why
+	[ ! -e ran ] && [ ! -e l ]
+}
+
 test_help_fits_a_screen() {
 	"$filelock" --help >help
 	grep -q '^usage: filelock' help
@@ -578,6 +586,8 @@ test_completions_know_options_kinds_files_and_commands() {
 	[ "${COMPREPLY[*]}" = --timeout-signal ]
 	completed -k so
 	[ "${COMPREPLY[0]}" = soft ]
+	completed -k etcd --endpoints http://127.0.0.1:1 jobs ech
+	[[ " ${COMPREPLY[*]} " == *" echo "* ]]
 	completed -w 5 back
 	[ "${COMPREPLY[*]}" = backup.lock ]
 	completed -n backup.lock ech
