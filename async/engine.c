@@ -311,6 +311,6 @@ void engine_destroy(struct evfilelock *ev)
 	workers_leave(ev);
 	loop_close(&ev->loop);
 	timers_free(&ev->timers);
-	free(ev->queues.table.buckets);
+	queues_free(&ev->queues);
 	free(ev);
 }

@@ -333,11 +333,11 @@ FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_s
 
 	if (!ev || size < sizeof(size_t) || size > LARGEST_STRUCT)
 		return -EINVAL;
-	r = event_enter(ev);
+	/* another thread must not be taken for the one that runs the loop */
+	r = filelock_generation() == ev->generation ? 0 : event_enter(ev);
 	if (r < 0)
 		return r;
-	mailbox_take(ev->mailbox); /* what other threads have released */
-	stats_measure(&ev->stats, &ev->queues, &stats);
+	stats_measure(&ev->stats, &ev->queues, mailbox_ended(ev->mailbox), &stats);
 	stats.size = size;
 	memcpy(ret_stats, &stats, known);
 	memset((char *)ret_stats + known, 0, size - known); /* of a newer header */

@@ -20,6 +20,7 @@ struct mailbox {
 	atomic_uint references;
 	atomic_uintptr_t thread; /* that runs the loop */
 	atomic_bool pending;     /* `mail` is not empty */
+	atomic_uint ended;       /* holds, among it */
 };
 
 static uintptr_t this_thread(void)
@@ -84,6 +85,8 @@ bool mailbox_post(struct mailbox *mailbox, struct mail *mail)
 	if (open) {
 		list_add_last(&mailbox->mail, &mail->link);
 		atomic_store_explicit(&mailbox->pending, true, memory_order_relaxed);
+		if (mail->ends_hold)
+			atomic_fetch_add_explicit(&mailbox->ended, 1, memory_order_relaxed);
 		if (mailbox->notify)
 			mailbox->notify(mailbox->arg);
 	}
@@ -96,6 +99,12 @@ static void empty(struct mailbox *mailbox, struct list *to)
 	list_init(to);
 	list_splice_last(to, &mailbox->mail);
 	atomic_store_explicit(&mailbox->pending, false, memory_order_relaxed);
+	atomic_store_explicit(&mailbox->ended, 0, memory_order_relaxed);
+}
+
+unsigned mailbox_ended(const struct mailbox *mailbox)
+{
+	return atomic_load_explicit(&mailbox->ended, memory_order_relaxed);
 }
 
 static void take_all(struct list *mail, bool gone)

@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void move(struct queue *queue, enum queue_state to)
 {
@@ -43,6 +44,57 @@ void queues_init(struct queues *queues, struct timers *timers)
 {
 	queues->timers = timers;
 	list_init(&queues->ready);
+}
+
+void queues_free(struct queues *queues)
+{
+	free(queues->table.buckets);
+	free(queues->of_length);
+}
+
+/* Room to count a queue that has one request more. */
+static int reserve_length(struct queues *queues, uint32_t length)
+{
+	uint32_t size = queues->lengths ? queues->lengths * 2 : 16;
+	uint32_t *of_length;
+
+	if (length + 1 < queues->lengths)
+		return 0;
+	of_length = realloc(queues->of_length, size * sizeof(*of_length));
+	if (!of_length)
+		return -1;
+	memset(of_length + queues->lengths, 0, (size - queues->lengths) * sizeof(*of_length));
+	queues->of_length = of_length;
+	queues->lengths = size;
+	return 0;
+}
+
+/* The longest queue is found without a look at each, since a length changes by one. */
+static void grow(struct queue *queue)
+{
+	struct queues *queues = queue->queues;
+
+	if (queue->length == 0)
+		count_up(&queues->busy);
+	else
+		queues->of_length[queue->length]--;
+	queues->of_length[++queue->length]++;
+	if (queue->length > count_get(&queues->longest))
+		count_up(&queues->longest);
+}
+
+static void shrink(struct queue *queue)
+{
+	struct queues *queues = queue->queues;
+	uint32_t longest = (uint32_t)count_get(&queues->longest);
+
+	queues->of_length[queue->length--]--;
+	if (queue->length == 0)
+		count_down(&queues->busy);
+	else
+		queues->of_length[queue->length]++;
+	if (queues->of_length[longest] == 0)
+		count_down(&queues->longest);
 }
 
 /* A handle of its lock. NULL: it is being served, empty, and on its way out. */
@@ -100,6 +152,8 @@ struct queue *queue_get(struct queues *queues, const struct filelock *lock,
 	size_t hash = filelock_hash(lock);
 	struct queue *queue = queue_find(queues, lock, hash);
 
+	if (reserve_length(queues, queue ? queue->length : 0) < 0)
+		return NULL;
 	if (queue)
 		return queue;
 	queue = queue_new(queues, hash);
@@ -114,7 +168,7 @@ void queue_add(struct queue *queue, struct request *request)
 {
 	request->queue = queue;
 	list_add_last(&queue->requests, &request->link);
-	queue->length++;
+	grow(queue);
 	queue->queues->waiting++;
 	if (queue->state == QUEUE_EMPTY)
 		move(queue, QUEUE_READY);
@@ -123,7 +177,7 @@ void queue_add(struct queue *queue, struct request *request)
 void queue_remove(struct queue *queue, struct request *request)
 {
 	list_remove(&request->link);
-	queue->length--;
+	shrink(queue);
 	queue->queues->waiting--;
 }
 

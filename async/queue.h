@@ -7,6 +7,7 @@
 
 #include <filelock/event.h>
 
+#include "count.h"
 #include "driver_private.h"
 #include "mailbox.h"
 #include "timers.h"
@@ -77,6 +78,9 @@ struct queues {
 	struct list ready;
 	unsigned blocked; /* queues */
 	size_t waiting;   /* requests in queues */
+	struct count busy, longest; /* queues with requests; how many the longest one has */
+	uint32_t *of_length; /* how many queues have i requests, for 0 < i < lengths */
+	uint32_t lengths;
 	struct timers *timers;
 };
 
@@ -108,8 +112,11 @@ struct queue {
 };
 
 void queues_init(struct queues *queues, struct timers *timers);
+/* When no queue is left. */
+void queues_free(struct queues *queues);
 
-/* The queue of this lock, made if there is none. NULL: out of memory. turn: the one that runs. */
+/* The queue of this lock, made if there is none, with room for one request more. NULL: out of memory.
+   turn: the one that runs. */
 struct queue *queue_get(struct queues *queues, const struct filelock *lock,
                         struct evfilelock *ev, uint32_t turn);
 /* At its end; and out of it. */

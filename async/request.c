@@ -355,7 +355,7 @@ void request_grant(struct request *request)
 	move(request, REQUEST_GRANTED);
 	keep_begin(request);
 	list_add_last(&queue->grants, &request->link);
-	request->mail.take = take_mail;
+	request->mail = (struct mail){ .take = take_mail, .ends_hold = true };
 	request->mailbox = ev->mailbox;
 	mailbox_ref(request->mailbox);
 	filelock_set_listener(request->lock, &listener, request);

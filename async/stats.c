@@ -43,43 +43,54 @@ void stats_answered(struct stats *stats, const struct request *request, int resu
 
 	switch (result) {
 	case 0:
-		stats->counts.granted++;
+		count_up(&stats->counts.granted);
 		PROBE_GRANT(filelock_path(request->lock), request->id, (now - request->since) / 1000);
-		stats->counts.waits[bucket_of(now - request->since)]++;
+		count_up(&stats->counts.waits[bucket_of(now - request->since)]);
 		what = EVFILELOCK_TRACE_GRANTED;
 		break;
 	case -ETIMEDOUT:
-		stats->counts.timed_out++;
+		count_up(&stats->counts.timed_out);
 		what = EVFILELOCK_TRACE_TIMED_OUT;
 		break;
 	case -ECANCELED:
-		stats->counts.cancelled++;
+		count_up(&stats->counts.cancelled);
 		what = EVFILELOCK_TRACE_CANCELLED;
 		break;
 	default:
-		stats->counts.failed++;
+		count_up(&stats->counts.failed);
 	}
 	if (stats->trace)
 		stats_tell(stats, request, what, result, 0);
 }
 
-void stats_measure(const struct stats *stats, const struct queues *queues,
+/* Answers before requests: a request that is not seen has no answer that is. */
+void stats_measure(const struct stats *stats, const struct queues *queues, unsigned ended,
                    struct evfilelock_stats *ret_stats)
 {
-	struct evfilelock_stats counts = stats->counts;
+	const struct counts *counts = &stats->counts;
+	uint64_t held = count_get(&counts->held);
 
-	counts.waiting = counts.requested - counts.granted - counts.timed_out - counts.cancelled -
-	                 counts.failed;
-	for (size_t i = 0; i < queues->table.size; i++)
-		for (const struct hash_node *node = queues->table.buckets[i]; node;
-		     node = node->next) {
-			const struct queue *queue = hash_entry(node, struct queue, node);
-
-			counts.queues += queue->length > 0;
-			if (queue->length > counts.longest_queue)
-				counts.longest_queue = queue->length;
-		}
-	*ret_stats = counts;
+	*ret_stats = (struct evfilelock_stats){
+		.held = held > ended ? held - ended : 0,
+		.queues = count_get(&queues->busy),
+		.longest_queue = count_get(&queues->longest),
+		.longest_queue_ever = count_get(&counts->longest_queue_ever),
+		.granted = count_get(&counts->granted),
+		.timed_out = count_get(&counts->timed_out),
+		.cancelled = count_get(&counts->cancelled),
+		.failed = count_get(&counts->failed),
+		.handed_over = count_get(&counts->handed_over),
+		.attempts = count_get(&counts->attempts),
+		.wakes_by_event = count_get(&counts->wakes_by_event),
+		.wakes_by_poll = count_get(&counts->wakes_by_poll),
+		.missed_wakeups = count_get(&counts->missed_wakeups),
+		.slow = count_get(&counts->slow),
+	};
+	for (size_t i = 0; i < EVFILELOCK_WAIT_BUCKETS; i++)
+		ret_stats->waits[i] = count_get(&counts->waits[i]);
+	ret_stats->requested = count_get(&counts->requested);
+	ret_stats->waiting = ret_stats->requested - ret_stats->granted - ret_stats->timed_out -
+	                     ret_stats->cancelled - ret_stats->failed;
 }
 
 /* Of the requests of a queue the first is told for all. The next one, which has waited as long, is
@@ -116,7 +127,7 @@ bool stats_say_slow(struct stats *stats, struct queue *queue, int64_t now, bool 
 		return false;
 	first->slow = true;
 	queue->slow_at = now;
-	stats->counts.slow++;
+	count_up(&stats->counts.slow);
 	if (!filelock_logs(FILELOCK_LOG_WARNING))
 		return true;
 	if (!ask) {

@@ -7,11 +7,19 @@
 #ifndef EVFILELOCK_STATS_H
 #define EVFILELOCK_STATS_H
 
+#include "count.h"
 #include "probes.h"
 #include "queue.h"
 
+/* As in struct evfilelock_stats. */
+struct counts {
+	struct count held, longest_queue_ever, requested, granted, timed_out, cancelled, failed;
+	struct count handed_over, attempts, wakes_by_event, wakes_by_poll, missed_wakeups, slow;
+	struct count waits[EVFILELOCK_WAIT_BUCKETS];
+};
+
 struct stats {
-	struct evfilelock_stats counts; /* all but what can be derived */
+	struct counts counts; /* all but what can be derived */
 	evfilelock_trace_cb trace;      /* NULL: none */
 	void *trace_arg;
 	int64_t slow_wait;   /* ns; 0: never */
@@ -24,7 +32,7 @@ void stats_tell(const struct stats *stats, const struct request *request,
 
 static inline void stats_requested(struct stats *stats, struct request *request)
 {
-	request->id = ++stats->counts.requested;
+	request->id = count_up(&stats->counts.requested);
 	PROBE_REQUEST(filelock_path(request->lock), request->id, request->mode);
 	if (stats->trace)
 		stats_tell(stats, request, EVFILELOCK_TRACE_REQUESTED, 0, request->since);
@@ -33,17 +41,17 @@ static inline void stats_requested(struct stats *stats, struct request *request)
 /* In a queue of now so many requests. */
 static inline void stats_queued(struct stats *stats, const struct queue *queue)
 {
-	if (queue->length > stats->counts.longest_queue_ever)
-		stats->counts.longest_queue_ever = queue->length;
+	if (queue->length > count_get(&stats->counts.longest_queue_ever))
+		count_set(&stats->counts.longest_queue_ever, queue->length);
 }
 
 /* The queue's first request is looked at since there was an event, or its time came. */
 static inline void stats_woken(struct stats *stats, const struct queue *queue, bool by_event)
 {
 	if (by_event)
-		stats->counts.wakes_by_event++;
+		count_up(&stats->counts.wakes_by_event);
 	else
-		stats->counts.wakes_by_poll++;
+		count_up(&stats->counts.wakes_by_poll);
 	if (stats->trace)
 		stats_tell(stats, queue_first(queue),
 		           by_event ? EVFILELOCK_TRACE_WOKEN : EVFILELOCK_TRACE_POLLED, 0, 0);
@@ -55,12 +63,12 @@ static inline void stats_attempted(struct stats *stats, const struct request *re
 	if (result == FILELOCK_STEP_EARLY || result == FILELOCK_STEP_PENDING)
 		return;
 	if (request->queue->handed_over) {
-		stats->counts.handed_over++;
+		count_up(&stats->counts.handed_over);
 		return;
 	}
-	stats->counts.attempts++;
+	count_up(&stats->counts.attempts);
 	if (result == FILELOCK_STEP_HELD && filelock_missed_wakeup(request->lock))
-		stats->counts.missed_wakeups++;
+		count_up(&stats->counts.missed_wakeups);
 	if (stats->trace)
 		stats_tell(stats, request, EVFILELOCK_TRACE_ATTEMPTED, result, 0);
 }
@@ -70,20 +78,20 @@ void stats_answered(struct stats *stats, const struct request *request, int resu
 
 static inline void stats_held(struct stats *stats)
 {
-	stats->counts.held++;
+	count_up(&stats->counts.held);
 }
 
 /* Called for a grant whose context lives. time: of the release on another thread; 0: now. */
 static inline void stats_released(struct stats *stats, const struct request *grant, int64_t time)
 {
-	stats->counts.held--;
+	count_down(&stats->counts.held);
 	PROBE_RELEASE(filelock_path(grant->lock), grant->id);
 	if (stats->trace)
 		stats_tell(stats, grant, EVFILELOCK_TRACE_RELEASED, 0, time);
 }
 
-/* All of them, as of now. */
-void stats_measure(const struct stats *stats, const struct queues *queues,
+/* All of them, as of now, on any thread. ended: holds among `held` that have ended since. */
+void stats_measure(const struct stats *stats, const struct queues *queues, unsigned ended,
                    struct evfilelock_stats *ret_stats);
 
 /* When to look whether the first request waits too long; FILELOCK_NEVER: it needs no look. */

@@ -32,9 +32,10 @@
  * context does.
  *
  * Threads. The thread that runs the loop makes all calls on a context and its requests, and closes
- * handles whose request is pending. Any thread may release a lock that a callback was granted. The
- * loop may move to another thread: that thread calls evfilelock_acquire, evfilelock_release or
- * evfilelock_get_stats before the one that ran the loop until then releases anything more.
+ * handles whose request is pending. Any thread may release a lock that a callback was granted, and
+ * any thread may call evfilelock_get_stats while the context lives. The loop may move to another
+ * thread: that thread calls evfilelock_acquire, evfilelock_release or evfilelock_set_trace before
+ * the one that ran the loop until then releases anything more.
  *
  * Fork. In a forked child a context that waited for nothing and held nothing goes on working, as
  * after daemon(3); call event_reinit(3) first. Any other context is dead there: no callback of a
@@ -269,8 +270,15 @@ struct evfilelock_stats {
 #define EVFILELOCK_STATS_INIT                                                                  \
 	{ sizeof(struct evfilelock_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 } }
 
-/* Copies the counts; looks at each queue. Returns 0; -EINVAL (ev is NULL, or size was never set),
-   FILELOCK_EFORKED (the context is the parent's). */
+/*
+ * Copies the counts. Any thread may call this, as often as it likes: the loop waits for nobody here,
+ * and the time does not grow with the number of requests. While the loop runs on another thread each
+ * count is right for some moment of the call, and the answers are never more than the requests. The
+ * call must return before evfilelock_free begins. In a forked child the loop's thread calls first.
+ *
+ * Returns 0; -EINVAL (ev is NULL, or size was never set), FILELOCK_EFORKED (the context is the
+ * parent's).
+ */
 FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_stats *ret_stats);
 
 /*

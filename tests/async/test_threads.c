@@ -1,5 +1,6 @@
 /* A lock granted by a callback belongs to whoever is given it, on any thread. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 #include "loop.h"
@@ -263,11 +264,9 @@ static void *reach_the_second(void *arg)
 
 static void *take_over_the_loop(void *arg)
 {
-	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
 	const struct pair *pair = arg;
 
-	if (evfilelock_get_stats(pair->loop.ev, &stats) < 0)
-		ck_abort_msg("no stats");
+	ck_assert_int_eq(evfilelock_set_trace(pair->loop.ev, NULL, NULL), 0);
 	return NULL;
 }
 
@@ -319,6 +318,138 @@ START_TEST(test_thread_that_ran_the_loop_before_releases_as_any_other)
 	do_elsewhere(take_over_the_loop, &pair);
 	release(pair.asked[0].lock);
 	check_pair(&pair);
+}
+END_TEST
+
+static struct evfilelock_stats stats_of(const struct loop *loop)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+
+	ck_assert_int_eq(evfilelock_get_stats(loop->ev, &stats), 0);
+	return stats;
+}
+
+static void *look_at_stats(void *arg)
+{
+	const struct pair *pair = arg;
+
+	ck_assert_uint_eq(stats_of(&pair->loop).held, 1);
+	ck_assert_uint_eq(stats_of(&pair->loop).waiting, 1);
+	return NULL;
+}
+
+/* shows: stats-on-any-thread */
+START_TEST(test_thread_that_reads_stats_does_not_take_over_the_loop)
+{
+	struct pair pair = pair_new();
+
+	(void)reach_the_second(&pair);
+	do_elsewhere(look_at_stats, &pair);
+	release(pair.asked[0].lock);
+	ck_assert(filelock_is_held(pair.asked[1].lock)); /* handed over, on the loop's thread */
+	ck_assert_int_eq(loop_answer(&pair.loop, &pair.asked[1]), 0);
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(pair.asked[i].lock);
+	loop_free(&pair.loop);
+}
+END_TEST
+
+static void *look_for_nothing_held(void *arg)
+{
+	const struct pair *pair = arg;
+
+	ck_assert_uint_eq(stats_of(&pair->loop).held, 0);
+	return NULL;
+}
+
+START_TEST(test_release_that_the_loop_has_not_heard_of_is_counted)
+{
+	struct pair pair = pair_new();
+
+	ck_assert_int_eq(loop_acquire(&pair.loop, pair.asked[0].lock, EXCLUSIVE, -1), 0);
+	do_elsewhere(release_the_first, &pair);
+	do_elsewhere(look_for_nothing_held, &pair);
+	loop_for(&pair.loop, 1); /* and now it has */
+	ck_assert_uint_eq(stats_of(&pair.loop).held, 0);
+	for (unsigned i = 0; i < 2; i++)
+		filelock_close(pair.asked[i].lock);
+	loop_free(&pair.loop);
+}
+END_TEST
+
+#define OBSERVED 4
+
+struct observed {
+	struct loop loop;
+	atomic_uint looks;
+	atomic_bool stop;
+};
+
+static void *observe(void *arg)
+{
+	struct observed *observed = arg;
+	struct evfilelock_stats last = stats_of(&observed->loop), stats;
+
+	while (!atomic_load(&observed->stop)) {
+		stats = stats_of(&observed->loop);
+		ck_assert_uint_ge(stats.requested, last.requested);
+		ck_assert_uint_ge(stats.granted, last.granted);
+		ck_assert_uint_ge(stats.attempts, last.attempts);
+		ck_assert_uint_le(stats.granted + stats.cancelled, stats.requested);
+		ck_assert_uint_le(stats.longest_queue_ever, OBSERVED);
+		ck_assert_uint_le(stats.longest_queue, OBSERVED);
+		ck_assert_uint_le(stats.queues, 2);
+		ck_assert_uint_le(stats.held, 2);
+		last = stats;
+		atomic_fetch_add(&observed->looks, 1);
+	}
+	return NULL;
+}
+
+static void release_now(struct asked *asked)
+{
+	release(asked->lock);
+}
+
+/* One is cancelled, the others hold one after the other. */
+static void run_a_round(struct loop *loop, struct filelock *const *locks)
+{
+	struct asked asked[OBSERVED] = { 0 };
+
+	for (unsigned i = 0; i < OBSERVED; i++) {
+		asked[i] = (struct asked){ .lock = locks[i], .then = i ? release_now : NULL };
+		loop_ask(loop, &asked[i], EXCLUSIVE, -1);
+	}
+	ask_cancel(&asked[0]);
+	loop_drain(loop);
+}
+
+/* shows: stats-on-any-thread */
+START_TEST(test_stats_are_read_while_the_loop_runs_on_another_thread)
+{
+	struct observed observed = { .loop = loop_new() };
+	struct filelock *locks[OBSERVED];
+	struct evfilelock_stats stats;
+	unsigned rounds = 0;
+	pthread_t thread;
+
+	for (unsigned i = 0; i < OBSERVED; i++)
+		locks[i] = open_patient(i % 2 ? "a" : "b");
+	ck_assert_int_eq(pthread_create(&thread, NULL, observe, &observed), 0);
+	while (rounds < 20 || atomic_load(&observed.looks) < 20) {
+		run_a_round(&observed.loop, locks);
+		rounds++;
+	}
+	atomic_store(&observed.stop, true);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	stats = stats_of(&observed.loop);
+	ck_assert_uint_eq(stats.requested, (uint64_t)rounds * OBSERVED);
+	ck_assert_uint_eq(stats.cancelled, rounds);
+	ck_assert_uint_eq(stats.granted, (uint64_t)rounds * (OBSERVED - 1));
+	ck_assert_uint_eq(stats.waiting + stats.held + stats.queues + stats.longest_queue, 0);
+	for (unsigned i = 0; i < OBSERVED; i++)
+		filelock_close(locks[i]);
+	loop_free(&observed.loop);
 }
 END_TEST
 
@@ -382,6 +513,9 @@ int main(void)
 	tcase_add_test(tcase, test_contexts_come_and_go_on_several_threads);
 	tcase_add_test(tcase, test_thread_is_not_taken_for_one_that_ran_the_loop_and_is_gone);
 	tcase_add_test(tcase, test_thread_that_ran_the_loop_before_releases_as_any_other);
+	tcase_add_test(tcase, test_thread_that_reads_stats_does_not_take_over_the_loop);
+	tcase_add_test(tcase, test_release_that_the_loop_has_not_heard_of_is_counted);
+	tcase_add_test(tcase, test_stats_are_read_while_the_loop_runs_on_another_thread);
 #ifndef THREAD_SANITIZER
 	tcase_add_test(tcase, test_forks_on_another_thread_disturb_no_loop);
 #endif
