@@ -9,7 +9,9 @@
  *	curl http://127.0.0.1:PORT/metrics  (answers what the lock has done, for Prometheus)
  *
  * Options: -p PORT (0: any free one), -k KIND of lock, -t FILE (a trace: below), -u (unlocked:
- * no locking at all, to see what it is for).
+ * no locking at all, to see what it is for). -k etcd, where the library has it, takes the lock
+ * counter_server/NAME-OF-THE-FILE in the cluster of -e URL[,URL...]; the file is one of a shared
+ * file system then.
  *
  * Each request is an owner of its own, so it opens a handle, and waits for the lock in the loop:
  * exclusive to add, shared to read if the kind of lock can be. It reads the file and goes back to
@@ -36,8 +38,13 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <filelock/event.h>
+#ifdef HAVE_ETCD
+#include <filelock/etcd.h>
+#endif
 
 #include "kinds.h"
+
+#define MOST_ENDPOINTS 16
 
 struct server {
 	struct event_base *base;
@@ -50,6 +57,9 @@ struct server {
 	FILE *trace; /* NULL: none */
 	enum filelock_kind kind;
 	bool unlocked;
+	const char *endpoints[MOST_ENDPOINTS]; /* of -k etcd */
+	size_t endpoint_count;
+	struct filelock_etcd *session; /* NULL: the lock is a file */
 	LIST_HEAD(, job) jobs;
 };
 
@@ -64,6 +74,83 @@ struct job {
 	int64_t asked, held;
 	LIST_ENTRY(job) entry;
 };
+
+/* --- the lock --- */
+
+#ifdef HAVE_ETCD
+
+static bool begin_session(struct server *server)
+{
+	struct filelock_etcd_options options = FILELOCK_ETCD_OPTIONS_INIT;
+
+	options.endpoints = server->endpoints;
+	options.endpoint_count = server->endpoint_count;
+	if (filelock_etcd_open(server->ev, &options, &server->session) == 0)
+		return true;
+	fprintf(stderr, "counter_server: %s\n", filelock_last_error(NULL));
+	return false;
+}
+
+static void end_session(struct server *server)
+{
+	filelock_etcd_close(server->session);
+}
+
+static int open_in_etcd(struct server *server, struct filelock **ret_lock)
+{
+	return filelock_open_etcd(server->session, server->lock_path, NULL, ret_lock);
+}
+
+#else
+
+static bool begin_session(struct server *server)
+{
+	(void)server;
+	fputs("counter_server: the library was built without locks in etcd\n", stderr);
+	return false;
+}
+
+static void end_session(struct server *server)
+{
+	(void)server;
+}
+
+static int open_in_etcd(struct server *server, struct filelock **ret_lock)
+{
+	(void)server, (void)ret_lock;
+	return -ENOTSUP;
+}
+
+#endif
+
+static int open_lock(struct server *server, struct filelock **ret_lock)
+{
+	return server->session ? open_in_etcd(server, ret_lock) :
+	                         filelock_open(server->lock_path, server->kind, NULL, ret_lock);
+}
+
+static enum filelock_mode reader_mode(const struct server *server)
+{
+	return server->kind == FILELOCK_ETCD ? FILELOCK_SHARED : kind_reader_mode(server->kind);
+}
+
+/* "counter.txt.lock" beside the file, or "counter_server/counter.txt" in etcd. NULL: no memory. */
+static char *lock_path(const struct server *server)
+{
+	const char *slash = strrchr(server->path, '/');
+	const char *name = slash ? slash + 1 : server->path;
+	bool etcd = server->kind == FILELOCK_ETCD;
+	const char *first = etcd ? "counter_server/" : server->path;
+	const char *last = etcd ? name : kind_suffix(server->kind);
+	size_t size = strlen(first) + strlen(last) + 1;
+	char *path = malloc(size);
+
+	if (path)
+		snprintf(path, size, "%s%s", first, last);
+	return path;
+}
+
+/* --- requests --- */
 
 static int64_t now(void)
 {
@@ -139,6 +226,10 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 		job_finish(job, 0);
 		return;
 	}
+	if (job->lock && !filelock_is_held(job->lock)) { /* lost meanwhile: others may write */
+		job_finish(job, FILELOCK_ELOST);
+		return;
+	}
 	job->value++;
 	job_finish(job, counter_write(job->server->file, job->value));
 }
@@ -179,7 +270,7 @@ static int job_start(struct job *job)
 		job_held(job);
 		return 0;
 	}
-	r = filelock_open(server->lock_path, server->kind, NULL, &job->lock);
+	r = open_lock(server, &job->lock);
 	if (r < 0)
 		return r;
 	return evfilelock_acquire(server->ev, job->lock, job->mode, &limit, on_lock, job);
@@ -199,8 +290,7 @@ static void on_request(struct evhttp_request *http, void *arg)
 	*job = (struct job){ .server = server,
 		             .http = http,
 		             .adds = post,
-		             .mode = post ? FILELOCK_EXCLUSIVE
-		                          : kind_reader_mode(server->kind) };
+		             .mode = post ? FILELOCK_EXCLUSIVE : reader_mode(server) };
 	LIST_INSERT_HEAD(&server->jobs, job, entry);
 	r = job_start(job);
 	if (r < 0)
@@ -271,20 +361,18 @@ static bool server_listen(struct server *server, int port)
 
 static bool server_start(struct server *server, int port)
 {
-	const char *suffix = kind_suffix(server->kind);
-	size_t size = strlen(server->path) + strlen(suffix) + 1;
-
-	server->lock_path = malloc(size);
+	server->lock_path = lock_path(server);
 	server->file = open(server->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 	server->base = event_base_new();
 	if (!server->lock_path || server->file < 0 || !server->base)
 		return false;
-	snprintf(server->lock_path, size, "%s%s", server->path, suffix);
 	server->ev = evfilelock_new(server->base, NULL);
 	server->on_int = evsignal_new(server->base, SIGINT, on_signal, server->base);
 	server->on_term = evsignal_new(server->base, SIGTERM, on_signal, server->base);
 	if (!server->ev || !server->on_int || !server->on_term ||
 	    event_add(server->on_int, NULL) < 0 || event_add(server->on_term, NULL) < 0)
+		return false;
+	if (server->kind == FILELOCK_ETCD && !begin_session(server))
 		return false;
 	return server_listen(server, port);
 }
@@ -294,6 +382,8 @@ static bool server_stop(struct server *server)
 	struct job *job;
 	bool ok = true;
 
+	if (server->session)
+		end_session(server);
 	evfilelock_free(server->ev); /* who waits is called back, and answered */
 	while ((job = LIST_FIRST(&server->jobs)))
 		job_finish(job, -ECANCELED);
@@ -303,6 +393,8 @@ static bool server_stop(struct server *server)
 		event_free(server->on_int);
 	if (server->on_term)
 		event_free(server->on_term);
+	if (server->session && event_base_dispatch(server->base) < 0) /* its lease is given back */
+		ok = false;
 	if (server->base)
 		event_base_free(server->base);
 	if (server->file >= 0 && close(server->file) < 0)
@@ -332,17 +424,37 @@ static bool open_trace(struct server *server, const char *path)
 	return server->trace;
 }
 
+static bool parse_kind(struct server *server, const char *name)
+{
+	int kind = strcmp(name, "etcd") == 0 ? (int)FILELOCK_ETCD : kind_by_name(name);
+
+	server->kind = (enum filelock_kind)kind;
+	return kind >= 0;
+}
+
+/* "URL,URL": the commas become ends. */
+static bool parse_endpoints(struct server *server, char *text)
+{
+	for (char *url; (url = strsep(&text, ","));) {
+		if (server->endpoint_count == MOST_ENDPOINTS)
+			return false;
+		server->endpoints[server->endpoint_count++] = url;
+	}
+	return true;
+}
+
 static bool parse(struct server *server, int *ret_port, int argc, char **argv)
 {
 	bool ok = true;
-	int option, kind;
+	int option;
 
-	while (ok && (option = getopt(argc, argv, "k:p:t:u")) >= 0) {
+	while (ok && (option = getopt(argc, argv, "e:k:p:t:u")) >= 0) {
 		switch (option) {
+		case 'e':
+			ok = parse_endpoints(server, optarg);
+			break;
 		case 'k':
-			kind = kind_by_name(optarg);
-			server->kind = (enum filelock_kind)kind;
-			ok = kind >= 0;
+			ok = parse_kind(server, optarg);
 			break;
 		case 'p':
 			ok = parse_port(optarg, ret_port);
@@ -368,7 +480,8 @@ int main(int argc, char **argv)
 	bool ok;
 
 	if (!parse(&server, &port, argc, argv)) {
-		fprintf(stderr, "usage: %s [-k KIND] [-p PORT] [-t TRACE] [-u] FILE\n", argv[0]);
+		fprintf(stderr, "usage: %s [-k KIND] [-e URL,...] [-p PORT] [-t TRACE] [-u] FILE\n",
+		        argv[0]);
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
