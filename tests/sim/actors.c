@@ -30,12 +30,15 @@ static bool acquire(const struct library *lib, struct filelock *lock, const stru
 {
 	int64_t began = sim_now();
 	int timeout = actor->timeout_ms ? actor->timeout_ms : FILELOCK_WAIT_FOREVER;
-	int r = lib->acquire(lock, actor->mode, timeout);
+	int r;
 
+	ask();
+	r = lib->acquire(lock, actor->mode, timeout);
 	if (timeout < 0 || r == 0) {
 		CLAIM_EQUAL(r, 0);
 		return true;
 	}
+	give_up();
 	CLAIM_EQUAL(r, -ETIMEDOUT);
 	CLAIM(sim_now() - began >= timeout * MILLISECOND, (long)(sim_now() - began));
 	return false;
@@ -50,19 +53,29 @@ static void stay_inside(unsigned ms)
 		(void)sim_calls.nanosleep(&time, NULL);
 }
 
+static void act_once(const struct library *lib, struct filelock *lock, const struct actor *actor)
+{
+	if (!acquire(lib, lock, actor))
+		return;
+	enter(actor->mode);
+	stay_inside(actor->holds_ms);
+	leave();
+	if (!actor->close_holding)
+		CLAIM_EQUAL(lib->release(lock), 0);
+}
+
 void act(const struct library *lib, const struct actor *actor)
 {
 	struct filelock *lock = open_lock(lib, actor);
+	struct actor again = *actor;
 
-	for (int i = 0; i < 1 + actor->twice; i++) {
-		if (!acquire(lib, lock, actor))
-			continue;
-		enter(actor->mode);
-		stay_inside(actor->holds_ms);
-		leave();
-		if (!actor->close_holding)
-			CLAIM_EQUAL(lib->release(lock), 0);
+	if (actor->then_exclusive) {
+		again.mode = FILELOCK_EXCLUSIVE;
+		again.timeout_ms = 0;
 	}
+	act_once(lib, lock, actor);
+	if (actor->twice)
+		act_once(lib, lock, &again);
 	if (!actor->stays_open)
 		lib->close(lock);
 }

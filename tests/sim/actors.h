@@ -12,6 +12,7 @@ struct actor {
 	enum filelock_mode mode;
 	int timeout_ms; /* 0: for ever */
 	bool twice;
+	bool then_exclusive; /* the second time, and for ever, whatever the first was */
 	bool unlink_on_release;
 	bool keep_open;
 	unsigned poll_interval_ms; /* 0: never, in effect */
@@ -21,6 +22,10 @@ struct actor {
 	bool stays_open;        /* goes on to do something else, and keeps its handle */
 };
 void act(const struct library *lib, const struct actor *actor);
+
+/* For a scenario in which every release wakes whoever waits. Only a handle that lets others go
+   first may sleep beside a free lock, and for less than it is until an attempt after an event. */
+#define PROMPT .late_us = 900
 
 /* A process_main that acts so. */
 #define ACTOR(function, ...)                                                     \

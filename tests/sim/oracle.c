@@ -13,7 +13,7 @@ enum { SLEEPER = 3 };
 
 static struct {
 	const struct scenario *scenario;
-	bool inside[SIM_PROCESSES];
+	bool inside[SIM_PROCESSES], waits[SIM_PROCESSES];
 	enum filelock_mode mode[SIM_PROCESSES];
 	unsigned entries;
 	bool crashed;
@@ -45,6 +45,7 @@ void enter(enum filelock_mode mode)
 {
 	unsigned self = sim_current();
 
+	o.waits[self] = false;
 	o.inside[self] = true;
 	o.mode[self] = mode;
 	o.entries++;
@@ -64,6 +65,32 @@ void leave(void)
 {
 	o.inside[sim_current()] = false;
 	sim_look_away();
+}
+
+void ask(void)
+{
+	o.waits[sim_current()] = true;
+}
+
+void give_up(void)
+{
+	o.waits[sim_current()] = false;
+}
+
+static bool is_held_by_others(unsigned self)
+{
+	for (unsigned p = 0; p < SIM_PROCESSES; p++)
+		if (p != self && holds(p))
+			return true;
+	return false;
+}
+
+bool oracle_is_wanted(void)
+{
+	for (unsigned p = 0; p < SIM_PROCESSES; p++)
+		if (o.waits[p] && !is_held_by_others(p))
+			return true;
+	return false;
 }
 
 void oracle_call(const char *call)
@@ -96,7 +123,7 @@ void oracle_check(void)
 
 void oracle_died(unsigned process)
 {
-	o.inside[process] = false;
+	o.inside[process] = o.waits[process] = false;
 	o.crashed = true;
 }
 

@@ -12,6 +12,8 @@ void oracle_check(void);
 /* Before a call of the current process. */
 void oracle_call(const char *call);
 void oracle_died(unsigned process);
+/* Whether somebody waits for a lock that nobody else holds. */
+bool oracle_is_wanted(void);
 /* When all is over: what is wrong, if anything. */
 void oracle_end(char *ret_failure, size_t size);
 

@@ -16,12 +16,23 @@ ACTOR(blocked_shared, CROWD, .mode = FILELOCK_SHARED)
 ACTOR(blocked_warm, CROWD, .keep_open = true, .twice = true)
 ACTOR(hurried, CROWD, .timeout_ms = 30)
 ACTOR(hurried_twice, CROWD, .timeout_ms = 30, .twice = true)
+ACTOR(hurried_reader_then_writer, CROWD, .mode = FILELOCK_SHARED, .timeout_ms = 30, .twice = true,
+      .then_exclusive = true)
 ACTOR(unlinking, CROWD, .unlink_on_release = true)
 ACTOR(watching, NATIVE)
 ACTOR(watching_twice, NATIVE, .twice = true)
 ACTOR(warm, NATIVE, .keep_open = true, .twice = true)
 ACTOR(slow, NATIVE, .holds_ms = 1000)
 ACTOR(slow_shared, NATIVE, .mode = FILELOCK_SHARED, .holds_ms = 1000)
+
+/* Long after the others' first looks at their file. */
+static void replace_later(const struct library *lib, unsigned self)
+{
+	struct timespec time = { 0, 200000000 };
+
+	(void)sim_calls.nanosleep(&time, NULL);
+	replace_file(lib, self);
+}
 
 /* flock(1): opens read-only, looks at no path, and unlocks without closing, at first. */
 static void stranger(const struct library *lib, unsigned self)
@@ -46,31 +57,38 @@ enum { WATCHER = 1 };
 #define SLEEPS .sleeps_ms = 6000, .before = make_crowded_file, .stay = WATCHER
 
 static const struct scenario scenarios[] = {
-	{ .name = "two_blocked", .mains = { blocked, blocked }, SLEEPS, FEW(6) },
-	{ .name = "two_blocked_twice", .mains = { blocked_twice, blocked_twice }, SLEEPS, FEW(4) },
-	{ .name = "three_blocked", .mains = { blocked, blocked, blocked }, SLEEPS, FEW(2) },
-	{ .name = "blocked_beside_a_watcher", .mains = { blocked, watching }, SLEEPS, FEW(6) },
+	{ .name = "two_blocked", .mains = { blocked, blocked }, SLEEPS, PROMPT, FEW(6) },
+	{ .name = "two_blocked_twice", .mains = { blocked_twice, blocked_twice }, SLEEPS, PROMPT,
+	  FEW(4) },
+	{ .name = "three_blocked", .mains = { blocked, blocked, blocked }, SLEEPS, PROMPT, FEW(2) },
+	{ .name = "blocked_beside_a_watcher", .mains = { blocked, watching }, SLEEPS, PROMPT,
+	  FEW(6) },
 	{ .name = "blocked_beside_a_watcher_twice", .mains = { blocked_twice, watching_twice },
-	  SLEEPS, FEW(4) },
+	  SLEEPS, PROMPT, FEW(4) },
 	{ .name = "readers_and_a_writer", .mains = { blocked_shared, blocked_shared, watching },
-	  SLEEPS, FEW(2) },
-	{ .name = "blocked_beside_flock", .mains = { blocked, watching, stranger }, SLEEPS,
+	  SLEEPS, PROMPT, FEW(2) },
+	{ .name = "blocked_beside_flock", .mains = { blocked, watching, stranger }, SLEEPS, PROMPT,
 	  .strangers = 1 << 2, FEW(2) },
-	{ .name = "release_without_an_event", .mains = { blocked, stranger }, SLEEPS,
+	{ .name = "release_without_an_event", .mains = { blocked, stranger }, SLEEPS, PROMPT,
 	  .strangers = 1 << 1, FEW(3) },
-	{ .name = "warm_releases", .mains = { blocked_warm, warm }, SLEEPS, FEW(4) },
+	{ .name = "warm_releases", .mains = { blocked_warm, warm }, SLEEPS, PROMPT, FEW(4) },
 	{ .name = "grant_to_one_that_stalls", .mains = { blocked, watching }, SLEEPS, .stalls = 1,
 	  FEW(3) },
 	{ .name = "a_crash", .mains = { blocked, blocked }, SLEEPS, .crashes = 1, FEW(3) },
 	{ .name = "a_crash_beside_a_watcher", .mains = { blocked, watching }, SLEEPS, .crashes = 1,
 	  FEW(3) },
-	{ .name = "timeout_beside_a_long_hold", .mains = { hurried, slow }, SLEEPS, FEW(4) },
+	{ .name = "timeout_beside_a_long_hold", .mains = { hurried, slow }, SLEEPS, PROMPT,
+	  FEW(4) },
 	{ .name = "timeout_at_any_moment", .mains = { hurried, blocked }, SLEEPS, .stalls = 1,
 	  FEW(3) },
 	{ .name = "asked_again_after_a_timeout", .mains = { hurried_twice, slow_shared }, SLEEPS,
-	  FEW(4) },
+	  PROMPT, FEW(4) },
+	{ .name = "asked_again_in_another_mode",
+	  .mains = { slow, hurried_reader_then_writer, blocked_shared }, SLEEPS, PROMPT, FEW(3) },
 	{ .name = "replaced_while_blocked", .mains = { blocked, slow, replace_file }, SLEEPS,
 	  .meddled = true, .files_stay = true, FEW(3) },
+	{ .name = "replaced_long_after_a_wait_began", .mains = { slow, blocked, replace_later },
+	  SLEEPS, PROMPT, .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "removed_while_blocked", .mains = { blocked, slow, remove_file }, SLEEPS,
 	  .strangers = 1 << 2, .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "removed_at_each_release", .mains = { unlinking, unlinking }, SLEEPS, FEW(4) },

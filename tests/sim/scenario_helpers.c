@@ -20,6 +20,7 @@ struct owner {
 	const struct library *lib;
 	struct blocked *wait;
 	int fd, bell;
+	bool ended; /* and has no use for notices */
 	struct identity identity;
 };
 
@@ -30,6 +31,7 @@ static void on_notice(void *arg)
 	static const uint64_t one = 1;
 	const struct owner *owner = arg;
 
+	CLAIM_EQUAL(owner->ended, false);
 	(void)sim_calls.write(owner->bell, &one, sizeof(one));
 }
 
@@ -146,6 +148,7 @@ static void cancelling(const struct library *lib, unsigned self)
 	submit(owner);
 	pause_here("before the cancel");
 	lib->cancel(owner->wait, false);
+	owner->ended = true;
 	(void)sim_calls.close(owner->bell);
 }
 

@@ -26,6 +26,7 @@
 #include "oracle.h"
 #include "seen.h"
 
+#define MICROSECOND INT64_C(1000)
 #define MILLISECOND INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
 #define STALL (3 * SECOND)
@@ -52,6 +53,7 @@ static struct {
 	unsigned points;
 	unsigned crashes, stalls, preemptions; /* that are left */
 	int64_t slept; /* while nobody could run */
+	int64_t late;  /* and the lock was free for one of them */
 	bool cut;      /* its end is known already */
 	char failure[200]; /* empty: none */
 } x;
@@ -176,6 +178,18 @@ static void tell(unsigned process, const char *line)
 	printf("%10.3f ms  %u  %s\n", (double)(sim_now() - SIM_BEGIN) / 1e6, process, line);
 }
 
+static void count_sleep(int64_t ns)
+{
+	x.slept += ns;
+	if (x.slept > x.scenario->sleeps_ms * MILLISECOND)
+		execution_fail("a missed wake-up: all sleep for longer than they may");
+	if (!x.scenario->late_us || !oracle_is_wanted())
+		return;
+	x.late += ns;
+	if (x.late > x.scenario->late_us * MICROSECOND)
+		execution_fail("a missed wake-up: the lock is free, and who waits for it sleeps");
+}
+
 static void pass_time(bool stuck)
 {
 	int64_t next = INT64_MAX;
@@ -191,9 +205,7 @@ static void pass_time(bool stuck)
 		execution_fail("all sleep for ever");
 	}
 	if (stuck)
-		x.slept += next - sim_now();
-	if (x.slept > x.scenario->sleeps_ms * MILLISECOND)
-		execution_fail("a missed wake-up: all sleep for longer than they may");
+		count_sleep(next - sim_now());
 	sim_advance(next);
 	if (x.telling)
 		tell(9, stuck ? "all sleep; time passes" : "a stall: time passes");
@@ -269,7 +281,7 @@ static void begin_execution(void)
 	const struct scenario *s = x.scenario;
 
 	x.depth = x.points = 0;
-	x.slept = 0;
+	x.slept = x.late = 0;
 	x.cut = false;
 	x.failure[0] = '\0';
 	x.crashes = s->crashes;

@@ -16,6 +16,7 @@ struct scenario {
 	/* Called when all is over; may be NULL. The checks of every scenario are made besides. */
 	void (*after)(void);
 	unsigned sleeps_ms; /* so long all may sleep at once, in all; more, and a wake-up was missed */
+	unsigned late_us;  /* so long while somebody waits for a lock that is free; 0: as long */
 	unsigned crashes;  /* at most so many processes are killed, at any call */
 	unsigned stalls;   /* so often time passes although somebody could run */
 	bool preempt_few;  /* at most `preemptions` switches away from one that could go on */
@@ -46,6 +47,9 @@ int schedule_main(int argc, char **argv, const struct scenario *scenarios, size_
 
 /* Others may run here. */
 void pause_here(const char *where);
+/* The process waits for the lock from here on, until it enters; or it no longer does. */
+void ask(void);
+void give_up(void);
 /* The process holds the lock from here on; and is about to release it. */
 void enter(enum filelock_mode mode);
 void leave(void);
