@@ -1,0 +1,260 @@
+"""trial.py BUILD PACKAGES SCRATCH [--quick] [KIND...]: see `run`."""
+import os
+import statistics
+import sys
+import time
+
+from machines import Machine, Trouble
+
+GRACE = 10      # seconds: the server's lease time and its grace period
+VERSIONS = ["4.2", "4.1", "3"]
+KINDS = ["native", "soft", "lease", "strict", "soft-readwrite", "readwrite"]
+PROCESSES, COUNT = 2, 12
+PATIENCE = 120  # seconds: for what must come
+SILENCE = 30    # seconds without a grant that count as "never"
+
+
+class Hold:
+    """A process of a machine that waits for a lock, and holds it until it is told to release it."""
+
+    def __init__(self, trial, machine, version, kind, phase):
+        path = f"/nfs/{version}/{version}-{kind}/{phase}" + (".db" if kind == "readwrite" else ".lock")
+        self.version, self.kind, self.machine = version, kind, machine
+        self.job = machine.begin(f"echo pid $BASHPID; exec {trial.contend} hold {kind} {path} exclusive")
+        self.pid = self.job.wait_for("pid", PATIENCE)[1]
+        self.job.wait_for("waits", PATIENCE)
+
+    def held(self, seconds=PATIENCE):
+        return self.job.wait_for("held", seconds)[0]
+
+    def held_at_last(self, seconds):
+        return self.job.wait_for("held", max(0.1, seconds), required=False)[0]
+
+    def signal(self, name):
+        self.machine.begin(f"kill -{name} {self.pid}")
+
+    def released(self):
+        """The time of the release, and what verify said just before."""
+        self.signal("TERM")
+        verified = self.job.wait_for("verify", PATIENCE)[1]
+        return self.job.wait_for("released", PATIENCE)[0], verified
+
+
+class Trial:
+    def __init__(self, build, packages, scratch, kinds, quick):
+        self.contend = os.path.join(build, "tests/contend")
+        self.kinds = kinds
+        self.versions = ["4.2", "3"] if quick else VERSIONS
+        self.machines = {name: Machine(name, scratch, packages, GRACE) for name in ("server", "one", "two")}
+        self.facts, self.failures = {}, []
+        self.began = time.monotonic()
+
+    server = property(lambda self: self.machines["server"])
+    one = property(lambda self: self.machines["one"])
+    two = property(lambda self: self.machines["two"])
+    both = property(lambda self: [(version, kind) for version in self.versions for kind in self.kinds])
+
+    def progress(self, text):
+        print(f"{time.monotonic() - self.began:5.0f} s  {text}", flush=True)
+
+    def note(self, version, kind, fact, text):
+        self.facts[version, kind, fact] = text
+
+    def fail(self, version, kind, text):
+        self.failures.append(f"NFS {version}, {kind}: {text}")
+        self.progress("FAILED: " + self.failures[-1])
+
+    def mount(self, machine):
+        for version in self.versions:
+            folder = "/disk/export" if version == "3" else "/"
+            machine.run(f"mount -t nfs -o vers={version} server:{folder} /nfs/{version}", PATIENCE)
+
+    def start(self):
+        for machine in self.machines.values():
+            machine.start()
+        for machine in self.machines.values():
+            machine.wait_ready()
+        for machine in (self.one, self.two):
+            self.mount(machine)
+        for version, kind in self.both:
+            self.one.run(f"mkdir /nfs/{version}/{version}-{kind}")
+        self.progress("three machines, two of them clients of the third; " + self.server.run("uname -r"))
+
+    def end(self):
+        for machine in self.machines.values():
+            if machine.running:
+                machine.kill()
+
+    # --- exclusion ---
+
+    def storm(self, version):
+        jobs = {}
+        for kind in self.kinds:
+            folder = f"/nfs/{version}/{version}-{kind}"
+            path = folder + "/storm" + (".db" if kind == "readwrite" else ".lock")
+            jobs[kind] = [machine.begin(f"{self.contend} storm {kind} {path} {folder} {COUNT} {PROCESSES}")
+                          for machine in (self.one, self.two)]
+        for kind, pair in jobs.items():
+            self.judge_storm(version, kind, [job.finish(3 * PATIENCE).split("\n") for job in pair])
+
+    def judge_storm(self, version, kind, said):
+        tallies = [dict(zip(words[::2], map(int, words[1::2])))
+                   for words in (lines[-1].split() for lines in said)]
+        total = {key: sum(tally[key] for tally in tallies) for key in tallies[0]}
+        counted = int(self.two.run(f"{self.contend} counted /nfs/{version}/{version}-{kind}"))
+        self.progress(f"NFS {version}, {kind}: storm: {total}, counted {counted}")
+        if total["overlaps"] or total["torn"] or counted != total["count"]:
+            self.fail(version, kind, f"no exclusion: {total}, counted {counted}")
+        if total["errors"]:
+            self.fail(version, kind, f"errors: {said}")
+        self.note(version, kind, "excludes", "no" if counted != total["count"] else "yes")
+
+    # --- hand-over, and a killed holder ---
+
+    def hand_over(self, version, rounds):
+        holders = {kind: Hold(self, self.one, version, kind, "hand") for kind in self.kinds}
+        took = {kind: [] for kind in self.kinds}
+        for holder in holders.values():
+            holder.held()
+        for turn in range(rounds):
+            machine = (self.two, self.one)[turn % 2]
+            for kind in self.kinds:
+                waiter = Hold(self, machine, version, kind, "hand")
+                released, verified = holders[kind].released()
+                if verified != "ok":
+                    self.fail(version, kind, f"verify: {verified}")
+                took[kind].append(waiter.held() - released)
+                holders[kind] = waiter
+        for kind in self.kinds:
+            median = max(0, statistics.median(took[kind])) * 1000
+            self.note(version, kind, "released → granted, ms", f"{median:.0f}")
+        self.progress(f"NFS {version}: handed over, ms: " +
+                      ", ".join(f"{kind} {max(0, statistics.median(took[kind])) * 1000:.0f}" for kind in self.kinds))
+        return holders
+
+    def waiters(self, machine, holders, phase):
+        return {key: Hold(self, machine, holder.version, holder.kind, phase) for key, holder in holders.items()}
+
+    def granted(self, waiters, since, fact, seconds=SILENCE):
+        """Notes when each waiter got its lock; those that did."""
+        got = {}
+        for key, waiter in waiters.items():
+            when = waiter.held_at_last(since + seconds - time.monotonic())
+            text = "never" if when is None else f"after {max(0, when - since):.0f} s" if when - since >= 1.5 else "at once"
+            self.note(waiter.version, waiter.kind, fact, text)
+            self.progress(f"NFS {waiter.version}, {waiter.kind}: {fact}: {text}")
+            if when is not None:
+                got[key] = waiter
+        return got
+
+    def kill_holders(self, holders):
+        machine = next(iter(holders.values())).machine
+        other = self.two if machine is self.one else self.one
+        waiters = self.waiters(other, holders, "hand")
+        since = time.monotonic()
+        for holder in holders.values():
+            holder.signal("KILL")
+        self.granted(waiters, since, "holder killed: others go on", seconds=15)
+        for waiter in waiters.values():
+            waiter.signal("KILL")
+
+    # --- machines ---
+
+    def hold_all(self, phase):
+        holders = {key: Hold(self, self.one, *key, phase) for key in self.both}
+        for holder in holders.values():
+            holder.held()
+        return holders, self.waiters(self.two, holders, phase)
+
+    def let_all_go(self, holders, waiters):
+        for hold in list(holders.values()) + list(waiters.values()):
+            hold.signal("KILL")
+
+    def restart_server(self):
+        fact = "server restarted: holder"
+        holders, waiters = self.hold_all("restart")
+        self.server.kill()
+        self.server.start().wait_ready()
+        self.progress("the server is there again")
+        time.sleep(GRACE + 5)
+        for key, holder in holders.items():
+            early = waiters[key].held_at_last(0.1)
+            released, verified = holder.released()
+            self.progress(f"NFS {key[0]}, {key[1]}: {fact}: {verified}, waiter {'granted' if early else 'waits'}")
+            if early and verified == "ok":
+                self.fail(*key, "two hold after a restart of the server")
+            self.note(*key, fact, "keeps it" if verified == "ok" else "loses it, and learns it")
+            if not early:
+                waiters[key].held()
+        self.let_all_go({}, waiters)
+
+    def stop_machine(self):
+        holders, waiters = self.hold_all("stop")
+        since = time.monotonic()
+        self.one.stop()
+        got = self.granted(waiters, since, "machine stopped: others go on")
+        self.one.go_on()
+        fact = "... then the holder"
+        for key, holder in holders.items():
+            _, verified = holder.released()
+            self.progress(f"NFS {key[0]}, {key[1]}: {fact}: {verified}")
+            self.note(*key, fact, "holds" if verified == "ok" else "learns its loss")
+            if key in got and verified == "ok":
+                self.note(*key, fact, "does not learn it")
+                self.fail(*key, "a stopped holder does not learn that another one holds the lock")
+        self.let_all_go({}, waiters)
+
+    def lose_machine(self):
+        holders, waiters = self.hold_all("lose")
+        since = time.monotonic()
+        self.one.kill()
+        got = self.granted(waiters, since, "machine lost: others go on")
+        self.one.start().wait_ready()
+        again = time.monotonic()
+        rest = {key: waiter for key, waiter in waiters.items() if key not in got}
+        if rest:
+            self.granted(rest, again, "... it starts again")
+
+    def run(self, quick):
+        self.start()
+        for version in self.versions:
+            self.storm(version)
+            self.kill_holders(self.hand_over(version, 2 if quick else 4))
+        if quick:
+            return
+        self.restart_server()
+        self.stop_machine()
+        self.lose_machine()
+
+    def table(self):
+        facts = list(dict.fromkeys(fact for _, _, fact in self.facts))
+        lines = []
+        for version in self.versions:
+            rows = [[f"NFS {version}"] + self.kinds]
+            for fact in facts:
+                rows.append([fact] + [self.facts.get((version, kind, fact), "") for kind in self.kinds])
+            widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+            rows.insert(1, ["-" * width for width in widths])
+            lines += ["", *("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
+                            for row in rows)]
+        return "\n".join(lines)
+
+
+def main():
+    build, packages, scratch, *rest = sys.argv[1:]
+    quick = "--quick" in rest
+    trial = Trial(build, packages, scratch, [word for word in rest if word in KINDS] or KINDS, quick)
+    try:
+        trial.run(quick)
+    except Trouble as trouble:
+        trial.failures.append(str(trouble))
+    finally:
+        trial.end()
+    print(trial.table())
+    for failure in trial.failures:
+        print("failed: " + failure)
+    return 1 if trial.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
