@@ -384,6 +384,21 @@ struct rpc_call *rpc_post(struct rpc *rpc, const char *path, char *body, rpc_cb 
 	return call;
 }
 
+void rpc_drop(struct rpc *rpc, struct rpc_call *call)
+{
+	bool is_out = call == first(rpc) && rpc->state != RPC_IDLE;
+
+	list_remove(&call->link);
+	free(call->body);
+	free(call);
+	if (!is_out)
+		return;
+	hang_up(rpc);
+	(void)event_del(rpc->timer);
+	move(rpc, RPC_IDLE);
+	serve(rpc);
+}
+
 void rpc_ignore(struct rpc_call *call)
 {
 	call->done = NULL;

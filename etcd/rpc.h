@@ -71,6 +71,8 @@ void rpc_close(struct rpc *rpc);
 struct rpc_call *rpc_post(struct rpc *rpc, const char *path, char *body, rpc_cb done, void *arg);
 /* The callback is not wanted any more; the call is made all the same. */
 void rpc_ignore(struct rpc_call *call);
+/* The call is not made again, though it may be done already; no callback comes. */
+void rpc_drop(struct rpc *rpc, struct rpc_call *call);
 
 /* In a forked child, of the parent's session: nothing is sent, nothing is taken in. */
 bool rpc_is_inherited(const struct rpc_access *access);

@@ -165,7 +165,10 @@ void session_lose(struct filelock_etcd *session)
 	if (session->state != SESSION_READY)
 		return;
 	move(session, SESSION_GRANTING);
-	ignore(&session->renewal);
+	/* repeated where only the answers are lost, it would keep the lease for ever */
+	if (session->renewal)
+		rpc_drop(&session->alive, session->renewal);
+	session->renewal = NULL;
 	stop_confirming(session);
 	(void)event_del(session->renew_timer);
 	(void)event_del(session->deadline_timer);

@@ -44,7 +44,9 @@ struct gateway {
 	char *late[MOST];
 	unsigned key_count, lease_count, watcher_count, deletion_count, unanswered_count, late_count;
 	unsigned calls, watches, tokens;
-	const char *fault_path;
+	const char *fault_path, *slow_path;
+	unsigned slow_ms;
+	int64_t came;
 	unsigned fault_in;
 	enum fault_way fault, fault_all;
 	int answer_status;
@@ -460,6 +462,16 @@ static bool has_token(const struct gateway *gateway, struct evhttp_request *requ
 	       (token && (unsigned)atoi(token) == gateway->tokens && !gateway->token_void);
 }
 
+static void take_time(struct gateway *gateway)
+{
+	int64_t end;
+
+	gateway->came = rpc_now();
+	end = gateway->came + gateway->slow_ms * MILLISECONDS;
+	while (rpc_now() < end)
+		test_nap();
+}
+
 static void on_call(struct evhttp_request *request, void *arg)
 {
 	struct gateway *gateway = arg;
@@ -471,6 +483,8 @@ static void on_call(struct evhttp_request *request, void *arg)
 	int status;
 
 	gateway->calls++;
+	if (gateway->slow_path && strcmp(path, gateway->slow_path) == 0)
+		take_time(gateway);
 	if (gateway->answer_status) {
 		send_text(request, gateway->answer_status, gateway->answer_text);
 		return;
@@ -580,6 +594,17 @@ void gateway_keepalives_lie(struct gateway *gateway, bool dead)
 {
 	gateway->keepalives_lie = true;
 	gateway->keepalives_dead = dead;
+}
+
+void gateway_take_time(struct gateway *gateway, const char *path, unsigned ms)
+{
+	gateway->slow_path = path;
+	gateway->slow_ms = ms;
+}
+
+int64_t gateway_came(const struct gateway *gateway)
+{
+	return gateway->came;
 }
 
 void gateway_want_token(struct gateway *gateway)

@@ -42,6 +42,10 @@ void gateway_do_late(struct gateway *gateway);
 void gateway_answer_all(struct gateway *gateway, int status, const char *text);
 /* Keepalives from now on come without a TTL; or with one, whether there is the lease or not. */
 void gateway_keepalives_lie(struct gateway *gateway, bool dead);
+/* Each call is answered so long after it has come, and the loop stands still meanwhile; and when, by
+   CLOCK_BOOTTIME, the last one on that path came. */
+void gateway_take_time(struct gateway *gateway, const char *path, unsigned ms);
+int64_t gateway_came(const struct gateway *gateway);
 /* Wants a token; the one that was given is void from now on. */
 void gateway_want_token(struct gateway *gateway);
 /* Deletes all keys, or ends all leases, and tells watchers or not. */

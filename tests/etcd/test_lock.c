@@ -361,10 +361,72 @@ START_TEST(test_hold_ends_by_its_deadline)
 	ck_assert_int_eq(filelock_etcd_time_left(session), 0);
 	turn_until(&scene.loop, told.lost == 1);
 	ck_assert_int_eq(told.result, FILELOCK_ELOST);
+	ck_assert(list_is_empty(&session->alive.calls)); /* or they might renew it yet */
 	gateway_fault_all(scene.gateway, WAY_NONE);
 	turn_until(&scene.loop, told.ready == 2);
 	filelock_close(lock);
 	filelock_etcd_close(session);
+	scene_end(&scene);
+}
+END_TEST
+
+/* A lease of an hour, whose margin is a tenth. */
+#define HOUR (3600 * SECONDS)
+#define latest_deadline(came) ((came) + HOUR - HOUR / 10)
+
+START_TEST(test_deadline_counts_from_the_sending)
+{
+	struct scene scene = scene_new();
+	struct told told = { 0 };
+	struct filelock_etcd *session;
+	struct filelock *lock;
+	int64_t first;
+
+	gateway_take_time(scene.gateway, "/v3/lease/grant", 100);
+	session = told_session(&scene, &told, 3600000);
+	lock = gateway_lock(session, "a");
+	turn_until(&scene.loop, told.ready == 1);
+	ck_assert_int_le(session->deadline, latest_deadline(gateway_came(scene.gateway)));
+	ck_assert_int_eq(loop_acquire(&scene.loop, lock, EXCLUSIVE, -1), 0);
+	first = session->deadline;
+	gateway_take_time(scene.gateway, "/v3/lease/keepalive", 100);
+	event_active(session->renew_timer, EV_TIMEOUT, 1);
+	turn_until(&scene.loop, session->deadline != first);
+	ck_assert_int_le(session->deadline, latest_deadline(gateway_came(scene.gateway)));
+	filelock_close(lock);
+	filelock_etcd_close(session);
+	scene_end(&scene);
+}
+END_TEST
+
+/* Timers of libevent may. */
+START_TEST(test_deadline_that_is_looked_at_early_is_waited_for_again)
+{
+	struct scene scene = scene_new();
+	struct filelock *lock = gateway_lock(scene.one, "a");
+
+	ck_assert_int_eq(loop_acquire(&scene.loop, lock, EXCLUSIVE, -1), 0);
+	ck_assert_int_eq(event_del(scene.one->deadline_timer), 0);
+	event_active(scene.one->deadline_timer, EV_TIMEOUT, 1);
+	loop_turn(&scene.loop);
+	ck_assert(filelock_is_held(lock));
+	ck_assert(evtimer_pending(scene.one->deadline_timer, NULL));
+	filelock_close(lock);
+	scene_end(&scene);
+}
+END_TEST
+
+START_TEST(test_request_whose_answer_was_lost_makes_no_second_key)
+{
+	struct scene scene = scene_new();
+	struct asked asked = { .lock = gateway_lock(scene.one, "a") };
+
+	gateway_fault(scene.gateway, "/v3/kv/txn", 1, WAY_CLOSED);
+	loop_ask(&scene.loop, &asked, EXCLUSIVE, -1);
+	turn_until(&scene.loop, asked.calls == 1 || gateway_keys(scene.gateway) > 1);
+	ck_assert_uint_eq(gateway_keys(scene.gateway), 1);
+	ck_assert_int_eq(asked.result, 0);
+	filelock_close(asked.lock);
 	scene_end(&scene);
 }
 END_TEST
@@ -627,7 +689,11 @@ int main(void)
 	                     test_hold_is_handed_over_inside_the_process_and_tokens_rise,
 	                     test_one_watch_serves_all_that_comes,
 	                     test_waiter_gets_the_lock_when_its_watch_was_cut,
-	                     test_hold_ends_by_its_deadline, test_waiter_outlives_a_lost_lease,
+	                     test_hold_ends_by_its_deadline,
+	                     test_deadline_counts_from_the_sending,
+	                     test_deadline_that_is_looked_at_early_is_waited_for_again,
+	                     test_request_whose_answer_was_lost_makes_no_second_key,
+	                     test_waiter_outlives_a_lost_lease,
 	                     test_token_that_has_expired_is_asked_for_again,
 	                     test_calls_that_would_wait_are_refused,
 	                     test_wrong_options_are_refused_by_name,
