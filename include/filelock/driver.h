@@ -98,8 +98,7 @@ FILELOCK_API void filelock_ref(struct filelock *lock);
 FILELOCK_API void filelock_unref(struct filelock *lock);
 
 /* A watcher has no descriptor until its first watch. The caller owns it. No acquisition may use
-   it when it is freed; filelock_watcher_free(NULL) is allowed. Returns 0, -ENOMEM or
-   FILELOCK_EFORKED. */
+   it when it is freed; filelock_watcher_free(NULL) is allowed. Returns 0 or -ENOMEM. */
 FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher);
 FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher);
 
