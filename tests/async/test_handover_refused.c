@@ -109,8 +109,9 @@ START_TEST(test_hold_of_a_cancelled_request_that_the_next_cannot_take_goes_back)
 	ask_cancel(&asked[1]);
 	ck_assert(!filelock_is_held(asked[1].lock) && !filelock_is_held(asked[2].lock));
 	ck_assert(is_to_be_had(FILELOCK_NATIVE));
-	loop_until(&loop, &asked[2].calls, 1);
+	loop_until(&loop, &asked[1].calls, 1);
 	ck_assert_int_eq(asked[1].result, -ECANCELED);
+	loop_until(&loop, &asked[2].calls, 1);
 	ck_assert_int_eq(asked[2].result, 0);
 	ck_assert(!is_to_be_had(FILELOCK_NATIVE));
 	for (unsigned i = 0; i < 3; i++)

@@ -157,16 +157,30 @@ void test_nap(void)
 
 static void put_call_path(char path[64], pid_t tid)
 {
-	(void)snprintf(path, 64, "/proc/self/task/%ld/syscall", (long)tid);
+	(void)snprintf(path, 64, "/proc/%ld/syscall", (long)tid);
 }
 
-bool test_waits_for_a_mutex(pid_t tid)
+static bool is_in_call(pid_t tid, long number)
 {
 	char path[64], call[32];
 
 	put_call_path(path, tid);
 	test_read_file(path, call, sizeof(call));
-	return strtol(call, NULL, 10) == SYS_futex;
+	return strtol(call, NULL, 10) == number;
+}
+
+bool test_waits_for_a_mutex(pid_t tid)
+{
+	return is_in_call(tid, SYS_futex);
+}
+
+bool test_waits_for_an_event(pid_t tid)
+{
+#ifdef SYS_ppoll_time64
+	if (is_in_call(tid, SYS_ppoll_time64))
+		return true;
+#endif
+	return is_in_call(tid, SYS_ppoll);
 }
 
 bool test_knows_waits(void)

@@ -104,9 +104,10 @@ unsigned test_watches(void);
 /* Opens, or fails the test. */
 struct filelock *test_open(const char *path, const struct filelock_options *options);
 
-/* Whether that thread of this process sleeps in futex(2); and whether this can be known here,
-   else the test is skipped. */
+/* Whether that thread, of this process or another, sleeps in futex(2), or in ppoll(2); and whether
+   this can be known here, else the test is skipped. */
 bool test_waits_for_a_mutex(pid_t tid);
+bool test_waits_for_an_event(pid_t tid);
 bool test_knows_waits(void);
 
 /* Zeroed memory that is shared with children forked later. */
