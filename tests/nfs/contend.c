@@ -2,8 +2,8 @@
  * contend: what one machine does to a lock that another one wants too.
  *
  *   contend hold KIND PATH MODE       waits for the lock, for ever, and holds it until SIGTERM. It says
- *                                     "held", then "lost ERROR" once, and at the end "verify ERROR" and
- *                                     "released ERROR". Leases and soft read/write locks are renewed.
+ *                                     "held"; then once "loss NUMBER" and "lost ERROR"; and at the end
+ *                                     "verify ERROR" and "released ERROR". Leases and soft read/write locks are renewed.
  *   contend storm KIND PATH FOLDER COUNT PROCESSES
  *                                     so many processes take it so many times and count in the folder;
  *                                     says "count N overlaps N torn N errors N"
@@ -91,6 +91,7 @@ static void keep(struct filelock *lock, const sigset_t *until)
 		if (r == 0)
 			continue;
 		lost = true;
+		printf("loss %d\n", (int)filelock_loss(lock));
 		say("lost", r);
 	}
 }

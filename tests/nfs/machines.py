@@ -26,7 +26,7 @@ class Job:
     def __init__(self, machine, number, command):
         self.machine, self.number, self.command = machine, number, command
         self.lines = []
-        self.status = None
+        self.status = self.ended = None
         self.news = queue.Queue()
         self.seen = 0
 
@@ -64,7 +64,7 @@ class Job:
         if status is None:
             self.lines.append((when, line))
         else:
-            self.status = status
+            self.status, self.ended = status, when
         return True
 
 
@@ -136,10 +136,11 @@ class Machine:
         return said
 
     def stop(self):
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        # its processes are traced by it, and would report a signal of their own to its kernel
+        os.kill(self.process.pid, signal.SIGSTOP)
 
     def go_on(self):
-        os.killpg(self.process.pid, signal.SIGCONT)
+        os.kill(self.process.pid, signal.SIGCONT)
 
     def kill(self):
         """As when its power fails. Its disk stays."""

@@ -1,4 +1,4 @@
-"""trial.py BUILD PACKAGES SCRATCH [--quick] [KIND...]: see `run`."""
+"""trial.py PACKAGES SCRATCH [--quick | --machines] [KIND...]: see `run`."""
 import os
 import statistics
 import sys
@@ -12,6 +12,10 @@ KINDS = ["native", "soft", "lease", "strict", "soft-readwrite", "readwrite"]
 PROCESSES, COUNT = 2, 12
 PATIENCE = 120  # seconds: for what must come
 SILENCE = 30    # seconds without a grant that count as "never"
+
+
+def duration(seconds):
+    return "at once" if seconds < 1.5 else f"after {seconds:.0f} s"
 
 
 class Hold:
@@ -41,8 +45,8 @@ class Hold:
 
 
 class Trial:
-    def __init__(self, build, packages, scratch, kinds, quick):
-        self.contend = os.path.join(build, "tests/contend")
+    def __init__(self, packages, scratch, kinds, quick):
+        self.contend = os.path.join(scratch, "contend")
         self.kinds = kinds
         self.versions = ["4.2", "3"] if quick else VERSIONS
         self.machines = {name: Machine(name, scratch, packages, GRACE) for name in ("server", "one", "two")}
@@ -136,11 +140,11 @@ class Trial:
         return {key: Hold(self, machine, holder.version, holder.kind, phase) for key, holder in holders.items()}
 
     def granted(self, waiters, since, fact, seconds=SILENCE):
-        """Notes when each waiter got its lock; those that did."""
+        """Notes how long after `since`, a time for each, each waiter got its lock; those that did."""
         got = {}
         for key, waiter in waiters.items():
-            when = waiter.held_at_last(since + seconds - time.monotonic())
-            text = "never" if when is None else f"after {max(0, when - since):.0f} s" if when - since >= 1.5 else "at once"
+            when = waiter.held_at_last(since[key] + seconds - time.monotonic())
+            text = "never" if when is None else duration(when - since[key])
             self.note(waiter.version, waiter.kind, fact, text)
             self.progress(f"NFS {waiter.version}, {waiter.kind}: {fact}: {text}")
             if when is not None:
@@ -151,9 +155,11 @@ class Trial:
         machine = next(iter(holders.values())).machine
         other = self.two if machine is self.one else self.one
         waiters = self.waiters(other, holders, "hand")
-        since = time.monotonic()
-        for holder in holders.values():
+        since = {}
+        for key, holder in holders.items():
             holder.signal("KILL")
+            holder.job.finish(PATIENCE)
+            since[key] = holder.job.ended
         self.granted(waiters, since, "holder killed: others go on", seconds=15)
         for waiter in waiters.values():
             waiter.signal("KILL")
@@ -169,6 +175,21 @@ class Trial:
     def let_all_go(self, holders, waiters):
         for hold in list(holders.values()) + list(waiters.values()):
             hold.signal("KILL")
+
+    def take_the_same_name(self):
+        """A record names a process by its number and its host: there is none of that number there."""
+        self.two.run("hostname one")
+        holders, waiters = self.hold_all("name")
+        end = time.monotonic() + 5
+        for key, waiter in waiters.items():
+            if waiter.held_at_last(end - time.monotonic()):
+                self.fail(*key, "taken from a machine of the same name")
+        for key, holder in holders.items():
+            if holder.released()[1] != "ok":
+                self.fail(*key, "lost to a machine of the same name")
+        self.progress("two machines of one name exclude each other")
+        self.let_all_go({}, waiters)
+        self.two.run("hostname two")
 
     def restart_server(self):
         fact = "server restarted: holder"
@@ -190,7 +211,7 @@ class Trial:
 
     def stop_machine(self):
         holders, waiters = self.hold_all("stop")
-        since = time.monotonic()
+        since = dict.fromkeys(holders, time.monotonic())
         self.one.stop()
         got = self.granted(waiters, since, "machine stopped: others go on")
         self.one.go_on()
@@ -206,22 +227,22 @@ class Trial:
 
     def lose_machine(self):
         holders, waiters = self.hold_all("lose")
-        since = time.monotonic()
+        since = dict.fromkeys(holders, time.monotonic())
         self.one.kill()
         got = self.granted(waiters, since, "machine lost: others go on")
         self.one.start().wait_ready()
-        again = time.monotonic()
+        again = dict.fromkeys(holders, time.monotonic())
         rest = {key: waiter for key, waiter in waiters.items() if key not in got}
         if rest:
             self.granted(rest, again, "... it starts again")
 
-    def run(self, quick):
-        self.start()
+    def try_processes(self, rounds):
         for version in self.versions:
             self.storm(version)
-            self.kill_holders(self.hand_over(version, 2 if quick else 4))
-        if quick:
-            return
+            self.kill_holders(self.hand_over(version, rounds))
+        self.take_the_same_name()
+
+    def try_machines(self):
         self.restart_server()
         self.stop_machine()
         self.lose_machine()
@@ -241,11 +262,15 @@ class Trial:
 
 
 def main():
-    build, packages, scratch, *rest = sys.argv[1:]
-    quick = "--quick" in rest
-    trial = Trial(build, packages, scratch, [word for word in rest if word in KINDS] or KINDS, quick)
+    packages, scratch, *rest = sys.argv[1:]
+    quick, machines = "--quick" in rest, "--machines" in rest
+    trial = Trial(packages, scratch, [word for word in rest if word in KINDS] or KINDS, quick)
     try:
-        trial.run(quick)
+        trial.start()
+        if not machines:
+            trial.try_processes(2 if quick else 4)
+        if not quick:
+            trial.try_machines()
     except Trouble as trouble:
         trial.failures.append(str(trouble))
     finally:
