@@ -142,6 +142,9 @@
  *   - A file system whose record locks exclude nobody gives FILELOCK_ENOEXCLUSION: it is tried once,
  *     with a file beside the database. Where SQLite has no mutexes the library's own calls of it are
  *     serialised; the program's calls of SQLite must then stay in its one thread.
+ *   - On NFS they exclude between machines as native locks do; but a hold that the server gave to
+ *     another machine, after it had not heard of this one for its lease's time, is not found by
+ *     filelock_verify.
  *   - An exclusive hold nests only in the thread that took it (-EDEADLK); any thread may release.
  *   - By default Python makes one lock of all ReadWriteLocks on a path in a process. Here two
  *     handles exclude each other, unless the option singleton makes them one.
@@ -194,8 +197,12 @@
  * Caveats
  *   - Overlapping shared holders can keep an exclusive waiter out for ever: flock(2) has no queue
  *     that would stop new ones. FILELOCK_READWRITE does not starve writers.
- *   - On NFS byte-range locks emulate flock(2), depending on host and mount options. Releases by
- *     other machines raise no event; the poll finds them.
+ *   - On NFS byte-range locks of the server emulate flock(2), depending on host and mount options.
+ *     Releases by other machines raise no event; the poll finds them. A server of NFSv4 that has not
+ *     heard of a machine for its lease's time gives that machine's locks to others, of this kind and
+ *     FILELOCK_READWRITE. filelock_verify and filelock_renew ask it, by a flock(2) more, whether
+ *     another one has the lock now: FILELOCK_ELOST; a lock that nobody has they take again.
+ *     evfilelock_on_lost does not ask.
  *   - The lock file stays after the release. unlink_on_release says why.
  *   - Programs that lock by fcntl(2) (Java, OCaml, R, Boost, LevelDB, lockf(3)) and holders of native
  *     locks do not exclude each other. A native lock beside such a lock is logged once a handle, at

@@ -582,6 +582,11 @@ bool sys_is_local(const struct statfs *fs)
 	}
 }
 
+bool sys_is_nfs(const struct statfs *fs)
+{
+	return (unsigned long)fs->f_type == NFS_SUPER_MAGIC;
+}
+
 char *sys_strdup(const char *text)
 {
 	size_t size = strlen(text) + 1;

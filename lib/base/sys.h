@@ -157,6 +157,7 @@ ssize_t sys_read_file(const char *path, char *buffer, size_t size);
 void sys_fd_link(char link[SYS_FD_LINK], int fd);
 /* Whether the file system is on this machine's own disks or memory, by statfs(2). */
 bool sys_is_local(const struct statfs *fs);
+bool sys_is_nfs(const struct statfs *fs);
 char *sys_strdup(const char *text);
 /* Like asprintf(3), through the table's allocator; NULL out of memory. */
 char *sys_format(const char *format, ...) __attribute__((format(printf, 1, 2)));

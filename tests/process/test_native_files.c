@@ -1,9 +1,12 @@
 /* File systems whose inode numbers do not tell files apart, or change; and one that takes no file. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/sys.h"
@@ -238,6 +241,73 @@ START_TEST(test_file_that_gets_another_number_is_the_same)
 }
 END_TEST
 
+static int statfs_of_nfs(const char *path, struct statfs *ret)
+{
+	(void)path;
+	*ret = (struct statfs){ .f_type = NFS_SUPER_MAGIC };
+	return 0;
+}
+
+/* As a server forgets it that has not heard of its client for long. */
+static void forget(struct filelock *lock)
+{
+	ck_assert_int_eq(flock(filelock_fd(lock), LOCK_UN), 0);
+}
+
+START_TEST(test_lock_that_nfs_gave_to_another_is_lost)
+{
+	enum filelock_mode mode = (enum filelock_mode)_i;
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct filelock *next = test_open(test_path("lock"), NULL);
+
+	sys.statfs = statfs_of_nfs;
+	ck_assert_int_eq(filelock_acquire(lock, mode, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	forget(lock);
+	ck_assert_int_eq(filelock_acquire(next, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_int_eq(filelock_verify(next), 0);
+	filelock_close(next);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_lock_that_nfs_forgot_and_gave_to_nobody_is_taken_again)
+{
+	enum filelock_mode mode = (enum filelock_mode)_i;
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct filelock *next = test_open(test_path("lock"), NULL);
+
+	sys.statfs = statfs_of_nfs;
+	ck_assert_int_eq(filelock_acquire(lock, mode, 0), 0);
+	forget(lock);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(filelock_acquire(next, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	filelock_close(next);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_nobody_is_asked_for_the_lock_again_on_a_local_file_system)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct statfs fs;
+
+	ck_assert_int_eq(statfs(test_folder(), &fs), 0);
+	if (!sys_is_local(&fs)) {
+		test_skip("no local file system");
+		return;
+	}
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	fault_set(FAULT_flock, 1, FAULT_ONCE, EWOULDBLOCK);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_flock), 0);
+	fault_clear();
+	filelock_close(lock);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("native_files");
@@ -251,6 +321,9 @@ int main(void)
 	tcase_add_loop_test(tcase, test_record_lock_of_another_program_is_named, 0, 2);
 	tcase_add_test(tcase, test_without_record_locks_nothing_is_said_of_them);
 	tcase_add_test(tcase, test_file_that_gets_another_number_is_the_same);
+	tcase_add_loop_test(tcase, test_lock_that_nfs_gave_to_another_is_lost, 0, 2);
+	tcase_add_loop_test(tcase, test_lock_that_nfs_forgot_and_gave_to_nobody_is_taken_again, 0, 2);
+	tcase_add_test(tcase, test_nobody_is_asked_for_the_lock_again_on_a_local_file_system);
 	suite_add_tcase(suite, tcase);
 	return support_main(suite);
 }

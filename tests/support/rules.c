@@ -195,6 +195,8 @@ const struct rule rules[] = {
 	  HELD, 0 },
 	/* A file that stays is unlocked; a removed one is released whatever unlocking gives. */
 	{ RULE, NATIVE, ON(REMOVING), FAULT_lstat, THE_LOCK, { 0 }, ANY_TIME, FINE, 0 },
+	/* a file system that is not known is not asked for its lock */
+	{ RULE, NATIVE, ON(VERIFYING), FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(REMOVING), FAULT_flock, ELSE, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(REMOVING), FAULT_flock, THE_LOCK, { 0 }, 1, FINE, 0 },
 	/* Closing has nobody to tell, and ends the hold by closing the descriptor. */

@@ -133,6 +133,9 @@ START_TEST(test_only_known_file_systems_are_local)
 	}
 	fs.f_type = NFS_SUPER_MAGIC;
 	ck_assert(!sys_is_local(&fs));
+	ck_assert(sys_is_nfs(&fs));
+	fs.f_type = EXT4_SUPER_MAGIC;
+	ck_assert(!sys_is_nfs(&fs));
 }
 END_TEST
 
