@@ -599,7 +599,7 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
  * Finds the holder of the lock; one of several shared holders. The answer may be out of date when
  * it is returned, so it is good for messages only. For native and read/write locks the call reads
  * /proc/locks, which takes half a second when the machine has 100,000 locks: do not call it in an
- * event loop. For soft locks it reads the marker's record, and does not ask whether that process
+ * event loop. For the other kinds it reads the holder's record, and does not ask whether that process
  * lives.
  *
  * Errors: FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER (another PID namespace, a network file
@@ -616,10 +616,11 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buffer, size_t size);
 
 /*
- * Removes the marker of a soft lock by force, whoever holds it: for a person who knows that the
- * holder is gone, or for an emergency. A live holder learns it by filelock_verify only. Errors:
- * FILELOCK_ENOHOLDER, no marker; -EBUSY, this handle holds the lock; -ENOTSUP, not a soft lock;
- * -ELOOP, -EISDIR, FILELOCK_ENOTREGULAR, no marker stands there; errors of unlink(2).
+ * Ends the hold of a soft lock, a lease or a soft read/write lock by force, whoever has it: for a
+ * person who knows that the holder is gone, or for an emergency. A live holder learns it by
+ * filelock_verify or evfilelock_on_lost only. Errors: FILELOCK_ENOHOLDER, nobody holds it; -EBUSY,
+ * this handle does; -ENOTSUP, a lock of another kind; -ELOOP, -EISDIR, FILELOCK_ENOTREGULAR, no
+ * marker stands there; errors of unlink(2).
  */
 FILELOCK_API int filelock_break(struct filelock *lock);
 
@@ -630,8 +631,9 @@ FILELOCK_API const char *filelock_strerror(int error);
 /*
  * The last failed call on this handle as a sentence: what failed, on which path, and why. The call
  * asks nothing of the system: filelock_describe_holder names the holder after a timeout. NULL: the
- * same for this thread's last failed filelock_open, filelock_take or evfilelock_new. Empty if nothing failed. Valid
- * until the next call on the handle, or with NULL in the thread.
+ * same for this thread's last failed filelock_open, filelock_take, evfilelock_new, filelock_etcd_open
+ * or filelock_open_etcd. Empty if nothing failed. Valid until the next call on the handle, or with
+ * NULL in the thread.
  */
 FILELOCK_API const char *filelock_last_error(const struct filelock *lock);
 

@@ -545,6 +545,19 @@ START_TEST(test_broken_claim_is_a_lost_hold)
 }
 END_TEST
 
+START_TEST(test_claims_are_not_listed_beside_what_is_none)
+{
+	struct filelock *lock = open_strict();
+	struct told told = { 0 };
+
+	make_folders();
+	put_bytes(claim_path("odd"), "odd", 3);
+	ck_assert_int_eq(filelock_claims(lock, tell, &told), FILELOCK_EPROTOCOL);
+	ck_assert_msg(strstr(filelock_last_error(lock), "odd"), "%s", filelock_last_error(lock));
+	filelock_close(lock);
+}
+END_TEST
+
 static int hold_and_die(void *arg)
 {
 	struct filelock *lock = open_strict();
@@ -610,7 +623,7 @@ int main(void)
 	        test_occupant_of_the_path_is_waited_for_or_refused,
 	        test_file_system_without_links_is_refused,
 	        test_private_files_are_swept_and_are_no_claims,
-	        test_claims_are_told_and_broken_by_name, test_broken_claim_is_a_lost_hold,
+	        test_claims_are_told_and_broken_by_name, test_broken_claim_is_a_lost_hold, test_claims_are_not_listed_beside_what_is_none,
 	        test_only_a_person_ends_the_hold_of_the_killed,
 	        test_options_and_modes_are_checked));
 }
