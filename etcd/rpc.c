@@ -28,6 +28,7 @@
 #define ANSWER_TIME 2000    /* ms */
 #define SHORTEST_REST 100   /* ms */
 #define LONGEST_REST 1000   /* ms */
+#define LONGEST_LINE 200
 
 /* Codes of gRPC. */
 enum {
@@ -160,19 +161,30 @@ static bool may_pass(int status, int code)
 	return status >= 500 || status == 408 || status == 429;
 }
 
+/* What is no JSON, in its first line; NULL: nothing, or out of memory. */
+static char *first_line(const struct http_answer *http)
+{
+	size_t size = 0;
+
+	while (size < http->size && size < LONGEST_LINE && http->text[size] >= ' ')
+		size++;
+	return size ? strndup(http->text, size) : NULL;
+}
+
 /* What etcd says, and what to do about it where that puzzles. */
-static char *explain(int status, const char *message)
+static char *explain(const struct rpc *rpc, int status, const char *message, bool is_json)
 {
 	const char *hint = "";
 	char *text;
 
-	if (status == 404 && !message)
-		hint = "no JSON gateway answers there: before etcd 3.5 a configuration file needs "
+	if (status == 404 && !is_json)
+		hint = ": no JSON gateway answers there: before etcd 3.5 a configuration file needs "
 		       "enable-grpc-gateway: true";
 	else if (is_named(message, "CommonName of client"))
-		hint = ": the gateway refuses client certificates with a common name (CN); issue one "
-		       "without";
-	else if (is_named(message, "user name is empty"))
+		hint = ": where etcd has users, its gateway refuses client certificates with a common "
+		       "name (CN); issue one without";
+	else if (is_named(message, "user name is empty") ||
+	         (is_named(message, "permission denied") && !rpc->access->user))
 		hint = ": set user and password";
 	if (asprintf(&text, "HTTP status %d: %s%s", status, message ? message : "", hint) < 0)
 		return NULL;
@@ -186,15 +198,18 @@ static bool is_login_void(const struct rpc *rpc, int status, int code, const cha
 	        is_named(message, "invalid auth token"));
 }
 
-static void refuse(struct rpc *rpc, int status, const json_t *json)
+static void refuse(struct rpc *rpc, const struct http_answer *http, const json_t *json)
 {
 	struct rpc_answer answer;
-	const char *message = NULL;
+	char *plain = json ? NULL : first_line(http);
+	const char *message = plain;
 	char *text;
-	int code = -1;
+	int status = http->status, code = -1;
 
-	codec_read_error(json, &code, &message);
+	if (json)
+		codec_read_error(json, &code, &message);
 	if (is_login_void(rpc, status, code, message)) {
+		free(plain);
 		free(rpc->access->token);
 		rpc->access->token = NULL;
 		(void)event_del(rpc->timer);
@@ -202,7 +217,8 @@ static void refuse(struct rpc *rpc, int status, const json_t *json)
 		serve(rpc);
 		return;
 	}
-	text = explain(status, message);
+	text = explain(rpc, status, message, json != NULL);
+	free(plain);
 	note_trouble(rpc, text, text ? strlen(text) : 0);
 	if (may_pass(status, code)) {
 		free(text);
@@ -259,12 +275,12 @@ static void on_answer(void *arg, const struct http_answer *http)
 	}
 	json = http->size ? json_loadb(http->text, http->size, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
 	if (http->status != 200) {
-		refuse(rpc, http->status, json);
+		refuse(rpc, http, json);
 	} else if (!json) {
 		note_trouble(rpc, "an answer that is no JSON", 64);
 		rotate(rpc);
 	} else if (json_object_get(json, "error")) { /* of a stream */
-		refuse(rpc, http->status, json);
+		refuse(rpc, http, json);
 	} else if (rpc->state == RPC_LOGIN) {
 		take_token(rpc, json);
 	} else {

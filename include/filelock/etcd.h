@@ -67,7 +67,8 @@ struct filelock_etcd_options {
 	unsigned ttl_ms;
 
 	/* TLS, for endpoints with https. ca_file NULL: the system's authorities. A certificate for the
-	   client must have no common name (CN): etcd's gateway refuses those that have. */
+	   client should have no common name (CN): where etcd has users, its gateway refuses those that
+	   have. */
 	const char *ca_file, *cert_file, *key_file;
 
 	/* NULL: etcd asks for none. */

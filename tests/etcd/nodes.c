@@ -15,6 +15,8 @@
 #include "driver_private.h"
 #include "rpc.h"
 
+#define MOST_ARGUMENTS 40
+
 static const char *program(void)
 {
 	const char *named = getenv("FILELOCK_TEST_ETCD");
@@ -51,6 +53,26 @@ static void find_ports(uint16_t *ports, unsigned count)
 		ck_assert_int_eq(close(fds[i]), 0);
 }
 
+static void become(const struct nodes *nodes, unsigned node, const char *name, const char *data)
+{
+	const char *arguments[MOST_ARGUMENTS] = {
+		program(), "--name", name, "--data-dir", data,
+		"--listen-client-urls", nodes->clients[node],
+		"--advertise-client-urls", nodes->clients[node],
+		"--listen-peer-urls", nodes->peers[node],
+		"--initial-advertise-peer-urls", nodes->peers[node],
+		"--initial-cluster", nodes->cluster, "--initial-cluster-state", "new"
+	};
+	size_t n = 0;
+
+	while (arguments[n])
+		n++;
+	for (size_t i = 0; nodes->extra && nodes->extra[i] && n + 1 < MOST_ARGUMENTS; i++)
+		arguments[n++] = nodes->extra[i];
+	(void)execvp(program(), (char *const *)arguments);
+	_exit(127);
+}
+
 void nodes_run(struct nodes *nodes, unsigned node)
 {
 	char name[8], data[32], log[32];
@@ -71,15 +93,10 @@ void nodes_run(struct nodes *nodes, unsigned node)
 	fd = open(test_path(log), O_WRONLY | O_CREAT | O_APPEND, 0600);
 	(void)dup2(fd, 1);
 	(void)dup2(fd, 2);
-	(void)execlp(program(), program(), "--name", name, "--data-dir", test_path(data),
-	             "--listen-client-urls", nodes->clients[node], "--advertise-client-urls",
-	             nodes->clients[node], "--listen-peer-urls", nodes->peers[node],
-	             "--initial-advertise-peer-urls", nodes->peers[node], "--initial-cluster",
-	             nodes->cluster, "--initial-cluster-state", "new", (char *)NULL);
-	_exit(127);
+	become(nodes, node, name, test_path(data));
 }
 
-bool nodes_start(struct nodes *nodes)
+static bool start(struct nodes *nodes, const char *scheme, const char *const *extra)
 {
 	uint16_t ports[2 * NODES];
 	size_t length = 0;
@@ -90,10 +107,10 @@ bool nodes_start(struct nodes *nodes)
 	}
 	(void)test_folder(); /* made by the test itself, for all that it forks */
 	find_ports(ports, 2 * NODES);
-	*nodes = (struct nodes){ 0 };
+	*nodes = (struct nodes){ .extra = extra };
 	for (unsigned i = 0; i < NODES; i++) {
-		(void)snprintf(nodes->clients[i], sizeof(nodes->clients[i]), "http://127.0.0.1:%u",
-		               ports[2 * i]);
+		(void)snprintf(nodes->clients[i], sizeof(nodes->clients[i]), "%s://127.0.0.1:%u",
+		               scheme, ports[2 * i]);
 		(void)snprintf(nodes->peers[i], sizeof(nodes->peers[i]), "http://127.0.0.1:%u",
 		               ports[2 * i + 1]);
 		length += (size_t)snprintf(nodes->cluster + length, sizeof(nodes->cluster) - length,
@@ -102,6 +119,16 @@ bool nodes_start(struct nodes *nodes)
 	for (unsigned i = 0; i < NODES; i++)
 		nodes_run(nodes, i);
 	return true;
+}
+
+bool nodes_start(struct nodes *nodes)
+{
+	return start(nodes, "http", NULL);
+}
+
+bool nodes_start_with_tls(struct nodes *nodes, const char *const *extra)
+{
+	return start(nodes, "https", extra);
 }
 
 void nodes_kill(struct nodes *nodes, unsigned node)

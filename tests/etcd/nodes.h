@@ -18,10 +18,13 @@ struct nodes {
 	pid_t pids[NODES]; /* 0: not running */
 	char clients[NODES][64], peers[NODES][64];
 	char cluster[512];
+	const char *const *extra; /* arguments of each server, NULL at their end; NULL: none */
 };
 
 /* False: there is no etcd here, and the test is skipped. */
 bool nodes_start(struct nodes *nodes);
+/* The same with these arguments more, and with https for clients. */
+bool nodes_start_with_tls(struct nodes *nodes, const char *const *extra);
 void nodes_stop(struct nodes *nodes);
 void nodes_run(struct nodes *nodes, unsigned node);
 void nodes_kill(struct nodes *nodes, unsigned node);
