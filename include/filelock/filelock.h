@@ -111,6 +111,8 @@
  *   - All who use a path give the same duration: another one is FILELOCK_ESETTINGS. Whoever takes a
  *     lease over makes a new file. A marker of a soft lock, or of Python's MarkerSoftFileLock, is
  *     held, and taken over when its owner is proved dead; what else stands at the path is held.
+ *   - A process that is killed while it takes a lease over may leave the dead marker beside it, called as
+ *     the path with ".break." and more. It hinders nobody.
  *   - Python's contenders may move a live marker aside for two system calls. One look that finds
  *     nothing at the path is therefore no loss yet for the refresh; filelock_verify says it at once.
  *

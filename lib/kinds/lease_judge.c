@@ -110,6 +110,8 @@ static int replace(struct filelock *lock, const char *aside, const struct stat *
 	if (r < 0)
 		return r;
 	r = sys_lstat(aside, &st);
+	if (r < 0 && r != -ENOENT) /* perhaps somebody's */
+		(void)put_back(lock, aside);
 	if (r < 0)
 		return r;
 	if (!is_judged(&st, judged))

@@ -51,7 +51,7 @@ void softrw_claim_close(struct softrw_claim *claim)
 	softrw_log_reset(&claim->log, -1);
 	close_fd(&claim->holders);
 	close_fd(&claim->record);
-	claim->is_entered = claim->was_sent = false;
+	claim->is_entered = claim->was_sent = claim->may_be_out = false;
 	claim->generation = 0;
 }
 
@@ -510,8 +510,12 @@ static int get_out(struct softrw_claim *claim)
 	r = ATTEMPT_RACED;
 	for (int i = 0; i < COMMITS_TO_LEAVE && r == ATTEMPT_RACED; i++) {
 		r = look(claim);
+		if (r == 0 && !claim->is_entered)
+			return claim->may_be_out ? 0 : FILELOCK_ELOST;
 		if (r == 0)
-			r = claim->is_entered ? commit_out(claim) : FILELOCK_ELOST;
+			r = commit_out(claim);
+		/* the commit of a release that failed may have landed all the same */
+		claim->may_be_out |= r < 0;
 	}
 	return r == ATTEMPT_RACED ? -EAGAIN : r;
 }

@@ -56,7 +56,7 @@ static const struct victim victims[] = {
 
 static bool is_impossible(const struct victim *victim)
 {
-	return test_kind() == FILELOCK_SOFT ? victim->run == loop_shared : victim->inherits;
+	return !kill_is_possible(victim, victim->run == loop_shared);
 }
 
 /* shows: killed-holder-frees */

@@ -280,7 +280,7 @@ START_TEST(test_each_fault_has_the_result_of_its_rule_and_leaves_nothing)
 	enum filelock_mode mode = _i % 2 ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE;
 
 	if (!(scenario->kinds & KIND(test_kind())) ||
-	    (_i % 2 && (!scenario->shared || test_kind() == FILELOCK_SOFT)))
+	    (_i % 2 && (!scenario->shared || test_kind_is_exclusive())))
 		return;
 #ifdef ALLOCATOR_IS_SANITIZERS
 	event_set_mem_functions(memory_malloc, memory_realloc, free);

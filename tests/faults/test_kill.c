@@ -58,7 +58,7 @@ static const struct victim victims[] = {
 
 static bool is_impossible(const struct victim *victim)
 {
-	return test_kind() == FILELOCK_SOFT ? victim->run == share_and_release : victim->inherits;
+	return !kill_is_possible(victim, victim->run == share_and_release);
 }
 
 /* shows: killed-holder-frees */

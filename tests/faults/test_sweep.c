@@ -14,6 +14,8 @@
 #define NATIVE KIND(FILELOCK_NATIVE)
 #define SOFT KIND(FILELOCK_SOFT)
 #define READWRITE KIND(FILELOCK_READWRITE)
+#define LEASE KIND(FILELOCK_LEASE)
+#define MARKERS (SOFT | LEASE)
 #define PATIENCE_MS 100 /* of a clock that only passes in ppoll(2) */
 
 static enum filelock_kind kind; /* asking test_kind() is an assertion */
@@ -338,13 +340,13 @@ static const struct scenario scenarios[] = {
 	  .stays = true, .play = acquire },
 	{ "acquire in a folder that is missing", MAKING, 0, EVERY_KIND, .shared = true,
 	  .deep = true, .play = acquire },
-	{ "acquire without O_TMPFILE", ACQUIRING, 0, NATIVE | SOFT, .set = no_tmpfile,
+	{ "acquire without O_TMPFILE", ACQUIRING, 0, NATIVE | MARKERS, .set = no_tmpfile,
 	  .play = acquire, .strike = unrestricted },
-	{ "acquire without links", ACQUIRING, 0, SOFT, .set = no_links, .play = acquire,
+	{ "acquire without links", ACQUIRING, 0, MARKERS, .set = no_links, .play = acquire,
 	  .strike = unrestricted },
 	{ "fall back to a marker", ACQUIRING, 0, NATIVE, .falls_back = true,
 	  .set = no_flock, .play = acquire, .strike = unrestricted },
-	{ "take a dead marker over", TAKING, 0, SOFT, .set = marker_is_dead, .play = acquire },
+	{ "take a dead marker over", TAKING, 0, MARKERS, .set = marker_is_dead, .play = acquire },
 	{ "take a torn marker over", TAKING, 0, SOFT, .set = marker_is_torn,
 	  .play = acquire_patiently },
 	{ "wait for a process, then take its marker over", TAKING, 0, SOFT, .set = process_goes,
@@ -378,7 +380,7 @@ static const struct scenario scenarios[] = {
 	  .play = close_it },
 	{ "verify", VERIFYING, 0, EVERY_KIND, .shared = true, .set = it_holds, .play = verify },
 	{ "ask for the holder", ASKING, 0, EVERY_KIND, .set = somebody_holds, .play = ask },
-	{ "break", BREAKING, 0, SOFT, .set = somebody_holds, .play = break_it },
+	{ "break", BREAKING, 0, MARKERS | KIND(FILELOCK_SOFT_READWRITE), .set = somebody_holds, .play = break_it },
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
 
@@ -396,7 +398,7 @@ static void choose_runs(void)
 			continue;
 		runs[runs_count].scenario = &scenarios[i];
 		runs[runs_count++].mode = FILELOCK_EXCLUSIVE;
-		if (!scenarios[i].shared || kind == FILELOCK_SOFT)
+		if (!scenarios[i].shared || test_kind_is_exclusive())
 			continue;
 		runs[runs_count].scenario = &scenarios[i];
 		runs[runs_count++].mode = FILELOCK_SHARED;

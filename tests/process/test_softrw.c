@@ -577,6 +577,30 @@ START_TEST(test_release_that_cannot_be_written_leaves_the_lock_held)
 END_TEST
 
 /* It could not be released at all: whoever comes sees it dead. */
+/* One call after the commit of the release has landed, or before: whichever it is, it is no loss. */
+START_TEST(test_release_that_failed_is_repeated_without_a_loss)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	unsigned failures = 0, nth = 0;
+	int r;
+
+	do {
+		ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+		fault_set(FAULT_openat, ++nth, FAULT_FOR_GOOD, EIO);
+		r = filelock_release(lock);
+		fault_clear();
+		if (r < 0) {
+			failures++;
+			ck_assert_int_eq(r, -EIO);
+			ck_assert_int_eq(filelock_release(lock), 0);
+			ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_NONE);
+		}
+	} while (r < 0);
+	ck_assert_uint_gt(failures, 5);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_handle_that_goes_with_its_hold_is_a_dead_member)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -693,6 +717,7 @@ int main(void)
 	              test_folder_of_another_user_is_refused, test_protocol_error_names_the_file,
 	              test_options_that_mean_nothing_are_refused,
 	              test_release_that_cannot_be_written_leaves_the_lock_held,
+	              test_release_that_failed_is_repeated_without_a_loss,
 	              test_handle_that_goes_with_its_hold_is_a_dead_member,
 	              test_failed_acquisition_leaves_nothing,
 	              test_child_of_a_holder_leaves_its_lock,

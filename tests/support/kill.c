@@ -16,6 +16,7 @@
 #include "softly.h"
 
 #define PATIENCE_MS 30000 /* less than the interval of the polls */
+#define LIFE_MS 300000
 #define MOST_STALLED 150
 
 enum stop { STOPPED, ENDED, FORBIDDEN };
@@ -24,12 +25,35 @@ static unsigned long *points; /* shared */
 static struct victim *victim; /* shared */
 static struct peer holder, other;
 
-struct filelock *kill_open(const struct victim *stopped)
+/* A lease, and a silent holder, last longer than everybody's patience. */
+static struct filelock_options options_of(unsigned poll_ms)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 
-	options.poll_interval_ms = stopped->deaf ? 5 : 60000;
+	options.poll_interval_ms = poll_ms;
+	if (test_kind() == FILELOCK_LEASE || test_kind() == FILELOCK_SOFT_READWRITE)
+		options.duration_ms = LIFE_MS;
+	return options;
+}
+
+struct filelock *kill_open(const struct victim *stopped)
+{
+	struct filelock_options options = options_of(stopped->deaf ? 5 : 60000);
+
 	return test_open(stopped->path, &options);
+}
+
+bool kill_is_possible(const struct victim *stopped, bool shares)
+{
+	switch (test_kind()) {
+	case FILELOCK_SOFT:
+	case FILELOCK_LEASE:
+		return !shares;
+	case FILELOCK_STRICT:
+		return !shares && !stopped->inherits;
+	default:
+		return !stopped->inherits;
+	}
 }
 
 /* --- the tracer --- */
@@ -131,8 +155,27 @@ static void check_marker(const char *path)
 {
 	struct marker marker;
 
-	if (test_kind() == FILELOCK_SOFT && read_marker(path, &marker))
-		ck_assert_int_eq(marker.type, MARKER_RECORD);
+	if ((test_kind() == FILELOCK_SOFT || test_kind() == FILELOCK_LEASE) &&
+	    read_marker(path, &marker))
+		ck_assert_msg(soft_record_has_owner(&marker), "a marker of type %d",
+		              (int)marker.type);
+}
+
+/* Which file or folder of a lock stays. */
+static bool may_stay(const char *name)
+{
+	switch (test_kind()) {
+	case FILELOCK_SOFT:
+		return false;
+	case FILELOCK_LEASE: /* a dead marker that was moved aside to be removed */
+		return strncmp(name, "lock.break.", strlen("lock.break.")) == 0;
+	case FILELOCK_STRICT:
+		return strcmp(name, "lock") == 0 || strcmp(name, "lock.filelock") == 0;
+	case FILELOCK_SOFT_READWRITE:
+		return strcmp(name, "lock.rw") == 0;
+	default:
+		return strcmp(name, "lock") == 0;
+	}
 }
 
 static void check_folder(void)
@@ -143,10 +186,27 @@ static void check_folder(void)
 	ck_assert_ptr_nonnull(folder);
 	while ((entry = readdir(folder)))
 		if (entry->d_name[0] != '.' || entry->d_name[1] == 'f')
-			ck_assert_msg(test_kind() != FILELOCK_SOFT &&
-			                      strcmp(entry->d_name, "lock") == 0,
-			              "left behind: %s", entry->d_name);
+			ck_assert_msg(may_stay(entry->d_name), "left behind: %s",
+			              entry->d_name);
 	closedir(folder);
+}
+
+static void break_dead(const struct filelock_claim *claim, void *arg)
+{
+	if (claim->dead)
+		ck_assert_int_eq(filelock_break_claim(arg, claim->name), 0);
+}
+
+/* What only a person may end, after a kill. */
+static void clean_up_after(const char *path)
+{
+	struct filelock *person;
+
+	if (test_kind() != FILELOCK_STRICT)
+		return;
+	person = test_open(path, NULL);
+	ck_assert_int_eq(filelock_claims(person, break_dead, person), 0);
+	filelock_close(person);
 }
 
 static void set_scene(bool *held)
@@ -156,7 +216,7 @@ static void set_scene(bool *held)
 	if (!dead)
 		dead = dead_pid();
 	victim->inside = victim->asked = false;
-	(void)unlink(victim->path);
+	test_remove_lock(victim->path);
 	if (victim->inherits)
 		put_record(victim->path, dead, NULL);
 	*held = victim->waits;
@@ -200,6 +260,8 @@ static void check_point(pid_t pid, unsigned nth, enum fate fate, bool *held)
 		ck_assert_int_eq(peer_release(&other), 0);
 	end_victim(pid, fate);
 	let_holder_go(held);
+	if (fate == KILLED && !got)
+		clean_up_after(victim->path);
 	if (!got) {
 		int r = peer_answer(&other);
 
@@ -235,9 +297,8 @@ static bool try_point(unsigned nth, enum fate fate)
 
 static void start_peers(void)
 {
-	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock_options options = options_of(60000);
 
-	options.poll_interval_ms = 60000;
 	peer_start(&holder);
 	ck_assert_int_eq(peer_open(&holder, victim->path, &options), 0);
 	options.should_cancel = note_asking;

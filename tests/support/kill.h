@@ -13,7 +13,7 @@ struct victim {
 	int (*run)(struct victim *victim); /* in the victim: its exit status */
 	bool waits;    /* somebody holds the lock until the victim sleeps */
 	bool deaf;     /* has no inotify, so it polls often */
-	bool inherits; /* soft: a dead process's marker is there */
+	bool inherits; /* soft, lease: a dead process's marker is there */
 	_Atomic bool inside;
 	_Atomic bool asked; /* the other process waits */
 	char path[512];
@@ -31,5 +31,8 @@ void kill_end(const char *name);
 
 /* A handle whose polls come once a minute, if it is not deaf. */
 struct filelock *kill_open(const struct victim *victim);
+
+/* Whether there is such a victim of this kind; shares: it asks in shared mode. */
+bool kill_is_possible(const struct victim *victim, bool shares);
 
 #endif

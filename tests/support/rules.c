@@ -3,6 +3,8 @@
 #define NATIVE KIND(FILELOCK_NATIVE)
 #define SOFT KIND(FILELOCK_SOFT)
 #define READWRITE KIND(FILELOCK_READWRITE)
+#define STRICT KIND(FILELOCK_STRICT)
+#define SOFTRW KIND(FILELOCK_SOFT_READWRITE)
 #define FILES (NATIVE | SOFT)
 #define ALL (NATIVE | SOFT | READWRITE)
 #define BOTH(kinds) ((kinds) | IN_LOOP(kinds))
@@ -59,7 +61,7 @@ const struct fault_errors fault_errors[] = {
 	/* Last: what wakes a waiter is not made use of again when it cannot be read. */
 	{ FAULT_read, BOTH(ALL), { EAGAIN, EINTR, EIO, EINVAL, ESTALE } },
 	/* Where flock(2) may not tell, and to undo after that: unit/test_takeover.c */
-	{ FAULT_fsync, 0, { EIO } },
+	{ FAULT_fsync, BOTH(SOFTRW), { EDQUOT, EIO, ENOSPC } },
 	{ FAULT_ftruncate, 0, { EIO } },
 	/* Threads that wait in flock(2): process/test_helpers.c */
 	{ FAULT_pthread_create, 0, { EAGAIN } },
@@ -72,13 +74,14 @@ const struct fault_errors fault_errors[] = {
 	{ FAULT_fcntl_ofd_setlk, BOTH(NATIVE | READWRITE), { EAGAIN, EACCES, ENOLCK, ENOMEM, EINVAL, EINTR } },
 	{ FAULT_fcntl_ofd_getlk, NATIVE, { EINVAL, EINTR, ENOLCK } },
 	{ FAULT_fchmod, 0, { EPERM } },
-	/* In folders of records: unit/test_folder.c */
-	{ FAULT_openat, 0, { EACCES } },
-	{ FAULT_fstatat, 0, { EACCES } },
-	{ FAULT_mkdirat, 0, { EACCES } },
-	{ FAULT_unlinkat, 0, { EACCES } },
-	{ FAULT_renameat, 0, { EACCES } },
-	{ FAULT_getdents, 0, { EIO } },
+	{ FAULT_openat, BOTH(STRICT | SOFTRW), { EACCES, EDQUOT, EINTR, EIO, ELOOP, EMFILE, ENFILE,
+	  ENOENT, ENOMEM, ENOSPC, ENOTDIR, EROFS, ESTALE } },
+	{ FAULT_fstatat, BOTH(STRICT | SOFTRW), { EACCES, EINTR, EIO, ENOMEM, ESTALE } },
+	{ FAULT_mkdirat, BOTH(STRICT | SOFTRW), { EACCES, EDQUOT, EINTR, EIO, ENOSPC, EROFS } },
+	{ FAULT_unlinkat, BOTH(STRICT | SOFTRW), { EACCES, EBUSY, EINTR, EIO, EPERM, EROFS,
+	  ESTALE } },
+	{ FAULT_renameat, BOTH(SOFTRW), { EACCES, EINTR, EIO, ENOSPC, EROFS, ESTALE } },
+	{ FAULT_getdents, BOTH(STRICT | SOFTRW), { EINTR, EIO, ENOENT, ESTALE } },
 	{ FAULT_chmod, 0, { EPERM } },
 	{ FAULT_dup3, 0, { EBUSY, EINTR, EMFILE } },
 };

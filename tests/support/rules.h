@@ -4,6 +4,11 @@
  * The rule without a row: the call ends at once with the very error, and has changed nothing. The
  * rows are the exceptions, the first that fits counts. `spare` strikes of a row are met as its
  * outcome says, those after them by the rule without a row.
+ *
+ * Leases, strict and soft read/write locks go many ways at each fault. Their one rule: the result is that
+ * without a fault, the fault's own error, "busy" to the end if the fault stays, or a protocol error
+ * (strict). The release, the close and verifying may not say anything else. All that has to be so after
+ * a fault is the same: sweep.h.
  */
 #ifndef FILELOCK_TESTS_RULES_H
 #define FILELOCK_TESTS_RULES_H

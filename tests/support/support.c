@@ -113,6 +113,17 @@ const char *test_path(const char *name)
 	return path;
 }
 
+void test_remove_lock(const char *path)
+{
+	static const char *const suffixes[] = { "", ".rw", ".filelock" };
+	char name[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+		(void)snprintf(name, sizeof(name), "%s%s", path, suffixes[i]);
+		(void)nftw(name, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	}
+}
+
 void test_write_file(const char *path, const char *content)
 {
 	FILE *file = fopen(path, "we");
@@ -266,6 +277,12 @@ enum filelock_kind test_kind(void)
 	/* no assertion: this is asked outside of tests too */
 	(void)fprintf(stderr, "FILELOCK_TEST_KIND=%s: there is no such kind\n", name);
 	abort();
+}
+
+bool test_kind_is_exclusive(void)
+{
+	return test_kind() == FILELOCK_SOFT || test_kind() == FILELOCK_LEASE ||
+	       test_kind() == FILELOCK_STRICT;
 }
 
 bool test_is_not_native(void)

@@ -73,6 +73,7 @@ void test_nap(void);    /* a millisecond, between two looks at a condition */
    FILELOCK_TEST_KIND names ("soft", "lease", "strict", "soft-readwrite",
    "readwrite"). */
 enum filelock_kind test_kind(void);
+bool test_kind_is_exclusive(void); /* it has no shared mode */
 
 /* For what only native locks have: says so, and true if the test is of another kind. */
 bool test_is_not_native(void);
@@ -109,6 +110,9 @@ struct filelock *test_open(const char *path, const struct filelock_options *opti
 bool test_waits_for_a_mutex(pid_t tid);
 bool test_waits_for_an_event(pid_t tid);
 bool test_knows_waits(void);
+
+/* Removes what a lock of any kind has at its path and beside it. */
+void test_remove_lock(const char *path);
 
 /* Zeroed memory that is shared with children forked later. */
 void *test_shared(size_t size);
