@@ -41,6 +41,7 @@
 #include "base/sys.h"
 #include "crowd.h"
 #include "handle.h"
+#include "heartbeat.h"
 #include "hold.h"
 #include "inotify.h"
 #include "registry.h"
@@ -116,6 +117,23 @@ FILELOCK_API void *filelock_driver_arg(const struct filelock *lock,
 	return acquisition_is_pending(a) && a->driver == driver ? a->arg : NULL;
 }
 
+static void end(struct acquisition *a)
+{
+	if (a->counted)
+		(void)inotify_count(a->driver->watcher, -1);
+	a->counted = false;
+	a->driver = NULL;
+	acquisition_move(a, ACQUISITION_NONE);
+}
+
+static int fail(struct filelock *lock, int error)
+{
+	lock->kind->abandon(lock);
+	heartbeat_end(lock);
+	end(&lock->acquisition);
+	return error;
+}
+
 FILELOCK_API int filelock_begin_blocking(struct filelock *lock, enum filelock_mode mode,
                                          int64_t deadline)
 {
@@ -141,22 +159,6 @@ FILELOCK_API bool filelock_is_contended(const struct filelock *lock)
 FILELOCK_API void filelock_hasten(struct filelock *lock)
 {
 	lock->acquisition.hastened = true;
-}
-
-static void end(struct acquisition *a)
-{
-	if (a->counted)
-		(void)inotify_count(a->driver->watcher, -1);
-	a->counted = false;
-	a->driver = NULL;
-	acquisition_move(a, ACQUISITION_NONE);
-}
-
-static int fail(struct filelock *lock, int error)
-{
-	lock->kind->abandon(lock);
-	end(&lock->acquisition);
-	return error;
 }
 
 FILELOCK_API int filelock_give_up(struct filelock *lock, int error)
@@ -192,6 +194,7 @@ static int take_hold(struct filelock *lock)
 	lock->missed_wakeup = false;
 	lock->depth += a->state != ACQUISITION_HANDED_OVER;
 	end(a);
+	heartbeat_begin(lock);
 	return FILELOCK_STEP_HELD;
 }
 
@@ -232,6 +235,7 @@ static int become_held(struct filelock *lock, int64_t now)
 	note_crowd(lock, now);
 	end(a);
 	registry_add_held(lock, lock->kind->identity(lock));
+	heartbeat_begin(lock);
 	return FILELOCK_STEP_HELD;
 }
 

@@ -11,6 +11,7 @@
 #include "base/cancel.h"
 #include "base/path.h"
 #include "base/sys.h"
+#include "heartbeat.h"
 #include "hold.h"
 #include "process.h"
 #include "registry.h"
@@ -100,6 +101,7 @@ static const char *differing_option(const struct filelock_options *a,
 	DIFFERS(exact_mode)
 	DIFFERS(no_parents)
 	DIFFERS(keep_open)
+	DIFFERS(heartbeat_thread)
 	DIFFERS(duration_ms)
 	DIFFERS(heartbeat_ms)
 #undef DIFFERS
@@ -117,6 +119,7 @@ static void destroy(struct filelock *lock, bool registered)
 	}
 	if (lock->depth > 0)
 		registry_remove_held(lock);
+	heartbeat_free(lock);
 	if (lock->kind->close)
 		lock->kind->close(lock);
 	failure_clear(&lock->failure);
@@ -300,7 +303,7 @@ int filelock_clone_as(const struct filelock *lock, const struct kind *kind,
 	path = sys_strdup(lock->path);
 	if (!path)
 		return -ENOMEM;
-	options.singleton = false;
+	options.singleton = options.heartbeat_thread = false;
 	r = make_handle(lock->asked, path, lock->borrowed, &options, NULL, &clone);
 	if (r < 0)
 		return r;

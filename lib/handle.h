@@ -67,6 +67,7 @@ struct held {
 };
 
 struct filelock_lost;
+struct heartbeat;
 
 struct filelock {
 	const struct kind *kind;
@@ -88,6 +89,7 @@ struct filelock {
 	const struct filelock_listener *listener; /* NULL: none */
 	_Atomic(struct filelock_lost *) lost; /* whoever watches the hold; NULL: nobody */
 	void *listener_arg;
+	struct heartbeat *heartbeat; /* by the library's thread; NULL: it was never asked for */
 	struct held held;
 	int64_t kept_at; /* by kinds that are kept alive: when the hold was last, or its number */
 	struct failure failure;

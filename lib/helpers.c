@@ -39,11 +39,11 @@
 
 #include "base/list.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "fork.h"
 
 #define MILLISECOND INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
-#define STACK_SIZE ((size_t)128 * 1024)
 #define UNTAKEN 1 /* instead of a result of flock(2) */
 
 struct helpers_times helpers_times = { .patience = 5, .orphan = 100, .idle = 1000 };
@@ -88,15 +88,6 @@ static void enter(void)
 static void leave(void)
 {
 	(void)pthread_mutex_unlock(&pool.mutex);
-}
-
-/* The clock that pthread_cond_timedwait(3) goes by, whatever the library's says. */
-static int64_t clock_now(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
 }
 
 /* glibc ends the program if a thread is cancelled and its unwinder cannot be loaded. Whoever is
@@ -211,17 +202,10 @@ static int64_t abort_due(int64_t now)
 
 /* --- a helper --- */
 
-static void sleep_until(struct helper *helper, int64_t until)
-{
-	struct timespec at = { until / SECOND, until % SECOND };
-
-	(void)pthread_cond_timedwait(&helper->wake, &pool.mutex, &at);
-}
-
 /* False: it was idle for too long, or is to end. Somebody who looks after orphans stays. */
 static bool wait_for_work(struct helper *helper)
 {
-	int64_t now = clock_now();
+	int64_t now = thread_now();
 	int64_t end = now + helpers_times.idle * MILLISECOND;
 
 	while (!helper->wait && !helper->dies) {
@@ -229,8 +213,8 @@ static bool wait_for_work(struct helper *helper)
 
 		if (now >= end && due == INT64_MAX)
 			return false;
-		sleep_until(helper, due < end ? due : end > now ? end : due);
-		now = clock_now();
+		thread_sleep_until(&helper->wake, &pool.mutex, due < end ? due : end > now ? end : due);
+		now = thread_now();
 	}
 	return helper->wait;
 }
@@ -323,10 +307,10 @@ static int block(struct helper *helper, int fd, int operation)
 /* The mutex is held before and after. */
 static void wait_for_owner(struct helper *helper)
 {
-	int64_t until = clock_now() + helpers_times.patience * MILLISECOND;
+	int64_t until = thread_now() + helpers_times.patience * MILLISECOND;
 
-	while (helper->wait && helper->wait->state == GRANTED && clock_now() < until)
-		sleep_until(helper, until);
+	while (helper->wait && helper->wait->state == GRANTED && thread_now() < until)
+		thread_sleep_until(&helper->wake, &pool.mutex, until);
 	leave();
 	settle(helper, UNTAKEN);
 	enter();
@@ -365,40 +349,6 @@ static void *run(void *arg)
 
 /* --- making one --- */
 
-static void init_wake(pthread_cond_t *wake)
-{
-	pthread_condattr_t attributes; /* none of these fails, on Linux */
-
-	(void)pthread_condattr_init(&attributes);
-	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(wake, &attributes);
-	(void)pthread_condattr_destroy(&attributes);
-}
-
-/* Detached, and with none of the program's signals. */
-static int start_thread(struct helper *helper)
-{
-	pthread_attr_t attributes;
-	sigset_t all, before;
-	int r;
-
-	(void)pthread_attr_init(&attributes);
-	(void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	(void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = sys.pthread_create(&helper->thread, &attributes, run, helper);
-	if (r == EINVAL) { /* too small for the program's thread-local variables */
-		(void)pthread_attr_destroy(&attributes);
-		(void)pthread_attr_init(&attributes);
-		(void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-		r = sys.pthread_create(&helper->thread, &attributes, run, helper);
-	}
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	(void)pthread_attr_destroy(&attributes);
-	return -r;
-}
-
 /* A new helper, idle; or NULL. */
 static struct helper *make_helper(void)
 {
@@ -406,8 +356,8 @@ static struct helper *make_helper(void)
 
 	if (!helper)
 		return NULL;
-	init_wake(&helper->wake);
-	if (start_thread(helper) < 0) {
+	thread_init_condition(&helper->wake);
+	if (thread_start(&helper->thread, run, helper) < 0) {
 		(void)pthread_cond_destroy(&helper->wake);
 		free(helper);
 		return NULL;
@@ -545,7 +495,7 @@ static bool orphan(struct blocked *wait, bool is_dead)
 		(void)pthread_cond_signal(&wait->helper->wake);
 		return true;
 	}
-	wait->until = clock_now() + helpers_times.orphan * MILLISECOND;
+	wait->until = thread_now() + helpers_times.orphan * MILLISECOND;
 	move(wait, ORPHANED);
 	if (is_dead)
 		abort_wait(wait);

@@ -7,6 +7,7 @@
 
 #include "base/cancel.h"
 #include "base/sys.h"
+#include "heartbeat.h"
 #include "lost.h"
 #include "registry.h"
 
@@ -61,6 +62,7 @@ FILELOCK_API void filelock_end_hold(struct filelock *lock)
 
 	lock->fairness.released_at = sys.now();
 	lost_end(lock);
+	heartbeat_end(lock);
 	lock->listener = NULL;
 	if (listener)
 		listener->ended(lock, lock->listener_arg);

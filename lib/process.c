@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "fork.h"
+#include "heartbeat.h"
 #include "helpers.h"
 #include "kinds/lease_claim.h"
 #include "kinds/readwrite_database.h"
@@ -36,12 +37,14 @@ static void before_fork(void)
 	soft_exit_before_fork();
 	softrw_pulse_before_fork();
 	lost_before_fork();
+	heartbeat_before_fork();
 	log_before_fork();
 }
 
 static void after_fork(bool in_child)
 {
 	log_after_fork();
+	heartbeat_after_fork(in_child);
 	lost_after_fork();
 	softrw_pulse_after_fork(in_child);
 	soft_exit_after_fork(in_child);

@@ -16,12 +16,15 @@
 #include "base/cancel.h"
 #include "base/sys.h"
 #include "driver_private.h"
+#include "heartbeat.h"
 #include "sleepers.h"
 
 #define MILLISECOND INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
 #define DEFAULT_REPORT (1000 * MILLISECOND)
 #define LONGEST_DEAF_SLEEP (50 * MILLISECOND)
+
+static const struct heartbeat_calls calls = { filelock_clone, filelock_close };
 
 /* A wait under way. */
 struct wait {
@@ -178,6 +181,11 @@ static int acquire(struct filelock *lock, enum filelock_mode mode, int timeout_m
 
 	if (r < 0)
 		return r;
+	r = heartbeat_prepare(lock, &calls);
+	if (r < 0) {
+		(void)filelock_give_up(lock, r);
+		return filelock_refuse(lock, r, "cannot keep alive");
+	}
 	r = filelock_step(lock, now, &until);
 	return r > 0 ? acquire_slowly(lock, now, until, cancel) : r;
 }

@@ -40,6 +40,18 @@
  *     A single attempt of somebody else at that moment finds it held.
  *   - Only file systems of this machine's own have them: not FUSE, nor NFS.
  *
+ * Heartbeats. One thread of the library's keeps alive the holds of all handles with the option
+ * heartbeat_thread. It is made by the first acquisition, which gives -EAGAIN if it cannot be, has every signal
+ * blocked, and ends when no such handle has held or waited for a second. Holds in a loop need none, and
+ * do without it.
+ *   - A heartbeat ends with the release, and with the close of the handle.
+ *   - It does not call the program. A hold that it finds lost is refreshed no more; filelock_verify,
+ *     filelock_loss and the release say so, and the log does, at FILELOCK_LOG_WARNING.
+ *   - A child of fork(2) has no such thread, and its parent's holds are not refreshed there; its own
+ *     first acquisition makes another. After exec(3), and after the exit, nobody refreshes: the lock
+ *     ends by itself.
+ *   - A refresh that blocks, on a dead mount, delays those of the other handles.
+ *
  * Signals. A signal handler may call filelock_interrupt and nothing else. A signal by itself ends
  * no wait.
  *
@@ -100,7 +112,7 @@
  * off, or on another machine. So it does not exclude: the late holder may work on beside the next
  * one, until it asks. Where that must not be, take another kind.
  *   - In a loop (event.h) the context refreshes it every heartbeat_ms. A synchronous holder calls
- *     filelock_renew, or filelock_verify, which does the same.
+ *     filelock_renew, or filelock_verify, which does the same, or has the option heartbeat_thread.
  *   - A holder judges itself first. One that comes later than its duration after the last refresh, by
  *     a clock that also counts the time asleep (CLOCK_BOOTTIME), has lost the lease, and its calls
  *     do not touch the file any more. filelock_renew, filelock_verify and the release give
@@ -173,7 +185,7 @@
  *     unsynced. In a loop let workers do that (evfilelock_options.workers): the loop then makes no such
  *     call. filelock_token is the generation.
  *   - A holder renews its record every heartbeat_ms, as a lease: in a loop the context does, elsewhere
- *     filelock_renew. Whoever waits counts as dead a holder whose record it saw unchanged for
+ *     filelock_renew or the option heartbeat_thread. Whoever waits counts as dead a holder whose record it saw unchanged for
  *     duration_ms, its own or the holder's, whichever is longer, by its own clock, and leaves it out.
  *     Clocks of machines need not agree, nor settings. A holder judges itself as with leases.
  *   - On a local file system a holder of this library is seen dead, or alive, at once, by its
@@ -414,7 +426,12 @@ struct filelock_options {
 	   locks". */
 	bool keep_open;
 
-	bool reserved[7]; /* false */
+	/* A thread of the library's keeps the holds of synchronous acquisitions alive, as a loop does: it
+	   refreshes a lease and a soft read/write lock every heartbeat_ms, and the times of other
+	   files. See "Heartbeats". */
+	bool heartbeat_thread;
+
+	bool reserved[6]; /* false */
 
 	/* FILELOCK_LEASE: how long it holds without a refresh, 0: 30,000 ms; and how often a loop
 	   refreshes it, which must be more often, 0: three times in that. FILELOCK_SOFT_READWRITE: how
@@ -435,7 +452,7 @@ struct filelock_options {
 };
 #define FILELOCK_OPTIONS_INIT                                                                  \
 	{ sizeof(struct filelock_options), 0, 0, 0, 0, false, false, false, false, false,      \
-	  false, false, false, false, { false }, 0, 0, NULL, NULL, NULL }
+	  false, false, false, false, false, { false }, 0, 0, NULL, NULL, NULL }
 
 /*
  * Opens a handle. Touches no file: the first acquisition makes the lock file and missing parent

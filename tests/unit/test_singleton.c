@@ -115,6 +115,7 @@ static const struct {
 	{ "keep_on_exit", { .keep_on_exit = true } },
 	{ "any_extension", { .any_extension = true } },
 	{ "keep_open", { .keep_open = true } },
+	{ "heartbeat_thread", { .heartbeat_thread = true } },
 };
 enum { DIFFERING = sizeof(differing) / sizeof(differing[0]) };
 
