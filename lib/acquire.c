@@ -53,6 +53,7 @@
 #define CROWD_POLL INT64_C(10000000) /* ns, of those that only watch in a crowd */
 #define CROWD_SPACE INT64_C(1000000) /* ns, between their attempts */
 #define MOST_DEAD_WAITS 2
+#define BLOCK_AGAIN INT64_C(10000000) /* ns, after the kind could not */
 #define FIRST_LOOK INT64_C(50000000) /* ns, until one that is blocked watches its file */
 
 FILELOCK_API int64_t filelock_now(void)
@@ -320,14 +321,27 @@ static void note_lost_wake(struct acquisition *a)
 	a->wake_untried = false;
 }
 
+/* Not at each step: the kind may have to register among those that watch anew, for which there
+   is one more step. */
+static bool ask_to_block(struct filelock *lock, int64_t now)
+{
+	struct acquisition *a = &lock->acquisition;
+
+	if (!watcher_of(a) || !lock->kind->block || a->dead_waits >= MOST_DEAD_WAITS ||
+	    now < a->block_after)
+		return false;
+	a->block_after = schedule_later(now, BLOCK_AGAIN);
+	return lock->kind->block(lock, (enum filelock_mode)a->mode, watcher_of(a)) >= 0;
+}
+
 /* Whether the kind waits in the system's queue from now on. */
 static bool block(struct filelock *lock, int64_t now)
 {
 	struct acquisition *a = &lock->acquisition;
 
-	if (!watcher_of(a) || !lock->kind->block || a->dead_waits >= MOST_DEAD_WAITS ||
-	    lock->kind->block(lock, (enum filelock_mode)a->mode, watcher_of(a)) < 0)
+	if (!ask_to_block(lock, now))
 		return false;
+	a->block_after = 0;
 	acquisition_move(a, ACQUISITION_BLOCKED);
 	a->queued = true;
 	schedule_end_series(&a->schedule);

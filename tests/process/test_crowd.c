@@ -1,12 +1,19 @@
 /* Waits that go on in the kernel's own queue: how one begins, and every way out of it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -577,6 +584,107 @@ START_TEST(test_wait_goes_on_by_events_without_what_it_takes_to_block)
 }
 END_TEST
 
+/* --- where the system refuses a thread: 0, or NOT_HERE --- */
+
+enum { NOBODY = 65534, NOT_HERE = 77 };
+
+static int refuse_nothing(void)
+{
+	return 0;
+}
+
+/* Who may exceed the limit becomes somebody who may not. */
+static int refuse_by_limit(void)
+{
+	struct rlimit none = { 0, 0 };
+
+	if (geteuid() == 0 && (setgroups(0, NULL) < 0 || setgid(NOBODY) < 0 || setuid(NOBODY) < 0))
+		return NOT_HERE;
+	return setrlimit(RLIMIT_NPROC, &none) < 0 ? NOT_HERE : 0;
+}
+
+static int refuse_by_filter(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 2, 0),
+#ifdef SYS_clone3
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 1, 0),
+#else
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 1, 0),
+#endif
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	};
+	struct sock_fprog program = { sizeof(code) / sizeof(*code), code };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return NOT_HERE;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? NOT_HERE : 0;
+}
+
+static const struct refusal {
+	int (*refuse)(void);
+	unsigned helpers; /* that a wait has */
+} refusals[] = { { refuse_nothing, 1 }, { refuse_by_limit, 0 }, { refuse_by_filter, 0 } };
+
+struct refused_wait {
+	int holder;
+	unsigned helpers; /* when it was about to sleep */
+};
+
+/* Before it sleeps: lets the lock go, with an event. */
+static bool count_and_let_go(void *arg)
+{
+	struct refused_wait *wait = arg;
+
+	if (wait->holder < 0)
+		return false;
+	wait->helpers = helpers_thread_count();
+	(void)close(wait->holder);
+	wait->holder = -1;
+	return false;
+}
+
+static int wait_refused(void *arg)
+{
+	const struct refusal *refusal = arg;
+	struct refused_wait wait = { .holder = hold_file("lock") };
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+	int r;
+
+	options.poll_interval_ms = 3600000;
+	options.should_cancel = count_and_let_go;
+	options.arg = &wait;
+	lock = test_open(test_path("lock"), &options);
+	expect_silence("lock");
+	r = refusal->refuse();
+	if (r != 0)
+		return r;
+	if (filelock_acquire(lock, EX, FILELOCK_WAIT_FOREVER) != 0)
+		return 1;
+	if (wait.holder >= 0 || wait.helpers != refusal->helpers)
+		return 2;
+	return filelock_release(lock) == 0 ? 0 : 3;
+}
+
+/* shows: no-thread */
+START_TEST(test_wait_goes_on_by_events_where_the_system_refuses_a_thread)
+{
+	int r;
+
+	if (refusals[_i].refuse == refuse_by_limit && geteuid() == 0 && !test_may_change_user())
+		return;
+	r = test_in_child(wait_refused, (void *)&refusals[_i]);
+	if (r == NOT_HERE) {
+		test_skip("the system does not let a process refuse itself threads");
+		return;
+	}
+	ck_assert_int_eq(r, 0);
+}
+END_TEST
+
 /* shows: crowd */
 START_TEST(test_long_waits_that_use_up_the_helpers_leave_others_to_events)
 {
@@ -631,6 +739,8 @@ int main(void)
 
 	tcase_add_loop_test(faults, test_wait_goes_on_by_events_without_what_it_takes_to_block, 0,
 	                    sizeof(needs) / sizeof(*needs));
+	tcase_add_loop_test(faults, test_wait_goes_on_by_events_where_the_system_refuses_a_thread,
+	                    0, sizeof(refusals) / sizeof(*refusals));
 	suite_add_tcase(suite, faults);
 	return support_main(suite);
 }
