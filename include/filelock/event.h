@@ -110,6 +110,9 @@ struct evfilelock_options {
 	 * keeps one then gives it to the one that needs it. The error is reported only if no
 	 * request keeps one. The system limits the number of watches
 	 * (fs.inotify.max_user_watches); requests beyond it poll as well.
+	 *
+	 * Only requests that wait are counted: not holds, nor files that stay open between holds (option
+	 * keep_open). Whoever keeps many of those calls filelock_drop.
 	 */
 	unsigned max_fds;
 
