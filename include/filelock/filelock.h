@@ -115,7 +115,7 @@
  *     filelock_renew, or filelock_verify, which does the same, or has the option heartbeat_thread.
  *   - A holder judges itself first. One that comes later than its duration after the last refresh, by
  *     a clock that also counts the time asleep (CLOCK_BOOTTIME), has lost the lease, and its calls
- *     do not touch the file any more. filelock_renew, filelock_verify and the release give
+ *     do not touch what is at the path any more. filelock_renew, filelock_verify and the release give
  *     FILELOCK_ELOST then; the release releases all the same. evfilelock_on_lost calls. filelock_loss
  *     says why.
  *   - A waiter measures the duration by its own clock, from the refresh that it sees last. Clocks of

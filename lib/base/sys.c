@@ -325,7 +325,7 @@ int sys_flock(int fd, int operation)
 	return r < 0 ? -errno : 0;
 }
 
-bool sys_is_flock_missing(int error)
+bool sys_is_unsupported(int error)
 {
 	/* the kernel's own numbers, of which a program should see none: ENOTSUPP, 524, of file
 	   systems of clusters */
@@ -554,6 +554,24 @@ ssize_t sys_read_file(const char *path, char *buffer, size_t size)
 	(void)sys_close(fd);
 	buffer[length] = '\0';
 	return n < 0 ? n : (ssize_t)length;
+}
+
+int sys_random(void *bytes, size_t size)
+{
+	char text[SYS_RANDOM + 1];
+	int r;
+
+	errno = EIO; /* of a short read */
+	if (sys.getrandom(bytes, size, 0) == (ssize_t)size)
+		return 0;
+	r = -errno;
+	/* an old kernel, or a sandbox */
+	if ((r == -ENOSYS || r == -EPERM) &&
+	    sys_read_file("/dev/urandom", text, size + 1) == (ssize_t)size) {
+		memcpy(bytes, text, size);
+		r = 0;
+	}
+	return r;
 }
 
 void sys_fd_link(char link[SYS_FD_LINK], int fd)

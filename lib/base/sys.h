@@ -106,8 +106,13 @@ void sys_vacate_standard(void);
 /* Never repeated: on Linux the descriptor is gone whatever close(2) says. */
 int sys_close(int fd);
 int sys_flock(int fd, int operation);
+/* Whether an error says that what was asked for does not exist there. */
+bool sys_is_unsupported(int error);
 /* Whether an error of flock(2) means that it does not work there. */
-bool sys_is_flock_missing(int error);
+static inline bool sys_is_flock_missing(int error)
+{
+	return sys_is_unsupported(error);
+}
 int sys_fstat(int fd, struct stat *ret);
 /* Does not follow a symbolic link at the end of the path. */
 int sys_lstat(const char *path, struct stat *ret);
@@ -151,6 +156,9 @@ ssize_t sys_read_start(int fd, char *buffer, size_t size);
 int sys_write_start(int fd, const char *bytes, size_t size);
 /* Reads a file (of /proc) to its end or to size - 1 bytes; returns the length, terminated. */
 ssize_t sys_read_file(const char *path, char *buffer, size_t size);
+/* Random bytes, at most SYS_RANDOM. */
+#define SYS_RANDOM 32
+int sys_random(void *bytes, size_t size);
 /* A name of the descriptor's file. Not below /proc/self: what is there is the first thread's, and
    gone once that has ended by pthread_exit(3). */
 #define SYS_FD_LINK 40

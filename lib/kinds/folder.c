@@ -24,10 +24,10 @@ struct entry {
 int folder_random(char ret_token[FOLDER_TOKEN])
 {
 	unsigned char bytes[FOLDER_TOKEN / 2];
+	int r = sys_random(bytes, sizeof(bytes));
 
-	errno = EIO; /* of a short read */
-	if (sys.getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
-		return -errno;
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		(void)snprintf(ret_token + 2 * i, 3, "%02x", bytes[i]);
 	return 0;
@@ -283,5 +283,5 @@ int folder_sweep(int folder, const char *private_name, const char *probe, int64_
 
 bool folder_is_without_links(int error)
 {
-	return error == -ENOSYS || error == -EXDEV || error == -EOPNOTSUPP;
+	return sys_is_unsupported(error) || error == -EXDEV;
 }

@@ -13,6 +13,7 @@
 #include "base/sys.h"
 #include "fork.h"
 #include "kinds/folder.h"
+#include "kinds/soft_proof.h"
 #include "base/path.h"
 
 #define MILLISECOND INT64_C(1000000)
@@ -156,7 +157,11 @@ static int remove_in_turn(struct filelock *lock)
 	return r == PATH_NAMES_OURS ? sys_unlink(lock->path) : r;
 }
 
-/* A lost lease is not touched: its path is another's. */
+/*
+ * The path of a lost lease is another's, and not touched. Our own file may yet come back to it, or be
+ * there for others: hidden from us by a mount, a chroot(2) or a rename for a moment. So it says that
+ * it is nobody's, unless the holder is late. Whoever takes a lease over makes a new file.
+ */
 static int remove_marker(struct filelock *lock)
 {
 	struct soft *s = soft_state(lock);
@@ -166,6 +171,9 @@ static int remove_marker(struct filelock *lock)
 	soft_exit_begin_removal(&s->leftover);
 	if (r == 0)
 		r = remove_in_turn(lock);
+	if (r == FILELOCK_ELOST &&
+	    lease_claim_loss(lease_state(lock)->claim) != FILELOCK_LOSS_LATE)
+		(void)soft_proof_disown(s->fd);
 	soft_exit_end_removal();
 	if (r < 0 && r != FILELOCK_ELOST && listed)
 		soft_exit_add(&s->leftover, lock->path, s->identity);

@@ -127,12 +127,42 @@ static int fill_draft(const struct filelock *lock, struct draft *draft)
 	return 0;
 }
 
-static bool is_without_tmpfile(int error)
+/* Short of something just now: the next way is for this time only. */
+static bool is_passing(int error)
 {
-	/* EISDIR: a kernel that does not know the flag (open(2)) */
-	return error == -EOPNOTSUPP || error == -EISDIR || error == -EINVAL || error == -ENOSYS;
+	return error == -ENOSPC || error == -EDQUOT || error == -EIO || error == -ENOMEM ||
+	       error == -ESTALE;
 }
 
+/* By a profile of what the program may do, as well as by the folder's permissions. */
+static bool is_refused(int error)
+{
+	return error == -EACCES || error == -EPERM;
+}
+
+/* Whatever a file system says to a file without a name that it does not have; other errors are of the
+   path, or of a shortage. */
+static bool is_without_tmpfile(int error)
+{
+	switch (error) {
+	case -ENOENT:
+	case -ENOTDIR:
+	case -ELOOP:
+	case -ENAMETOOLONG:
+	case -EACCES:
+	case -EPERM:
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+	case -ENOSPC:
+	case -EDQUOT:
+		return false;
+	default:
+		return error < 0;
+	}
+}
+
+/* NEXT_WAY: there is no file without a name here. */
 static int make_unnamed(const struct filelock *lock, struct draft *draft)
 {
 	char parent[PATH_MAX];
@@ -140,6 +170,11 @@ static int make_unnamed(const struct filelock *lock, struct draft *draft)
 
 	path_parent(lock->path, parent);
 	r = make_file(lock, draft, parent, O_TMPFILE);
+	if (is_without_tmpfile(r) || is_refused(r)) {
+		if (!is_passing(r))
+			draft->way = PUBLISH_NAME;
+		return NEXT_WAY;
+	}
 	if (r < 0)
 		return r;
 	r = fill_draft(lock, draft);
@@ -157,21 +192,8 @@ int soft_publish_prepare(const struct filelock *lock, struct draft *draft)
 
 static bool is_without_links(int error)
 {
-	return error == -EPERM || error == -EOPNOTSUPP || error == -ENOSYS ||
-	       error == -EMLINK || error == -EXDEV;
-}
-
-/* Short of something just now: the next way is for this time only. */
-static bool is_passing(int error)
-{
-	return error == -ENOSPC || error == -EDQUOT || error == -EIO || error == -ENOMEM ||
-	       error == -ESTALE;
-}
-
-/* By a profile of what the program may do, as well as by the folder's permissions. */
-static bool is_refused(int error)
-{
-	return error == -EACCES || error == -EPERM;
+	return sys_is_unsupported(error) || error == -EPERM || error == -EMLINK ||
+	       error == -EXDEV;
 }
 
 /* Why a link was refused may be any system's affair: what counts is what it has left. 0: our
@@ -204,11 +226,7 @@ static int publish_unnamed(const struct filelock *lock, struct draft *draft)
 	char link[SYS_FD_LINK];
 	int error, r = soft_publish_prepare(lock, draft);
 
-	if (is_without_tmpfile(r) || is_refused(r)) {
-		draft->way = PUBLISH_NAME;
-		return NEXT_WAY;
-	}
-	if (r < 0)
+	if (r != 0)
 		return r;
 	/* its age is how long the lock has been held */
 	if (sys.now() - draft->written_at > FRESH)
@@ -235,11 +253,9 @@ static char *private_name(const char *path, int *ret_error)
 	char parent[PATH_MAX], hex[33];
 	char *name;
 
-	errno = EIO; /* of a short read */
-	if (sys.getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes)) {
-		*ret_error = -errno;
+	*ret_error = sys_random(bytes, sizeof(bytes));
+	if (*ret_error < 0)
 		return NULL;
-	}
 	path_parent(path, parent);
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		(void)snprintf(hex + 2 * i, 3, "%02x", bytes[i]);

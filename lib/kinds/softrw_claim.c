@@ -27,6 +27,7 @@
 #define MILLISECOND INT64_C(1000000)
 #define COMMITS_A_TRY 4    /* lost races, before others get time */
 #define COMMITS_TO_LEAVE 1000
+#define MANY_ABSENCES 100  /* in a row: nothing can be made there */
 
 static int64_t threshold(const struct softrw_claim *claim)
 {
@@ -130,16 +131,10 @@ static int check_place(const struct softrw_claim *claim)
 
 /* --- our record --- */
 
-static int random_bytes(void *bytes, size_t size)
-{
-	errno = EIO; /* of a short read */
-	return sys.getrandom(bytes, size, 0) == (ssize_t)size ? 0 : -errno;
-}
-
 /* One that says it is locked would have us taken for dead where it is not. */
 static int make_nonce(const struct softrw_badge *badge, struct softrw_token *ret)
 {
-	int r = random_bytes(ret->bytes, sizeof(ret->bytes));
+	int r = sys_random(ret->bytes, sizeof(ret->bytes));
 
 	if (r == 0 && badge->is_locked)
 		softrw_nonce(&badge->token, ret->bytes, ret);
@@ -469,7 +464,7 @@ static int be_there(struct softrw_claim *claim, const struct filelock *lock)
 		r = softrw_claim_open(claim, lock);
 	if (r < 0 || claim->record >= 0)
 		return r;
-	r = random_bytes(claim->badge.token.bytes, sizeof(claim->badge.token.bytes));
+	r = sys_random(claim->badge.token.bytes, sizeof(claim->badge.token.bytes));
 	return r < 0 ? r : make_record(claim);
 }
 
@@ -483,7 +478,13 @@ int softrw_claim_try(struct softrw_claim *claim, const struct filelock *lock,
 		r = ATTEMPT_RACED;
 	for (int i = 0; i < COMMITS_A_TRY && r == ATTEMPT_RACED; i++)
 		r = take_turn(claim, mode, ledger, ret_blocker);
-	return r == -ENOENT || r == -ESTALE ? ATTEMPT_RACED : r;
+	if (claim->log.absences > MANY_ABSENCES)
+		return -ENOENT;
+	if (r != -ENOENT && r != -ESTALE) {
+		claim->absences = 0;
+		return r;
+	}
+	return ++claim->absences > MANY_ABSENCES ? r : ATTEMPT_RACED;
 }
 
 /* --- the end --- */
@@ -500,14 +501,15 @@ static int commit_out(struct softrw_claim *claim)
 	return r;
 }
 
-/* 0; FILELOCK_ELOST: we were not in any more; or an error. */
+/* 0; FILELOCK_ELOST: we were not in any more; or an error. The log may only be hidden from us, by a mount,
+   a chroot(2) or a rename for a moment: it is left by its open folders wherever it is. */
 static int get_out(struct softrw_claim *claim)
 {
-	int r = check_place(claim);
+	int names = check_place(claim);
+	int r = ATTEMPT_RACED;
 
-	if (r != PATH_NAMES_OURS) /* it went with the whole log */
-		return r < 0 ? r : FILELOCK_ELOST;
-	r = ATTEMPT_RACED;
+	if (names < 0)
+		return names;
 	for (int i = 0; i < COMMITS_TO_LEAVE && r == ATTEMPT_RACED; i++) {
 		r = look(claim);
 		if (r == 0 && !claim->is_entered)
@@ -517,6 +519,8 @@ static int get_out(struct softrw_claim *claim)
 		/* the commit of a release that failed may have landed all the same */
 		claim->may_be_out |= r < 0;
 	}
+	if (names == PATH_NAMES_ANOTHER)
+		return FILELOCK_ELOST;
 	return r == ATTEMPT_RACED ? -EAGAIN : r;
 }
 

@@ -33,6 +33,7 @@ struct softrw_claim {
 	bool may_be_out; /* a commit without us failed, and may be there */
 	uint64_t generation; /* of the grant; 0: we do not hold */
 	int64_t next_sweep;
+	unsigned absences; /* attempts in a row that found a folder gone */
 	char wrong[SOFTRW_NAME_SIZE]; /* what a protocol error is about */
 };
 

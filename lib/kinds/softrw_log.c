@@ -437,10 +437,11 @@ static void compact(const struct softrw_log *log, uint64_t newest)
 }
 
 /* 0: it is at its name, and stays there. */
-static int land(const struct softrw_log *log, uint64_t generation, const char *bytes, size_t size)
+static int land(struct softrw_log *log, uint64_t generation, const char *bytes, size_t size)
 {
 	int r = publish(log, generation, bytes, size);
 
+	log->absences = is_missing(r) ? log->absences + 1 : 0;
 	if (r == -EEXIST || is_missing(r))
 		return ATTEMPT_RACED;
 	if (r == 0)

@@ -17,6 +17,7 @@ struct softrw_log {
 	size_t epoch_size;
 	char epoch[SOFTRW_EPOCH_SIZE + 1]; /* its bytes, whatever they are; one more: it is too long */
 	struct softrw_snapshot latest; /* by the last look */
+	unsigned absences; /* commits in a row that found their own file, or the folder, gone */
 	char wrong[SOFTRW_NAME_SIZE]; /* the name that -EBADMSG is about; empty: the whole log */
 };
 

@@ -78,6 +78,24 @@ START_TEST(test_killed_holder_is_seen_at_once)
 }
 END_TEST
 
+/* As by a mount, or a chroot(2): it cannot be removed, and nobody may wait for its end. */
+START_TEST(test_lease_that_is_hidden_at_its_release_is_nobodys)
+{
+	struct peer holder;
+
+	ck_assert_int_eq(mkdir(test_path("folder"), 0777), 0);
+	peer_start(&holder);
+	ck_assert_int_eq(peer_open(&holder, test_path("folder/lock"), NULL), 0);
+	ck_assert_int_eq(peer_acquire(&holder, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(rename(test_path("folder"), test_path("away")), 0);
+	ck_assert_int_eq(peer_release(&holder), FILELOCK_ELOST);
+	ck_assert_int_eq(rename(test_path("away"), test_path("folder")), 0);
+	ck_assert(exists(test_path("folder/lock")));
+	ck_assert_int_eq(try_once(test_path("folder/lock")), 0);
+	peer_stop(&holder);
+}
+END_TEST
+
 START_TEST(test_release_wakes_a_waiter)
 {
 	struct peer holder, waiter;
@@ -165,5 +183,6 @@ int main(void)
 	return support_main(SUITE("lease", test_stopped_holder_loses_its_lease_and_learns_it,
 	                          test_killed_holder_is_seen_at_once, test_release_wakes_a_waiter,
 	                          test_dates_mean_nothing, test_forked_child_has_no_lease,
-	                          test_exit_removes_the_marker));
+	                          test_exit_removes_the_marker,
+	                          test_lease_that_is_hidden_at_its_release_is_nobodys));
 }

@@ -423,6 +423,36 @@ START_TEST(test_holder_of_a_removed_log_has_lost)
 }
 END_TEST
 
+/* As by a mount, or a chroot(2): its holder gets out all the same. */
+START_TEST(test_log_that_is_hidden_at_the_release_names_nobody_afterwards)
+{
+	struct peer holder;
+
+	for (enum filelock_mode mode = EXCLUSIVE; mode <= SHARED; mode++) {
+		peer_start_holding(&holder, test_path("lock"), mode);
+		ck_assert_int_eq(rename(test_path("lock.rw"), test_path("away")), 0);
+		ck_assert_int_eq(peer_call(&holder, release, NULL), FILELOCK_ELOST);
+		ck_assert_int_eq(rename(test_path("away"), test_path("lock.rw")), 0);
+		ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), 0);
+		ck_assert_uint_eq(holders(), 0);
+		peer_stop(&holder);
+	}
+}
+END_TEST
+
+/* As where each link(2) fails so, under proot: nobody holds the lock, and no wait would end. */
+START_TEST(test_folder_in_which_nothing_can_be_published_is_an_error)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	fault_set(FAULT_linkat, 1, FAULT_FOR_GOOD, ENOENT);
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, FILELOCK_WAIT_FOREVER), -ENOENT);
+	fault_clear();
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_waiter_goes_over_to_a_new_log)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -713,6 +743,8 @@ int main(void)
 	              test_heartbeat_that_fails_for_too_long_is_a_loss,
 	              test_holder_of_a_removed_log_has_lost, test_waiter_goes_over_to_a_new_log,
 	              test_record_that_was_removed_is_a_loss_for_a_holder,
+	              test_log_that_is_hidden_at_the_release_names_nobody_afterwards,
+	              test_folder_in_which_nothing_can_be_published_is_an_error,
 	              test_break_leaves_everybody_out, test_odd_things_in_the_way_are_errors,
 	              test_folder_of_another_user_is_refused, test_protocol_error_names_the_file,
 	              test_options_that_mean_nothing_are_refused,

@@ -15,7 +15,7 @@
 #include "base/sys.h"
 
 static const int no_links[] = { EPERM, EOPNOTSUPP, ENOSYS, EMLINK, EXDEV };
-static const int no_tmpfile[] = { EOPNOTSUPP, EISDIR, EINVAL, ENOSYS };
+static const int no_tmpfile[] = { 524, EROFS, ENXIO, EOPNOTSUPP, EISDIR, EINVAL, ENOSYS };
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static struct filelock *lock;
@@ -118,8 +118,21 @@ START_TEST(test_without_unnamed_files_a_private_name_serves)
 		ck_assert_int_eq(draft.way, PUBLISH_NAME);
 		check_published(&draft);
 	}
+	tmpfile_error = ENOSPC;
+	check_fails(PUBLISH_TMPFILE, -ENOSPC);
+}
+END_TEST
+
+/* It may pass: the way is not given up. */
+START_TEST(test_unnamed_file_that_fails_once_is_tried_again_next_time)
+{
+	struct draft draft = draft_of(PUBLISH_TMPFILE);
+
+	sys.open = open_without_tmpfile;
 	tmpfile_error = EIO;
-	check_fails(PUBLISH_TMPFILE, -EIO);
+	ck_assert_int_eq(soft_publish(lock, &draft), 0);
+	ck_assert_int_eq(draft.way, PUBLISH_TMPFILE);
+	check_published(&draft);
 }
 END_TEST
 
@@ -548,6 +561,22 @@ START_TEST(test_without_randomness_there_is_no_private_name)
 }
 END_TEST
 
+/* An old kernel, and a sandbox. */
+START_TEST(test_without_getrandom_the_device_serves)
+{
+	const int errors[] = { ENOSYS, EPERM };
+
+	for (size_t i = 0; i < COUNT(errors); i++) {
+		struct draft draft = draft_of(PUBLISH_NAME);
+
+		fault_set(FAULT_getrandom, 1, FAULT_FOR_GOOD, errors[i]);
+		ck_assert_int_eq(soft_publish(lock, &draft), 0);
+		check_published(&draft);
+		fault_clear();
+	}
+}
+END_TEST
+
 START_TEST(test_a_private_name_that_cannot_be_removed_is_logged_and_no_failure)
 {
 	struct draft draft = draft_of(PUBLISH_NAME);
@@ -617,8 +646,8 @@ START_TEST(test_flock_is_probed_on_a_file_that_is_gone_afterwards)
 	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, EOPNOTSUPP);
 	ck_assert_int_eq(soft_publish_probe_flock(path, &result), -EOPNOTSUPP);
 	fault_set(FAULT_open, 1, FAULT_ONCE, EOPNOTSUPP);
-	fault_set(FAULT_getrandom, 1, FAULT_ONCE, ENOSYS);
-	ck_assert_int_eq(soft_publish_probe_flock(path, &result), -ENOSYS);
+	fault_set(FAULT_getrandom, 1, FAULT_ONCE, EAGAIN);
+	ck_assert_int_eq(soft_publish_probe_flock(path, &result), -EAGAIN);
 	fault_clear();
 	ck_assert_uint_eq(test_descriptors(), before);
 	ck_assert_uint_eq(count_files(), 0);
@@ -632,7 +661,8 @@ int main(void)
 	        test_each_way_publishes_a_complete_marker,
 	        test_what_stands_there_is_left_alone_in_each_way,
 	        test_without_unnamed_files_a_private_name_serves,
-	        test_without_links_the_marker_is_made_in_place,
+	        test_unnamed_file_that_fails_once_is_tried_again_next_time,
+		              test_without_links_the_marker_is_made_in_place,
 	        test_without_proc_a_private_name_serves,
 	        test_a_draft_whose_folder_was_replaced_is_made_again,
 	        test_a_draft_that_has_waited_is_dated_anew,
@@ -655,7 +685,8 @@ int main(void)
 	        test_disowned_marker_is_nobodys_whatever_it_was,
 	        test_marker_that_cannot_be_disowned_is_left_as_it_is,
 	        test_without_randomness_there_is_no_private_name,
-	        test_a_private_name_that_cannot_be_removed_is_logged_and_no_failure,
+	        test_without_getrandom_the_device_serves,
+		              test_a_private_name_that_cannot_be_removed_is_logged_and_no_failure,
 	        test_no_locks_to_be_had_is_an_error_on_local_file_systems_only,
 	        test_a_marker_needs_no_flock_where_there_is_none_or_somebody_judges_it,
 	        test_flock_is_probed_on_a_file_that_is_gone_afterwards));
