@@ -81,8 +81,9 @@
  * writing. That answer holds across PID and time namespaces and for stopped processes. The record
  * decides only where the kernel proves nothing. A marker is held unless its holder is proved dead.
  * These markers are held, too:
- *   - a record of another host, of a process that may not be looked at, or of a newer protocol; an
- *     empty marker (Python's releases before 3.22 write nothing); a marker that may be read but not
+ *   - a record of another host, of a process that may not be looked at, or of a newer protocol; one
+ *     that names no PID namespace, where the kernel does not tell whether it is open (to those who
+ *     may not write it), if a process inside one may be meant; an empty marker (Python's releases before 3.22 write nothing); a marker that may be read but not
  *     written; on a local file system without flock(2) every marker, since two processes that took
  *     one over could not tell each other. filelock_break removes such a marker.
  *   - a record whose writing was cut short, until it was seen unchanged for 2 s and the process

@@ -208,6 +208,27 @@ bool proc_parse_process(const char *text, struct proc_process *ret)
 	return true;
 }
 
+bool proc_parse_innermost_pid(const char *text, pid_t *ret_pid, unsigned *ret_depth)
+{
+	const char *line = strncmp(text, "NSpid:", 6) == 0 ? text : strstr(text, "\nNSpid:");
+	unsigned depth = 0;
+	uint64_t pid;
+
+	if (!line)
+		return false;
+	line = strchr(line, ':') + 1;
+	skip_spaces(&line);
+	while (take_number(&line, 10, INT_MAX, &pid)) {
+		depth++;
+		skip_spaces(&line);
+	}
+	if (depth == 0 || *line != '\n')
+		return false;
+	*ret_pid = (pid_t)pid;
+	*ret_depth = depth;
+	return true;
+}
+
 bool proc_parse_boot_time(const char *line, int64_t *ret)
 {
 	uint64_t seconds;

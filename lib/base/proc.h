@@ -48,6 +48,10 @@ struct proc_process {
 };
 bool proc_parse_process(const char *text, struct proc_process *ret);
 
+/* The line NSpid of /proc/PID/status: the process's pid in the innermost of its PID namespaces.
+   *ret_depth: how many it is in, as far as the reader's. */
+bool proc_parse_innermost_pid(const char *text, pid_t *ret_pid, unsigned *ret_depth);
+
 /* The line btime of /proc/stat: when the machine booted, seconds since the epoch. */
 bool proc_parse_boot_time(const char *line, int64_t *ret);
 

@@ -25,6 +25,7 @@
 #include "base/magic.h"
 #include "base/proc.h"
 #include "base/sys.h"
+#include "kinds/folder.h"
 
 /* The first PID namespace's inode number: PROC_PID_INIT_INO in the kernel's proc_ns.h. */
 #define FIRST_PID_NAMESPACE "pid:[4026531836]"
@@ -313,6 +314,42 @@ void holder_describe_process(struct filelock_owner *owner, pid_t pid)
 	if (sys.gethostname(owner->host, sizeof(owner->host)) < 0)
 		owner->host[0] = '\0';
 	owner->host[sizeof(owner->host) - 1] = '\0'; /* gethostname(2) may leave it out */
+}
+
+struct inside {
+	pid_t pid;
+	bool (*is_it)(const struct proc_process *process, void *arg);
+	void *arg;
+};
+
+static int ask_process(const char *name, void *arg)
+{
+	const struct inside *inside = arg;
+	struct proc_process process;
+	char path[64], status[4096];
+	unsigned depth;
+	pid_t pid;
+	long number = strtol(name, NULL, 10);
+
+	(void)snprintf(path, sizeof(path), "/proc/%ld/status", number);
+	return number > 0 && sys_read_file(path, status, sizeof(status)) > 0 &&
+	       proc_parse_innermost_pid(status, &pid, &depth) && depth > 1 &&
+	       pid == inside->pid && holder_read_process((pid_t)number, &process) &&
+	       inside->is_it(&process, inside->arg);
+}
+
+bool holder_any_inside(pid_t pid, bool (*is_it)(const struct proc_process *process, void *arg),
+                       void *arg)
+{
+	struct inside inside = { pid, is_it, arg };
+	int fd = sys_open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	int r;
+
+	if (fd < 0)
+		return false;
+	r = folder_list(fd, ask_process, &inside);
+	(void)sys_close(fd);
+	return r > 0;
 }
 
 int holder_at_path(const char *path, int (*question)(int fd, struct filelock_owner *ret_owner),

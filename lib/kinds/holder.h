@@ -26,6 +26,10 @@ bool holder_knows_pids(void);
 int64_t holder_start_time(pid_t pid);
 bool holder_read_process(pid_t pid, struct proc_process *ret);
 
+/* Whether `is_it` says so of a process that has this pid in a PID namespace below ours. */
+bool holder_any_inside(pid_t pid, bool (*is_it)(const struct proc_process *process, void *arg),
+                       void *arg);
+
 /* Record locks, fcntl(2), on any of the bytes first to last, both included, except those of one
    process (0: of none). */
 struct holder_records {

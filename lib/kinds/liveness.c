@@ -257,6 +257,28 @@ static bool is_another(const struct marker *record)
 	       strcmp(record->token, token) != 0;
 }
 
+/* Whether this is the process that is recorded, as far as the record tells. */
+static bool is_recorded(const struct proc_process *process, void *arg)
+{
+	const struct marker *record = arg;
+	char token[TOKEN_SIZE];
+
+	return !has_ended(process) &&
+	       (!record->token[0] ||
+	        (make_token(process, token) && strcmp(record->token, token) == 0));
+}
+
+/*
+ * Whether it may be of a living process in a container: releases of Python's before 4.1 name the host
+ * there as we do outside. Where the kernel says that nobody has the marker open, nobody lives.
+ */
+static bool may_be_inside(const struct marker *record, enum proof proof)
+{
+	struct marker copy = *record;
+
+	return proof != PROOF_CLOSED && holder_any_inside(record->pid, is_recorded, &copy);
+}
+
 /* A record of our own pid that we did not write, since we would have it open: a container's first
    process has always the same pid. */
 static bool is_of_our_pid(const struct marker *record, enum proof proof)
@@ -266,12 +288,15 @@ static bool is_of_our_pid(const struct marker *record, enum proof proof)
 
 bool liveness_is_over(const struct marker *record, enum proof proof)
 {
+	/* in a PID namespace such a name may be of any other one */
+	enum proof needed = *read_own()->suffix ? PROOF_CLOSED : PROOF_UNLOCKED;
 	bool here = is_own_host(record->host) ||
-	            (proof > PROOF_NONE && is_older_host(record->host));
+	            (proof >= needed && is_older_host(record->host));
 
 	if (here)
-		return liveness_is_gone(record->pid) || is_another(record) ||
-		       is_of_our_pid(record, proof);
+		return (liveness_is_gone(record->pid) || is_another(record) ||
+		        is_of_our_pid(record, proof)) &&
+		       !may_be_inside(record, proof);
 	/* hosts are renamed, and containers made anew: it was of this kernel, and whoever holds has
 	   the marker open */
 	return proof == PROOF_CLOSED && is_of_this_boot(record->token);

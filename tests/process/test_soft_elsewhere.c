@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/wait.h>
 
+#include "kinds/liveness.h"
 #include "softly.h"
 
 enum { PROCESSES = 3, CANNOT = 200 };
@@ -202,6 +203,51 @@ START_TEST(test_living_holder_inside_a_pid_namespace_is_held)
 }
 END_TEST
 
+/* As Python's releases before 4.1 write it: the host without the namespace. */
+static int stay_there(void *arg)
+{
+	struct storm *shared = arg;
+	struct marker own;
+	char host[256], text[MARKER_SIZE + 1];
+
+	if (mount("proc", "/proc", "proc", 0, "") < 0)
+		return CANNOT;
+	if (liveness_read_own(&own) < 0 || gethostname(host, sizeof(host)) < 0)
+		return 1;
+	text[soft_record_format(text, getpid(), host, own.token)] = '\0';
+	test_write_file(test_path("lock"), text);
+	shared->held = true;
+	await(shared->over);
+	return 0;
+}
+
+static int stay_in_a_pid_namespace(void *arg)
+{
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0 ||
+	    mount("none", "/", "", MS_REC | MS_PRIVATE, "") < 0)
+		return CANNOT;
+	return test_in_child(stay_there, arg);
+}
+
+/* Its pid is nobody's here, or another's. */
+START_TEST(test_record_of_a_living_process_inside_is_held_where_open_files_are_not_known)
+{
+	pid_t pid;
+
+	storm = test_shared(sizeof(*storm));
+	(void)test_folder();
+	pid = test_fork(stay_in_a_pid_namespace, storm);
+	await(storm->held || has_ended(pid));
+	fault_set(FAULT_fcntl_setlease, 1, FAULT_FOR_GOOD, EACCES);
+	if (!has_ended(pid))
+		ck_assert_int_eq(try_once(test_path("lock")), -ETIMEDOUT);
+	fault_clear();
+	storm->over = true;
+	if (test_reap(pid) == CANNOT)
+		test_skip("no PID namespace to be had");
+}
+END_TEST
+
 static int try_elsewhere(void *arg)
 {
 	(void)arg;
@@ -249,6 +295,7 @@ int main(void)
 	                          test_killed_holder_is_recovered,
 	                          test_living_holder_of_another_pid_namespace_is_held,
 	                          test_living_holder_inside_a_pid_namespace_is_held,
+	                          test_record_of_a_living_process_inside_is_held_where_open_files_are_not_known,
 	                          test_release_leaves_nothing,
 	                          test_release_of_a_marker_that_is_not_seen_keeps_nobody_out));
 }

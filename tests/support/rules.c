@@ -163,8 +163,10 @@ const struct rule rules[] = {
 
 	/* Whether flock(2) works is looked for on a file without a name, or with a private
 	   one, whose removal has no second chance. */
-	{ RULE, FILES, LOCKING, FAULT_open, ITS_FOLDER, { EOPNOTSUPP, EISDIR, ENOSYS },
-	  ANY_TIME, FINE, 0 },
+	{ RULE, FILES, LOCKING, FAULT_open, ITS_FOLDER, { EOPNOTSUPP, EISDIR, ENOSYS, EIO, ENXIO,
+	  EROFS, ESTALE, ETXTBSY, EWOULDBLOCK }, ANY_TIME, FINE, 0 },
+	/* Whose random bytes a device has as well. */
+	{ RULE, FILES, LOCKING, FAULT_getrandom, ANYTHING, { ENOSYS }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_open, ITS_FOLDER, { ENOENT }, ANY_TIME, EITHER, 0 },
 	{ RULE, NATIVE, LOCKING, FAULT_flock, A_DRAFT, { ENOSYS, EOPNOTSUPP }, ANY_TIME,
 	  EITHER, 0 },

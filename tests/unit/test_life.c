@@ -343,7 +343,8 @@ START_TEST(test_long_host_ends_in_a_digest)
 }
 END_TEST
 
-/* Every name that a release has given to this host; without proof by the kernel only today's. */
+/* Every name that a release has given to this host. In a PID namespace one without it may be of any
+   other one: then only today's is believed without proof by the kernel. */
 START_TEST(test_hosts_of_earlier_releases_are_this_host)
 {
 	static const char *const ours[] = { "a?20b", "a b", "a?20b?pidns-f00001e5" };
@@ -354,7 +355,8 @@ START_TEST(test_hosts_of_earlier_releases_are_this_host)
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
 		strcpy(record.host, ours[i]);
 		ck_assert(liveness_is_here(&record));
-		ck_assert(liveness_is_over(&record, PROOF_UNLOCKED));
+		ck_assert(liveness_is_over(&record, PROOF_CLOSED));
+		ck_assert(liveness_is_over(&record, PROOF_UNLOCKED) == (i == 2));
 		ck_assert(liveness_is_over(&record, PROOF_NONE) == (i == 2));
 	}
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
@@ -362,6 +364,19 @@ START_TEST(test_hosts_of_earlier_releases_are_this_host)
 		ck_assert(!liveness_is_here(&record));
 		ck_assert(!liveness_is_over(&record, PROOF_CLOSED));
 	}
+}
+END_TEST
+
+START_TEST(test_host_without_a_namespace_is_this_one_outside_of_them)
+{
+	struct marker record = record_of(INT32_MAX);
+
+	(void)written_host("a b", FIRST_NAMESPACE);
+	strcpy(record.host, "a b");
+	ck_assert(liveness_is_over(&record, PROOF_UNLOCKED));
+	ck_assert(!liveness_is_over(&record, PROOF_NONE));
+	strcpy(record.host, "a?20b");
+	ck_assert(liveness_is_over(&record, PROOF_NONE));
 }
 END_TEST
 
@@ -398,6 +413,7 @@ int main(void)
 	        test_a_record_is_described_as_far_as_it_is_known,
 	        test_a_record_is_written_without_what_cannot_be_read,
 	        test_host_is_escaped_and_says_its_pid_namespace,
+	        test_host_without_a_namespace_is_this_one_outside_of_them,
 	        test_long_host_ends_in_a_digest,
 	        test_hosts_of_earlier_releases_are_this_host,
 	        test_long_hosts_of_earlier_releases_are_cut_in_one_way_or_another));

@@ -263,10 +263,29 @@ START_TEST(test_lines_survive_interrupted_and_failing_reads)
 }
 END_TEST
 
+START_TEST(test_innermost_pid_is_the_last_one)
+{
+	pid_t pid = 0;
+	unsigned depth = 0;
+
+	ck_assert(proc_parse_innermost_pid("Name:\tx\nNSpid:\t4711\t12\t3\nNSpgid:\t1\n", &pid, &depth));
+	ck_assert_int_eq(pid, 3);
+	ck_assert_uint_eq(depth, 3);
+	ck_assert(proc_parse_innermost_pid("NSpid:\t4711\n", &pid, &depth));
+	ck_assert_int_eq(pid, 4711);
+	ck_assert_uint_eq(depth, 1);
+	ck_assert(!proc_parse_innermost_pid("Name:\tNSpid: 1\n", &pid, &depth));
+	ck_assert(!proc_parse_innermost_pid("NSpid:\t\n", &pid, &depth));
+	ck_assert(!proc_parse_innermost_pid("NSpid:\t12 x\n", &pid, &depth));
+	ck_assert(!proc_parse_innermost_pid("NSpid:\t12", &pid, &depth));
+	ck_assert(!proc_parse_innermost_pid("", &pid, &depth));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = SUITE(
-	        "proc", test_exclusive_flock_line_is_read, test_shared_flock_line_is_read,
+	        "proc", test_innermost_pid_is_the_last_one, test_exclusive_flock_line_is_read, test_shared_flock_line_is_read,
 	        test_holder_without_a_pid_here_is_pid_zero,
 	        test_mount_line_gives_its_number_and_device,
 	        test_malformed_mount_lines_are_refused,
