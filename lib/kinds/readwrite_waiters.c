@@ -2,7 +2,7 @@
  * readwrite_waiters.c - whether anybody waits for a read/write lock.
  *
  * Setting a file's times to wake its waiters costs a third of a cycle, mostly for nobody. A waiter is
- * therefore registered, as one of a native lock is (native.c), but not on the database: closing any
+ * therefore registered, as one of a native lock is (native_wait.c), but not on the database: closing any
  * descriptor of that drops all locks which this process has on it. It is registered on the folder,
  * which has no such locks, by a shared record lock of an open file description, on one of many bytes
  * that the number of the database tells. Two databases that share a byte wake each other's waiters.
