@@ -1,5 +1,5 @@
 /*
- * claims.c - the claims on a strict lock: printed, or one removed by force.
+ * claims.c - the claims on a strict or soft read/write lock: printed, or one removed by force.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -7,14 +7,29 @@
 
 #include "run.h"
 
+struct printing {
+	unsigned count;
+	bool modes; /* there are two */
+};
+
+/* A strict lock's names say what they are. */
+static const char *describe(const struct printing *printing, const struct filelock_claim *claim)
+{
+	if (!printing->modes)
+		return "";
+	if (!claim->held)
+		return ", waits for the readers";
+	return claim->owner.mode == FILELOCK_SHARED ? ", reads" : ", writes";
+}
+
 static void print(const struct filelock_claim *claim, void *arg)
 {
-	unsigned *count = arg;
+	struct printing *printing = arg;
 	const struct filelock_owner *owner = &claim->owner;
 
-	++*count;
-	printf("%s pid %ld%s%s%s\n", claim->name, (long)owner->pid, *owner->host ? " on " : "",
-	       owner->host, claim->dead ? ", which has ended" : "");
+	printing->count++;
+	printf("%s pid %ld%s%s%s%s\n", claim->name, (long)owner->pid, *owner->host ? " on " : "",
+	       owner->host, describe(printing, claim), claim->dead ? ", which has ended" : "");
 }
 
 static int fail(const struct lock *lock, int error)
@@ -25,12 +40,12 @@ static int fail(const struct lock *lock, int error)
 
 int claims_print(const struct options *options, const struct lock *lock)
 {
-	unsigned count = 0;
-	int r = filelock_claims(lock->handle, print, &count);
+	struct printing printing = { 0, options->kind == FILELOCK_SOFT_READWRITE };
+	int r = filelock_claims(lock->handle, print, &printing);
 
 	if (r < 0)
 		return fail(lock, r);
-	return count > 0 ? 0 : options->conflict;
+	return printing.count > 0 ? 0 : options->conflict;
 }
 
 int claims_break(const struct lock *lock, const char *name)

@@ -40,7 +40,8 @@ static const char help[] =
         "  -q, --quiet; --wait-message   never name the holder; after a second, anywhere\n"
         "      --holder                  print who holds the lock\n"
         "      --break                   remove a soft lock or a lease by force\n"
-        "      --claims, --break-claim C print the claims on a strict lock; remove C\n"
+        "      --claims, --break-claim C print the claims on a strict or soft\n"
+        "                                read/write lock; remove C\n"
         "      --verbose                 say how long the wait was\n"
         "  -h, --help; -V, --version     print this, or the version\n"
         "Kinds: ";
@@ -325,8 +326,10 @@ static int check(const struct options *options)
 	bool native = options->kind == FILELOCK_NATIVE;
 	bool claims = options->task == TASK_CLAIMS || options->task == TASK_BREAK_CLAIM;
 
-	if (claims && options->kind != FILELOCK_STRICT)
-		return wrong("--claims and --break-claim are for strict locks: with -k strict");
+	if (claims && options->kind != FILELOCK_STRICT &&
+	    options->kind != FILELOCK_SOFT_READWRITE)
+		return wrong("--claims and --break-claim are for strict and soft read/write locks: "
+		             "with -k strict or -k soft-readwrite");
 	if (options->exec && options->close)
 		return wrong("-F becomes the command, so with -o nobody would hold the lock");
 	if (options->exec && !native && options->kind != FILELOCK_SOFT)

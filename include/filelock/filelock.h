@@ -574,18 +574,22 @@ FILELOCK_API int filelock_renew(struct filelock *lock);
    not, as far as that is known or can be seen at the path. */
 FILELOCK_API enum filelock_loss filelock_loss(struct filelock *lock);
 
-/* One claim on a strict lock: whoever has one keeps all others out. */
+/* One claim on a strict lock, where whoever has one keeps all others out; or one member of a soft
+   read/write lock, whose mode is owner.mode. */
 struct filelock_claim {
 	size_t size;
 	const char *name; /* its file's, for filelock_break_claim; valid during the call */
-	bool held;        /* of a holder; else an intent: its owner is in the doorway, or was */
-	bool dead;        /* its owner is proved dead, by its record alone */
+	bool held;        /* of a holder; else an intent: its owner is in the doorway, or was; a writer
+	                     that waits for the readers */
+	bool dead;        /* its owner is proved dead: strict, by its record alone; soft read/write, by
+	                     its flock(2) */
 	struct filelock_owner owner;
 };
 
 /*
- * Calls `take` with each claim on the lock, in no order (FILELOCK_STRICT). A holder has two, held and
- * intent. Changes nothing. 0; -ENOTSUP: this kind has none; FILELOCK_EPROTOCOL: something there is no
+ * Calls `take` with each claim on the lock, in no order. FILELOCK_STRICT: a holder has two, held and
+ * intent. FILELOCK_SOFT_READWRITE: each reader, and the writer, also one that waits for readers; who waits
+ * for a writer has none yet. Changes nothing. 0; -ENOTSUP: this kind has none; FILELOCK_EPROTOCOL: something there is no
  * claim, and filelock_last_error names it.
  */
 FILELOCK_API int filelock_claims(struct filelock *lock,
@@ -594,7 +598,8 @@ FILELOCK_API int filelock_claims(struct filelock *lock,
 
 /*
  * Removes a claim by its name, whoever has it: for a person who knows that its owner is gone. If it is
- * not, two hold the lock. Of a holder that was killed break both. -ENOENT: there is none; -EINVAL: a
+ * not, two hold the lock (FILELOCK_SOFT_READWRITE: until that one asks, and learns it). Strict: of a holder
+ * that was killed break both. -ENOENT: there is none; -EINVAL: a
  * name that no claim can have; -ENOTSUP: this kind has none.
  */
 FILELOCK_API int filelock_break_claim(struct filelock *lock, const char *name);

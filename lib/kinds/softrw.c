@@ -460,6 +460,75 @@ static int softrw_holder(const struct filelock *lock, struct filelock_owner *ret
 	return r == -ENOENT ? FILELOCK_ENOHOLDER : r;
 }
 
+/* --- claims --- */
+
+struct telling {
+	void (*take)(const struct filelock_claim *claim, void *arg);
+	void *arg;
+};
+
+/* A writer beside readers waits for them. */
+static void tell(const struct softrw_claim *claim, const struct softrw_token *token,
+                 enum filelock_mode mode, bool is_dead, void *arg)
+{
+	const struct telling *telling = arg;
+	char name[SOFTRW_HEX_SIZE];
+	struct filelock_claim told = { .size = sizeof(told), .name = name, .dead = is_dead,
+		                       .owner = FILELOCK_OWNER_INIT };
+
+	softrw_token_format(token, name);
+	told.held = mode == FILELOCK_SHARED || claim->log.latest.readers == 0;
+	/* a record that is gone names nobody, and its member is told all the same */
+	(void)read_owner(claim, token, mode, &told.owner);
+	told.owner.mode = mode;
+	telling->take(&told, telling->arg);
+}
+
+static int fail_question(struct filelock *lock, const char *what, const struct softrw_claim *claim,
+                         int r)
+{
+	char *detail = r == FILELOCK_EPROTOCOL
+	                       ? sys_format("%s/%s", state_of(lock)->paths.generations, claim->wrong)
+	                       : NULL;
+
+	return failure_set_detail(&lock->failure, r, what, detail);
+}
+
+static int softrw_claims(struct filelock *lock,
+                         void (*take)(const struct filelock_claim *claim, void *arg), void *arg)
+{
+	struct telling telling = { take, arg };
+	struct softrw_claim claim;
+	int r;
+
+	set_up_look(lock, &claim);
+	r = softrw_claim_look(&claim);
+	if (r == 0)
+		r = softrw_claim_tell(&claim, tell, &telling);
+	else if (r == -ENOENT) /* nobody has ever come */
+		r = 0;
+	if (r < 0)
+		r = fail_question(lock, "cannot list the claims of", &claim, r);
+	softrw_claim_close(&claim);
+	return r;
+}
+
+static int softrw_break_claim(struct filelock *lock, const char *name)
+{
+	struct softrw_claim claim;
+	struct softrw_token token;
+	int r;
+
+	if (!softrw_token_parse(name, strlen(name), &token))
+		return handle_refuse(lock, -EINVAL, "cannot break a claim of");
+	set_up_look(lock, &claim);
+	r = softrw_claim_evict(&claim, &token);
+	if (r < 0)
+		r = fail_question(lock, "cannot break a claim of", &claim, r);
+	softrw_claim_close(&claim);
+	return r;
+}
+
 static int softrw_break(struct filelock *lock)
 {
 	struct softrw_claim claim;
@@ -498,6 +567,8 @@ const struct kind kind_soft_readwrite = {
 	.place = softrw_place,
 	.identity = softrw_identity,
 	.hand_over = softrw_hand_over,
+	.claims = softrw_claims,
+	.break_claim = softrw_break_claim,
 	.break_lock = softrw_break,
 	.forget = softrw_forget,
 };

@@ -571,6 +571,43 @@ int softrw_claim_look(struct softrw_claim *claim)
 	return r < 0 ? r : look(claim);
 }
 
+int softrw_claim_tell(struct softrw_claim *claim, softrw_teller *tell, void *arg)
+{
+	const struct softrw_snapshot *latest = &claim->log.latest;
+	struct softrw_look look = look_of(claim, claim->holders);
+	struct softrw_ledger ledger = { 0 };
+	size_t members = latest->readers + latest->has_writer;
+	int r = 0;
+
+	for (size_t i = 0; i < members && r >= 0; i++) {
+		bool reads = i < latest->readers;
+		const struct softrw_token *token = reads ? &latest->reader[i] : &latest->writer;
+
+		r = softrw_member_is_dead(&ledger, &look, token);
+		if (r >= 0)
+			tell(claim, token, reads ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE, r > 0,
+			     arg);
+	}
+	softrw_ledger_free(&ledger);
+	return r < 0 ? r : 0;
+}
+
+int softrw_claim_evict(struct softrw_claim *claim, const struct softrw_token *token)
+{
+	char name[SOFTRW_HEX_SIZE];
+	int r = softrw_claim_open(claim, NULL);
+
+	if (r < 0)
+		return r;
+	claim->badge.token = *token;
+	r = get_out(claim);
+	if (r < 0)
+		return r == FILELOCK_ELOST ? -ENOENT : r;
+	softrw_token_format(token, name);
+	(void)sys_unlink_at(claim->holders, name);
+	return 0;
+}
+
 static int list_members(const struct softrw_snapshot *snapshot, struct softrw_snapshot *ret)
 {
 	int r = snapshot->has_writer ? softrw_snapshot_add_reader(ret, &snapshot->writer) : 0;

@@ -56,6 +56,12 @@ bool softrw_claim_is_late(const struct softrw_claim *claim, const struct softrw_
 int softrw_claim_beat(struct softrw_claim *claim, struct softrw_badge *badge);
 /* The newest snapshot, in claim->log.latest, for those who only ask. 0, -ENOENT or an error. */
 int softrw_claim_look(struct softrw_claim *claim);
+/* After a look: each member, and whether it is dead as far as one look tells. */
+typedef void softrw_teller(const struct softrw_claim *claim, const struct softrw_token *token,
+                           enum filelock_mode mode, bool is_dead, void *arg);
+int softrw_claim_tell(struct softrw_claim *claim, softrw_teller *tell, void *arg);
+/* Commits that member out. 0, -ENOENT: it was not in, or there is no log; or an error. */
+int softrw_claim_evict(struct softrw_claim *claim, const struct softrw_token *token);
 /* Commits everybody out. 0, -ENOENT: nobody was in; or an error. */
 int softrw_claim_break(struct softrw_claim *claim);
 

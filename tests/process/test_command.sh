@@ -560,6 +560,19 @@ test_claims_are_listed_and_broken_by_name() {
 	status_is 64 "$filelock" -k strict --claims --holder l
 }
 
+test_members_of_a_soft_readwrite_lock_are_listed_and_left_out_by_name() {
+	status_is 1 "$filelock" -k soft-readwrite --claims l
+	hold "$filelock" -s -k soft-readwrite l
+	status_is 0 "$filelock" -k soft-readwrite --claims l >claims
+	grep -qx '[0-9a-f]\{32\} pid [0-9]* on .*, reads' claims
+	status_is 1 "$filelock" -n -k soft-readwrite l true
+	read -r name _ <claims
+	status_is 0 "$filelock" -k soft-readwrite --break-claim "$name" l
+	status_is 0 "$filelock" -n -k soft-readwrite l touch ran
+	[ -e ran ]
+	let_go
+}
+
 test_lease_and_strict_lock_are_held_for_the_command() {
 	for kind in lease strict; do
 		hold "$filelock" -k "$kind" "$kind"

@@ -506,6 +506,85 @@ END_TEST
 
 /* --- what is refused --- */
 
+struct told {
+	unsigned readers, writers, waiting, dead;
+	pid_t pid; /* of whoever was told last */
+	char name[64];
+};
+
+static void take_claim(const struct filelock_claim *claim, void *arg)
+{
+	struct told *told = arg;
+
+	told->readers += claim->owner.mode == SHARED;
+	told->writers += claim->owner.mode == EXCLUSIVE;
+	told->waiting += !claim->held;
+	told->dead += claim->dead;
+	told->pid = claim->owner.pid;
+	(void)snprintf(told->name, sizeof(told->name), "%s", claim->name);
+}
+
+static struct told list_claims(struct filelock *lock)
+{
+	struct told told = { 0 };
+
+	ck_assert_int_eq(filelock_claims(lock, take_claim, &told), 0);
+	return told;
+}
+
+START_TEST(test_claims_are_the_readers_and_the_writer)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct peer reader, writer;
+	struct told told = list_claims(lock);
+
+	ck_assert_uint_eq(told.readers + told.writers, 0);
+	peer_start_holding(&reader, test_path("lock"), SHARED);
+	told = list_claims(lock);
+	ck_assert_uint_eq(told.readers, 1);
+	ck_assert_int_eq(told.pid, reader.pid);
+	ck_assert_uint_eq(told.waiting + told.dead + told.writers, 0);
+	start_waiting(&writer, test_path("lock"), EXCLUSIVE);
+	told = list_claims(lock);
+	ck_assert_uint_eq(told.readers, 1);
+	ck_assert_uint_eq(told.writers, 1);
+	ck_assert_uint_eq(told.waiting, 1);
+	ck_assert_int_eq(peer_release(&reader), 0);
+	ck_assert_int_eq(peer_answer(&writer), 0);
+	told = list_claims(lock);
+	ck_assert_uint_eq(told.waiting + told.readers + told.dead, 0);
+	ck_assert_int_eq(told.pid, writer.pid);
+	peer_kill(&writer, SIGKILL);
+	ck_assert_uint_eq(list_claims(lock).dead, 1);
+	peer_stop(&reader);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_broken_claim_lets_the_next_one_in_and_is_a_loss)
+{
+	struct filelock *holder = test_open(test_path("lock"), NULL);
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct told told;
+
+	ck_assert_int_eq(filelock_break_claim(lock, "../gen/HEAD"), -EINVAL);
+	ck_assert_int_eq(filelock_break_claim(lock, "00112233445566778899aabbccddeeff"), -ENOENT);
+	ck_assert_int_eq(filelock_acquire(holder, EXCLUSIVE, 0), 0);
+	told = list_claims(lock);
+	ck_assert_int_eq(filelock_break_claim(lock, "00112233445566778899aabbccddeeff"), -ENOENT);
+	ck_assert_uint_eq(list_claims(lock).writers, 1);
+	ck_assert_int_eq(filelock_break_claim(lock, told.name), 0);
+	ck_assert_int_eq(filelock_break_claim(lock, told.name), -ENOENT);
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_verify(holder), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_loss(holder), FILELOCK_LOSS_EVICTED);
+	ck_assert_int_eq(filelock_release(holder), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	filelock_close(lock);
+	filelock_close(holder);
+}
+END_TEST
+
 START_TEST(test_odd_things_in_the_way_are_errors)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -745,7 +824,10 @@ int main(void)
 	              test_record_that_was_removed_is_a_loss_for_a_holder,
 	              test_log_that_is_hidden_at_the_release_names_nobody_afterwards,
 	              test_folder_in_which_nothing_can_be_published_is_an_error,
-	              test_break_leaves_everybody_out, test_odd_things_in_the_way_are_errors,
+	              test_break_leaves_everybody_out,
+	              test_claims_are_the_readers_and_the_writer,
+	              test_broken_claim_lets_the_next_one_in_and_is_a_loss,
+	              test_odd_things_in_the_way_are_errors,
 	              test_folder_of_another_user_is_refused, test_protocol_error_names_the_file,
 	              test_options_that_mean_nothing_are_refused,
 	              test_release_that_cannot_be_written_leaves_the_lock_held,
