@@ -41,9 +41,9 @@
  *   - Only file systems of this machine's own have them: not FUSE, nor NFS.
  *
  * Heartbeats. One thread of the library's keeps alive the holds of all handles with the option
- * heartbeat_thread. It is made by the first acquisition, which gives -EAGAIN if it cannot be, has every signal
- * blocked, and ends when no such handle has held or waited for a second. Holds in a loop need none, and
- * do without it.
+ * heartbeat_thread. The first acquisition makes it, and gives -EAGAIN if that fails. It has every
+ * signal blocked, and ends when no such handle has held or waited for a second. Holds in a loop need
+ * none, and do without it.
  *   - A heartbeat ends with the release, and with the close of the handle.
  *   - It does not call the program. A hold that it finds lost is refreshed no more; filelock_verify,
  *     filelock_loss and the release say so, and the log does, at FILELOCK_LOG_WARNING.
@@ -186,9 +186,10 @@
  *     unsynced. In a loop let workers do that (evfilelock_options.workers): the loop then makes no such
  *     call. filelock_token is the generation.
  *   - A holder renews its record every heartbeat_ms, as a lease: in a loop the context does, elsewhere
- *     filelock_renew or the option heartbeat_thread. Whoever waits counts as dead a holder whose record it saw unchanged for
- *     duration_ms, its own or the holder's, whichever is longer, by its own clock, and leaves it out.
- *     Clocks of machines need not agree, nor settings. A holder judges itself as with leases.
+ *     filelock_renew or the option heartbeat_thread. Whoever waits counts as dead a holder whose
+ *     record it saw unchanged for duration_ms, its own or the holder's, whichever is longer, by its own
+ *     clock, and leaves it out. Clocks of machines need not agree, nor settings. A holder judges itself
+ *     as with leases.
  *   - On a local file system a holder of this library is seen dead, or alive, at once, by its
  *     flock(2); a stopped one then holds. Python's contenders go by silence alone.
  *   - A record that makes no sense fails closed: FILELOCK_EPROTOCOL, and filelock_last_error names it. So
