@@ -121,6 +121,9 @@
  *     says why.
  *   - A waiter measures the duration by its own clock, from the refresh that it sees last. Clocks of
  *     machines need not agree. A holder of this kernel that has died is seen at once.
+ *   - On NFSv4 a machine that is lost may hold others up for the lease time of the server (90 s, if
+ *     nobody has set it). Shorter durations than that may then end holds of the living, and so they may
+ *     with FILELOCK_SOFT_READWRITE.
  *   - All who use a path give the same duration: another one is FILELOCK_ESETTINGS. Whoever takes a
  *     lease over makes a new file. A marker of a soft lock, or of Python's MarkerSoftFileLock, is
  *     held, and taken over when its owner is proved dead; what else stands at the path is held.

@@ -9,6 +9,8 @@ from machines import Machine, Trouble
 GRACE = 10      # seconds: the server's lease time and its grace period
 VERSIONS = ["4.2", "4.1", "3"]
 KINDS = ["native", "soft", "lease", "strict", "soft-readwrite", "readwrite"]
+ENDING = ["lease", "soft-readwrite"]  # holds end on a machine that is too slow, and say so
+UNTOLD = ["readwrite"]  # filelock.h says so
 PROCESSES, COUNT = 2, 12
 PATIENCE = 120  # seconds: for what must come
 SILENCE = 30    # seconds without a grant that count as "never"
@@ -78,6 +80,8 @@ class Trial:
             machine.start()
         for machine in self.machines.values():
             machine.wait_ready()
+
+    def prepare(self):
         for machine in (self.one, self.two):
             self.mount(machine)
         for version, kind in self.both:
@@ -125,7 +129,7 @@ class Trial:
             for kind in self.kinds:
                 waiter = Hold(self, machine, version, kind, "hand")
                 released, verified = holders[kind].released()
-                if verified != "ok":
+                if verified != "ok" and kind not in ENDING:
                     self.fail(version, kind, f"verify: {verified}")
                 took[kind].append(waiter.held() - released)
                 holders[kind] = waiter
@@ -181,12 +185,11 @@ class Trial:
         self.two.run("hostname one")
         holders, waiters = self.hold_all("name")
         end = time.monotonic() + 5
-        for key, waiter in waiters.items():
-            if waiter.held_at_last(end - time.monotonic()):
-                self.fail(*key, "taken from a machine of the same name")
+        granted = {key: waiter.held_at_last(end - time.monotonic()) for key, waiter in waiters.items()}
         for key, holder in holders.items():
-            if holder.released()[1] != "ok":
-                self.fail(*key, "lost to a machine of the same name")
+            verified = holder.released()[1]
+            if key[1] not in ENDING and verified != "ok" or granted[key] and verified == "ok":
+                self.fail(*key, f"a machine of the same name: granted {granted[key]}, verify: {verified}")
         self.progress("two machines of one name exclude each other")
         self.let_all_go({}, waiters)
         self.two.run("hostname two")
@@ -204,7 +207,7 @@ class Trial:
             self.progress(f"NFS {key[0]}, {key[1]}: {fact}: {verified}, waiter {'granted' if early else 'waits'}")
             if early and verified == "ok":
                 self.fail(*key, "two hold after a restart of the server")
-            self.note(*key, fact, "keeps it" if verified == "ok" else "loses it, and learns it")
+            self.note(*key, fact, "holds" if verified == "ok" else "told of loss")
             if not early:
                 waiters[key].held()
         self.let_all_go({}, waiters)
@@ -219,10 +222,11 @@ class Trial:
         for key, holder in holders.items():
             _, verified = holder.released()
             self.progress(f"NFS {key[0]}, {key[1]}: {fact}: {verified}")
-            self.note(*key, fact, "holds" if verified == "ok" else "learns its loss")
+            self.note(*key, fact, "holds" if verified == "ok" else "told of loss")
             if key in got and verified == "ok":
-                self.note(*key, fact, "does not learn it")
-                self.fail(*key, "a stopped holder does not learn that another one holds the lock")
+                self.note(*key, fact, "not told")
+                if key[1] not in UNTOLD:
+                    self.fail(*key, "a stopped holder is not told that another one holds the lock")
         self.let_all_go({}, waiters)
 
     def lose_machine(self):
@@ -267,6 +271,12 @@ def main():
     trial = Trial(packages, scratch, [word for word in rest if word in KINDS] or KINDS, quick)
     try:
         trial.start()
+    except Trouble as trouble:
+        trial.end()
+        print(f"user-mode Linux: {trouble}")
+        return 77
+    try:
+        trial.prepare()
         if not machines:
             trial.try_processes(2 if quick else 4)
         if not quick:
