@@ -334,6 +334,7 @@ static void measure_cycle(void)
 
 #define MOST_HANDOFFS 1000
 #define HOLD_MS 10
+#define READ_EVERY 3000000 /* ns */
 
 struct table {
 	_Atomic int64_t released; /* by the one who held last */
@@ -413,7 +414,10 @@ static void measure_handoff(void)
 		if (pids[i] == 0)
 			play(table, i + 1, wanted);
 	}
-	run_reads(&line, wanted, &reads); /* beside them, in the same minute */
+	while (atomic_load(&table->count) < wanted) { /* beside them, all the time */
+		run_reads(&line, 1, &reads);
+		bench_sleep(READ_EVERY);
+	}
 	for (int i = 0; i < 2; i++)
 		bench_reap(pids[i], 0);
 	for (unsigned i = 0; i < atomic_load(&table->count); i++)
