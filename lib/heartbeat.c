@@ -58,7 +58,7 @@ static void leave(void)
 	(void)pthread_mutex_unlock(&heart.mutex);
 }
 
-static bool may_move(enum state from, enum state to)
+__attribute__((unused)) static bool may_move(enum state from, enum state to)
 {
 	switch (to) {
 	case IDLE:
