@@ -210,9 +210,11 @@ static bool is_earlier(const struct timespec *a, const struct timespec *b)
 static int look_again(struct native *n, const struct stat *named)
 {
 	struct stat own;
-	/* if a helper closes it now, we err, and the next look tells */
 	int r = sys_fstat(n->wait ? helpers_fd(n->wait) : n->fd, &own);
 
+	/* the helper has closed it, or does so now: the next look tells */
+	if (n->wait && r == -EBADF)
+		return PATH_NAMES_OURS;
 	if (native_is_gone(r))
 		return PATH_NAMES_ANOTHER;
 	if (r < 0)

@@ -89,6 +89,9 @@ static const struct scenario scenarios[] = {
 	  .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "replaced_long_after_a_wait_began", .mains = { slow, blocked, replace_later },
 	  SLEEPS, PROMPT, .meddled = true, .files_stay = true, FEW(3) },
+	/* it comes to look at its file when that has been granted, and given back */
+	{ .name = "replaced_while_one_stalls", .mains = { slow, blocked, replace_later }, SLEEPS,
+	  .stalls = 2, .meddled = true, .files_stay = true, FEW(2) },
 	{ .name = "removed_while_blocked", .mains = { blocked, slow, remove_file }, SLEEPS,
 	  .strangers = 1 << 2, .meddled = true, .files_stay = true, FEW(3) },
 	{ .name = "removed_at_each_release", .mains = { unlinking, unlinking }, SLEEPS, FEW(4) },
