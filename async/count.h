@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct count {
-	_Atomic uint64_t value;
+	_Alignas(8) _Atomic uint64_t value; /* also on 32 bit, where compilers differ */
 };
 
 static inline uint64_t count_get(const struct count *count)
