@@ -1,5 +1,5 @@
 /*
- * storm [OPTION...] SCENARIO...: native, soft, readwrite, softrw, wakeups, or all.
+ * storm [OPTION...] SCENARIO...: native, crowd, soft, readwrite, softrw, wakeups, or all.
  *
  * --seed N     what chance begins with; printed, and another one each time unless given
  * --scale N    percent of the usual counts (100; FILELOCK_TEST_SCALE squared, since it stands for
@@ -31,6 +31,9 @@ static const struct {
 } scenarios[] = {
 	{ { "native", { 8, 0, 0 }, .sync = 6, .event = 2, .grants = 500000, .kills = 750,
 	    .stops = 75 }, 40 },
+	/* they wait in the kernel's queue, by helper threads */
+	{ { "crowd", { 2, 0, 0 }, .sync = 44, .event = 20, .grants = 10000, .kills = 100,
+	    .stops = 50 }, 40 },
 	{ { "soft", { 0, 6, 0 }, .sync = 5, .event = 2, .grants = 100000, .kills = 1000,
 	    .stops = 100 }, 20 },
 	{ { "readwrite", { 0, 0, 6 }, .sync = 5, .event = 2, .grants = 200000, .kills = 500,
@@ -196,7 +199,7 @@ static bool is_built(const struct scenario *scenario)
 static _Noreturn void usage(void)
 {
 	(void)fputs("usage: storm [--seed N] [--scale PERCENT] [--long] "
-	            "native|soft|readwrite|softrw|wakeups|all...\n",
+	            "native|crowd|soft|readwrite|softrw|wakeups|all...\n",
 	            stderr);
 	exit(2);
 }

@@ -31,7 +31,7 @@
 enum {
 	KINDS = FILELOCK_SOFT_READWRITE + 1,
 	MOST_PLACES = 16, /* locks */
-	MOST_SLOTS = 16,  /* workers at a time */
+	MOST_SLOTS = 64,  /* workers at a time */
 	TWINS = 2,        /* handles that a loop has on one lock */
 	SEATS = MOST_SLOTS * TWINS,
 	CHILD_NUMBER = MOST_PLACES * TWINS, /* the handle of a worker's child */
