@@ -115,6 +115,7 @@ void warm_let_loop_end(struct evfilelock *ev)
 {
 	if (ev->warm_count > 0 && ev->timers.count == ev->warm_count && ev->awaited == 0 &&
 	    list_is_empty(&ev->queues.ready) && list_is_empty(&ev->prompt) &&
-	    list_is_empty(&ev->watches) && warm_count_idle(ev) == ev->queues.table.count && loop_is_last(&ev->loop))
+	    list_is_empty(&ev->watches) && loop_is_last(&ev->loop) &&
+	    warm_count_idle(ev) == ev->queues.table.count)
 		(void)warm_drop_all(ev);
 }

@@ -140,7 +140,6 @@ static void tell(struct watched_hold *watched)
 static void take_result(struct watched_hold *watched)
 {
 	struct evfilelock *ev = watched->ev;
-
 	int64_t next = watched->keep_at;
 
 	watched->looked = false;

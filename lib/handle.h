@@ -107,6 +107,12 @@ static inline void *kind_state(const struct filelock *lock)
 	return lock->state;
 }
 
+/* What of the lock's files the identity of a hold is of. The handle's own. */
+static inline const char *handle_place(const struct filelock *lock)
+{
+	return lock->kind->place ? lock->kind->place(lock) : lock->path;
+}
+
 /* Notes a failure of this handle and returns its code: of a system call, or with a code of ours. */
 static inline int handle_fail(struct filelock *lock, int code, const char *what)
 {

@@ -169,13 +169,12 @@ FILELOCK_API int filelock_renew(struct filelock *lock)
 /* By what stands at the path. */
 static enum filelock_loss look_for_loss(const struct filelock *lock)
 {
-	const char *path = lock->kind->place ? lock->kind->place(lock) : lock->path;
 	struct stat st;
 	int r;
 
 	if (lock->depth == 0 || lock->borrowed >= 0)
 		return FILELOCK_LOSS_NONE;
-	r = sys_lstat(path, &st);
+	r = sys_lstat(handle_place(lock), &st);
 	if (r < 0)
 		return r == -ENOENT || r == -ENOTDIR ? FILELOCK_LOSS_MISSING : FILELOCK_LOSS_NONE;
 	return st.st_dev == lock->held.identity.dev && st.st_ino == lock->held.identity.ino

@@ -50,7 +50,8 @@ struct kind {
 	 * is kept.
 	 *
 	 * After one that is pending the next comes when the kind has called handle_wake (or, from
-	 * another thread, inotify_give_notice), when the poll is due, and at the deadline. Abandoned, a pending one must come to nothing.
+	 * another thread, inotify_give_notice), when the poll is due, and at the deadline. Abandoned, a
+	 * pending one must come to nothing.
 	 */
 	int (*try)(struct filelock *lock, enum filelock_mode mode);
 	/*

@@ -114,16 +114,9 @@ static bool is_local(const char *path)
 	return sys.statfs(path, &fs) == 0 && sys_is_local(&fs);
 }
 
-static const char *place_of(const struct filelock_lost *lost)
-{
-	const struct filelock *proxy = lost->proxy;
-
-	return proxy->kind->place ? proxy->kind->place(proxy) : proxy->path;
-}
-
 FILELOCK_API int filelock_lost_watch(struct filelock_lost *lost, struct filelock_watcher *watcher)
 {
-	const char *path = lost->proxy ? place_of(lost) : NULL;
+	const char *path = lost->proxy ? handle_place(lost->proxy) : NULL;
 	char folder[PATH_MAX];
 	int r;
 
@@ -152,7 +145,7 @@ FILELOCK_API int filelock_lost_check(const struct filelock_lost *lost)
 
 	if (!lost->proxy) /* the loop's, as the hold is */
 		return lost->lock ? lost->lock->kind->verify(lost->lock) : 0;
-	names = path_check(place_of(lost), lost->identity.dev, lost->identity.ino);
+	names = path_check(handle_place(lost->proxy), lost->identity.dev, lost->identity.ino);
 
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names < 0 ? names : 0;
 }
