@@ -140,7 +140,8 @@ struct evfilelock_options {
 	 * (filelock_set_log): its path, its time, how many requests wait behind it, and who holds
 	 * the lock. One queue logs only its first request, and at most one in that time. The
 	 * search for the holder reads /proc/locks (filelock_holder), so it is made at most ten
-	 * times a second. 0: never.
+	 * times a second. Without workers the loop makes it, also on a file system that may not
+	 * answer: where that may be, use workers. 0: never.
 	 */
 	unsigned slow_wait_ms;
 

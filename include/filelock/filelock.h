@@ -421,7 +421,8 @@ struct filelock_options {
 
 	/* A lock file that we make gets exactly the bits of file_mode, past the umask, so that the
 	   users of one group, or all users, can share a lock. A program that is killed just then may
-	   leave a read/write lock's file with the umask's bits. */
+	   leave the umask's bits on a read/write lock's file, and on the marker of a soft lock where
+	   there are no hard links. A file that is there already keeps its bits. */
 	bool exact_mode;
 
 	/* Do not make missing folders of the path: the acquisition fails with -ENOENT. Below a
@@ -512,6 +513,7 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
  *   -ELOOP      the path's last name is a symbolic link
  *   -ENOTSUP    a shared acquisition of a kind that is exclusive only
  *   -EISDIR, FILELOCK_ENOTREGULAR  no regular file stands at the path
+ *   -EFBIG      a record is longer than RLIMIT_FSIZE lets us write (ulimit -f 0)
  *   FILELOCK_EUNSTABLE  each look at the path finds another file
  *   other errors of open(2), mkdir(2) and flock(2), unchanged and at once
  */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
@@ -521,11 +522,21 @@ ssize_t sys_read_start(int fd, char *buffer, size_t size)
 	return (ssize_t)length;
 }
 
+/* Beyond the process's limit write(2) sends SIGXFSZ, which kills. */
+static bool is_above_limit(size_t size)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < size;
+}
+
 int sys_write_start(int fd, const char *bytes, size_t size)
 {
 	size_t done = 0;
 	ssize_t n;
 
+	if (is_above_limit(size))
+		return -EFBIG;
 	while (done < size) {
 		REPEAT_EINTR(n, sys.pwrite(fd, bytes + done, size - done, (off_t)done));
 		if (n <= 0)

@@ -152,7 +152,8 @@ int sys_truncate(int fd, off_t size);
 int sys_sync(int fd);
 /* From the start, up to size bytes; returns how many there are. */
 ssize_t sys_read_start(int fd, char *buffer, size_t size);
-/* All of it, at the start, or an error: -ENOSPC if nothing more can be written. */
+/* All of it, at the start, or an error: -ENOSPC if nothing more can be written, -EFBIG beyond
+   RLIMIT_FSIZE. */
 int sys_write_start(int fd, const char *bytes, size_t size);
 /* Reads a file (of /proc) to its end or to size - 1 bytes; returns the length, terminated. */
 ssize_t sys_read_file(const char *path, char *buffer, size_t size);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -82,6 +83,48 @@ static ssize_t write_nothing(int fd, const void *buffer, size_t size, off_t at)
 }
 
 /* shows: whole-marker */
+static int acquire_above_the_limit(void *arg)
+{
+	enum filelock_kind kind = *(const enum filelock_kind *)arg;
+	struct rlimit before, limit;
+	struct filelock *lock;
+	int r;
+
+	if (filelock_open(test_path("limited"), kind, NULL, &lock) < 0)
+		return 1;
+	if (getrlimit(RLIMIT_FSIZE, &before) < 0)
+		return 2;
+	limit = (struct rlimit){ 0, before.rlim_max };
+	if (setrlimit(RLIMIT_FSIZE, &limit) < 0)
+		return 2;
+	r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0);
+	/* what watches the test may write files */
+	if (setrlimit(RLIMIT_FSIZE, &before) < 0)
+		return 2;
+	filelock_close(lock);
+	return r == -EFBIG ? 0 : 3;
+}
+
+/* As under ulimit -f 0: an error, and neither a signal nor half a marker. */
+START_TEST(test_record_above_the_limit_of_files_is_an_error)
+{
+	const enum filelock_kind kinds[] = { FILELOCK_SOFT, FILELOCK_LEASE, FILELOCK_STRICT,
+		                             FILELOCK_SOFT_READWRITE };
+	struct filelock *lock;
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		enum filelock_kind kind = kinds[i];
+
+		ck_assert_int_eq(test_in_child(acquire_above_the_limit, &kind), 0);
+		ck_assert(!exists(test_path("limited")));
+		ck_assert_int_eq(filelock_open(test_path("limited"), kind, NULL, &lock), 0);
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+		filelock_close(lock);
+		(void)unlink(test_path("limited"));
+	}
+}
+END_TEST
+
 START_TEST(test_short_writes_make_a_complete_marker)
 {
 	real = sys;
@@ -735,6 +778,7 @@ int main(void)
 	        test_two_line_marker_has_no_token,
 	        test_mode_of_the_marker_is_the_options_through_the_umask,
 	        test_missing_folders_are_made,
+	        test_record_above_the_limit_of_files_is_an_error,
 	        test_shared_is_not_supported,
 	        test_record_of_another_host_is_held,
 	        test_record_of_a_living_process_is_held,
