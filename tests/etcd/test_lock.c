@@ -352,18 +352,19 @@ START_TEST(test_hold_ends_by_its_deadline)
 	struct told told = { 0 };
 	struct filelock_etcd *session = told_session(&scene, &told, 2000);
 	struct filelock *lock = gateway_lock(session, "a");
+	struct told before;
 
 	ck_assert_int_eq(loop_acquire(&scene.loop, lock, EXCLUSIVE, -1), 0);
-	ck_assert_uint_eq(told.ready, 1);
 	gateway_fault_all(scene.gateway, WAY_DEAF);
 	await(!filelock_is_held(lock));
+	before = told; /* on a machine that is slow enough it was lost before */
 	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	ck_assert_int_eq(filelock_etcd_time_left(session), 0);
-	turn_until(&scene.loop, told.lost == 1);
+	turn_until(&scene.loop, told.lost > before.lost);
 	ck_assert_int_eq(told.result, FILELOCK_ELOST);
 	ck_assert(list_is_empty(&session->alive.calls)); /* or they might renew it yet */
 	gateway_fault_all(scene.gateway, WAY_NONE);
-	turn_until(&scene.loop, told.ready == 2);
+	turn_until(&scene.loop, told.ready > before.ready);
 	filelock_close(lock);
 	filelock_etcd_close(session);
 	scene_end(&scene);
