@@ -681,10 +681,18 @@ static bool may_fail(enum fault_call call)
 	return !only || *only == call;
 }
 
+/* Of kinds with folders alone: without such a call each play would only cost time. */
+static bool is_elsewhere(const struct fault_errors *errors)
+{
+	unsigned folders = KIND(FILELOCK_STRICT) | KIND(FILELOCK_SOFT_READWRITE);
+
+	return !is_loose() && errors->made && !(errors->made & ~(folders | IN_LOOP(folders)));
+}
+
 static void sweep_calls(enum filelock_mode mode)
 {
 	for (size_t i = 0; i < fault_errors_count; i++) {
-		if (!may_fail(fault_errors[i].call))
+		if (!may_fail(fault_errors[i].call) || is_elsewhere(&fault_errors[i]))
 			continue;
 		for (size_t e = 0; e < 20 && fault_errors[i].errors[e]; e++) {
 			int error = fault_errors[i].errors[e];
