@@ -82,7 +82,6 @@ static ssize_t write_nothing(int fd, const void *buffer, size_t size, off_t at)
 	return 0;
 }
 
-/* shows: whole-marker */
 static int acquire_above_the_limit(void *arg)
 {
 	enum filelock_kind kind = *(const enum filelock_kind *)arg;
@@ -125,6 +124,7 @@ START_TEST(test_record_above_the_limit_of_files_is_an_error)
 }
 END_TEST
 
+/* shows: whole-marker */
 START_TEST(test_short_writes_make_a_complete_marker)
 {
 	real = sys;
