@@ -40,8 +40,7 @@ static const char help[] =
         "  -q, --quiet; --wait-message   never name the holder; after a second, anywhere\n"
         "      --holder                  print who holds the lock\n"
         "      --break                   remove a soft lock or a lease by force\n"
-        "      --claims, --break-claim C print the claims on a strict or soft\n"
-        "                                read/write lock; remove C\n"
+        "      --claims, --break-claim C print claims (strict, soft-readwrite), remove C\n"
         "      --verbose                 say how long the wait was\n"
         "  -h, --help; -V, --version     print this, or the version\n"
         "Kinds: ";

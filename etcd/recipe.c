@@ -29,6 +29,20 @@ static struct entry_step from_parked(enum entry_event event)
 	}
 }
 
+/* In the queue, as far as is known. */
+static struct entry_step from_queued(enum entry_state state, enum entry_event event)
+{
+	switch (event) {
+	case ENTRY_IS_GONE:
+	case ENTRY_LEASE_LOST:
+		return step(ENTRY_PARKED, ENTRY_PARK);
+	case ENTRY_DROP:
+		return step(ENTRY_RELEASING, ENTRY_SEND_RELEASE);
+	default:
+		return step(state, ENTRY_NOTHING);
+	}
+}
+
 /* With a question out. */
 static struct entry_step from_asking(enum entry_state state, enum entry_event event)
 {
@@ -41,29 +55,15 @@ static struct entry_step from_asking(enum entry_state state, enum entry_event ev
 		return step(ENTRY_RECHECKING, ENTRY_SEND_RECHECK);
 	case ENTRY_IS_REFUSED:
 		return step(ENTRY_PARKED, ENTRY_TELL);
-	case ENTRY_IS_GONE:
-	case ENTRY_LEASE_LOST:
-		return step(ENTRY_PARKED, ENTRY_PARK);
-	case ENTRY_DROP:
-		return step(ENTRY_RELEASING, ENTRY_SEND_RELEASE);
 	default:
-		return step(state, ENTRY_NOTHING);
+		return from_queued(state, event);
 	}
 }
 
 static struct entry_step from_waiting(enum entry_event event)
 {
-	switch (event) {
-	case ENTRY_LOOK:
-		return step(ENTRY_RECHECKING, ENTRY_SEND_RECHECK);
-	case ENTRY_IS_GONE:
-	case ENTRY_LEASE_LOST:
-		return step(ENTRY_PARKED, ENTRY_PARK);
-	case ENTRY_DROP:
-		return step(ENTRY_RELEASING, ENTRY_SEND_RELEASE);
-	default:
-		return step(ENTRY_WAITING, ENTRY_NOTHING);
-	}
+	return event == ENTRY_LOOK ? step(ENTRY_RECHECKING, ENTRY_SEND_RECHECK)
+	                           : from_queued(ENTRY_WAITING, event);
 }
 
 static struct entry_step from_held(enum entry_event event)

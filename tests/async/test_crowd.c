@@ -59,49 +59,56 @@ static void ask_blocked(struct loop *loop, struct asked *asked, int timeout_ms)
 	turn_until_blocked(loop, 1);
 }
 
+/* A request in the kernel's queue behind another holder. */
+struct scene {
+	struct loop loop;
+	struct asked asked;
+	int holder;
+};
+
+/* False: it cannot be known here who is in the queue. */
+static bool scene_begin(struct scene *scene)
+{
+	if (!test_locks_are_listed())
+		return false;
+	*scene = (struct scene){ .holder = hold_file("lock"), .loop = loop_new() };
+	ask_blocked(&scene->loop, &scene->asked, -1);
+	return true;
+}
+
 /* shows: crowd */
 START_TEST(test_blocked_request_is_granted_by_a_release_without_an_event)
 {
-	struct asked asked = { 0 };
-	struct loop loop;
-	int holder;
+	struct scene scene;
 
-	if (!test_locks_are_listed())
+	if (!scene_begin(&scene))
 		return;
-	holder = hold_file("lock");
-	loop = loop_new();
-	ask_blocked(&loop, &asked, -1);
-	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
-	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
-	ck_assert_uint_eq(asked.calls, 1);
+	ck_assert_int_eq(flock(scene.holder, LOCK_UN), 0);
+	ck_assert_int_eq(loop_answer(&scene.loop, &scene.asked), 0);
+	ck_assert_uint_eq(scene.asked.calls, 1);
 	ck_assert(!is_unlocked("lock"));
-	ck_assert_int_eq(filelock_release(asked.lock), 0);
+	ck_assert_int_eq(filelock_release(scene.asked.lock), 0);
 	ck_assert(is_unlocked("lock"));
-	filelock_close(asked.lock);
-	loop_free(&loop);
-	(void)close(holder);
+	filelock_close(scene.asked.lock);
+	loop_free(&scene.loop);
+	(void)close(scene.holder);
 }
 END_TEST
 
 /* shows: crowd */
 START_TEST(test_cancelled_request_leaves_the_queue_though_the_lock_is_held)
 {
-	struct asked asked = { 0 };
-	struct loop loop;
-	int holder;
+	struct scene scene;
 
-	if (!test_locks_are_listed())
+	if (!scene_begin(&scene))
 		return;
-	holder = hold_file("lock");
-	loop = loop_new();
-	ask_blocked(&loop, &asked, -1);
-	ask_cancel(&asked);
-	ck_assert_int_eq(loop_answer(&loop, &asked), -ECANCELED);
+	ask_cancel(&scene.asked);
+	ck_assert_int_eq(loop_answer(&scene.loop, &scene.asked), -ECANCELED);
 	await(blocked() == 0);
-	(void)close(holder);
+	(void)close(scene.holder);
 	ck_assert(is_unlocked("lock"));
-	filelock_close(asked.lock);
-	loop_free(&loop);
+	filelock_close(scene.asked.lock);
+	loop_free(&scene.loop);
 }
 END_TEST
 
@@ -126,42 +133,32 @@ END_TEST
 
 START_TEST(test_closing_the_handle_of_a_blocked_request_cancels_it)
 {
-	struct asked asked = { 0 };
-	struct loop loop;
-	int holder;
+	struct scene scene;
 
-	if (!test_locks_are_listed())
+	if (!scene_begin(&scene))
 		return;
-	holder = hold_file("lock");
-	loop = loop_new();
-	ask_blocked(&loop, &asked, -1);
-	filelock_close(asked.lock);
-	ck_assert_int_eq(loop_answer(&loop, &asked), -ECANCELED);
+	filelock_close(scene.asked.lock);
+	ck_assert_int_eq(loop_answer(&scene.loop, &scene.asked), -ECANCELED);
 	await(blocked() == 0);
-	(void)close(holder);
-	loop_free(&loop);
+	(void)close(scene.holder);
+	loop_free(&scene.loop);
 }
 END_TEST
 
 /* shows: crowd */
 START_TEST(test_context_may_be_freed_with_a_request_blocked)
 {
-	struct asked asked = { 0 };
-	struct loop loop;
-	int holder;
+	struct scene scene;
 
-	if (!test_locks_are_listed())
+	if (!scene_begin(&scene))
 		return;
-	holder = hold_file("lock");
-	loop = loop_new();
-	ask_blocked(&loop, &asked, -1);
-	evfilelock_free(loop.ev);
-	ck_assert_int_eq(asked.result, -ECANCELED);
-	ck_assert_uint_eq(asked.calls, 1);
-	(void)close(holder); /* what is granted now tells nobody */
+	evfilelock_free(scene.loop.ev);
+	ck_assert_int_eq(scene.asked.result, -ECANCELED);
+	ck_assert_uint_eq(scene.asked.calls, 1);
+	(void)close(scene.holder); /* what is granted now tells nobody */
 	await(is_unlocked("lock") && blocked() == 0);
-	filelock_close(asked.lock);
-	event_base_free(loop.base);
+	filelock_close(scene.asked.lock);
+	event_base_free(scene.loop.base);
 }
 END_TEST
 
@@ -198,46 +195,36 @@ END_TEST
 
 START_TEST(test_grant_that_a_busy_loop_does_not_take_goes_to_others_meanwhile)
 {
-	struct asked asked = { 0 };
-	struct loop loop;
-	int holder;
+	struct scene scene;
 
-	if (!test_locks_are_listed())
+	if (!scene_begin(&scene))
 		return;
-	holder = hold_file("lock");
-	loop = loop_new();
-	ask_blocked(&loop, &asked, -1);
-	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
+	ck_assert_int_eq(flock(scene.holder, LOCK_UN), 0);
 	await(blocked() == 0); /* granted */
-	await(flock(holder, LOCK_EX | LOCK_NB) == 0); /* and given back */
-	turn_until_blocked(&loop, 1); /* it asks again */
-	ck_assert_uint_eq(asked.calls, 0);
-	ck_assert_int_eq(flock(holder, LOCK_UN), 0);
-	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
-	filelock_close(asked.lock);
-	loop_free(&loop);
-	(void)close(holder);
+	await(flock(scene.holder, LOCK_EX | LOCK_NB) == 0); /* and given back */
+	turn_until_blocked(&scene.loop, 1); /* it asks again */
+	ck_assert_uint_eq(scene.asked.calls, 0);
+	ck_assert_int_eq(flock(scene.holder, LOCK_UN), 0);
+	ck_assert_int_eq(loop_answer(&scene.loop, &scene.asked), 0);
+	filelock_close(scene.asked.lock);
+	loop_free(&scene.loop);
+	(void)close(scene.holder);
 }
 END_TEST
 
 START_TEST(test_file_replaced_under_a_blocked_request_gives_way_to_its_successor)
 {
-	struct asked asked = { 0 };
-	struct loop loop;
-	int holder;
+	struct scene scene;
 
-	if (!test_locks_are_listed())
+	if (!scene_begin(&scene))
 		return;
-	holder = hold_file("lock");
-	loop = loop_new();
-	ask_blocked(&loop, &asked, -1);
 	(void)close(open_file("another"));
 	ck_assert_int_eq(rename(test_path("another"), test_path("lock")), 0);
-	ck_assert_int_eq(loop_answer(&loop, &asked), 0);
+	ck_assert_int_eq(loop_answer(&scene.loop, &scene.asked), 0);
 	ck_assert(!is_unlocked("lock"));
-	filelock_close(asked.lock);
-	loop_free(&loop);
-	(void)close(holder);
+	filelock_close(scene.asked.lock);
+	loop_free(&scene.loop);
+	(void)close(scene.holder);
 }
 END_TEST
 

@@ -95,14 +95,6 @@ START_TEST(test_lease_that_was_handed_over_is_refreshed)
 }
 END_TEST
 
-static _Atomic int64_t asleep; /* ns that the machine slept */
-static int64_t (*boot)(void);
-
-static int64_t boot_after_sleep(void)
-{
-	return boot() + asleep;
-}
-
 /* As after a suspend, or a stop, that was longer than it lasts: before the file is touched. */
 /* shows: lease-lost */
 START_TEST(test_late_lease_is_told_as_lost_once)
@@ -111,12 +103,11 @@ START_TEST(test_late_lease_is_told_as_lost_once)
 	struct asked held = { .lock = open_lease() };
 	struct timespec then;
 
-	boot = sys.boot;
-	sys.boot = boot_after_sleep;
+	clock_sleep(0);
 	ck_assert_int_eq(loop_acquire(&loop, held.lock, EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(evfilelock_on_lost(loop.ev, held.lock, loop_note, &held), 0);
 	await_refreshes(&loop, 1);
-	asleep = 3600 * SECONDS;
+	clock_sleep(3600 * SECONDS);
 	then = time_of_file();
 	while (held.calls == 0)
 		loop_for(&loop, 5);

@@ -135,14 +135,6 @@ START_TEST(test_hold_that_was_handed_over_is_renewed)
 }
 END_TEST
 
-static _Atomic int64_t asleep; /* ns that the machine slept */
-static int64_t (*boot)(void);
-
-static int64_t boot_after_sleep(void)
-{
-	return boot() + asleep;
-}
-
 /* As after a suspend, or a stop, that was longer than it may be silent: before the record is touched. */
 /* shows: rw-lost */
 START_TEST(test_late_holder_is_told_once)
@@ -151,11 +143,10 @@ START_TEST(test_late_holder_is_told_once)
 	struct asked held = { 0 };
 	char then[2048], now[2048];
 
-	boot = sys.boot;
-	sys.boot = boot_after_sleep;
+	clock_sleep(0);
 	hold_watched(&loop, &held);
 	await_renewals(&loop, 1);
-	asleep = 3600 * SECONDS;
+	clock_sleep(3600 * SECONDS);
 	loop_for(&loop, 30);
 	read_records(then, sizeof(then));
 	await_call(&loop, &held);

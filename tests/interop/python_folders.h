@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support.h"
+
 /* The nth folder of FILELOCK_TEST_PYTHONPATHS, from 1; false: there are fewer. */
 static bool find_folder(int nth, char *folder, size_t size)
 {
@@ -36,5 +38,21 @@ static int python_peers(void)
 		peers++;
 	return peers;
 }
+
+/* Runs each test beside each of them. */
+static inline int python_main(const char *name, const char *kind, const TTest *const *tests, size_t count)
+{
+	Suite *suite = suite_create(name);
+	TCase *tcase = tcase_create(name);
+
+	(void)setenv("FILELOCK_TEST_KIND", kind, 1);
+	for (size_t i = 0; i < count; i++)
+		tcase_add_loop_test(tcase, tests[i], 0, python_peers());
+	suite_add_tcase(suite, tcase);
+	return support_main(suite);
+}
+#define PYTHON_MAIN(name, kind, ...)                                                           \
+	python_main((name), (kind), (const TTest *const[]){ __VA_ARGS__ },                     \
+	            sizeof((const TTest *const[]){ __VA_ARGS__ }) / sizeof(const TTest *))
 
 #endif

@@ -175,17 +175,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("lease python");
-	TCase *tcase = tcase_create("lease python");
-	int peers = python_peers();
-
-	(void)setenv("FILELOCK_TEST_KIND", "lease", 1);
-	tcase_add_loop_test(tcase, test_lease_held_by_python_keeps_us_out, 0, peers);
-	tcase_add_loop_test(tcase, test_another_duration_is_refused_on_both_sides, 0, peers);
-	tcase_add_loop_test(tcase, test_stopped_python_loses_its_lease_and_learns_it, 0, peers);
-	tcase_add_loop_test(tcase, test_python_takes_the_lease_of_ours_that_was_stopped, 0, peers);
-	tcase_add_loop_test(tcase, test_killed_holders_are_seen_at_once_on_both_sides, 0, peers);
-	tcase_add_loop_test(tcase, test_storm_of_both_never_overlaps, 0, peers);
-	suite_add_tcase(suite, tcase);
-	return support_main(suite);
+	return PYTHON_MAIN("lease python", "lease",
+	                   test_lease_held_by_python_keeps_us_out,
+	                   test_another_duration_is_refused_on_both_sides,
+	                   test_stopped_python_loses_its_lease_and_learns_it,
+	                   test_python_takes_the_lease_of_ours_that_was_stopped,
+	                   test_killed_holders_are_seen_at_once_on_both_sides,
+	                   test_storm_of_both_never_overlaps);
 }

@@ -144,17 +144,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("python");
-	TCase *tcase = tcase_create("python");
-	int peers = python_peers();
-
-	tcase_add_loop_test(tcase, test_lock_held_by_python_keeps_us_out, 0, peers);
-	tcase_add_loop_test(tcase, test_python_is_named_as_the_holder, 0, peers);
-	tcase_add_loop_test(tcase, test_our_locks_keep_python_out, 0, peers);
-	tcase_add_loop_test(tcase, test_release_by_python_wakes_us, 0, peers);
-	tcase_add_loop_test(tcase, test_killed_python_wakes_us, 0, peers);
-	tcase_add_loop_test(tcase, test_our_release_lets_a_waiting_python_in, 0, peers);
-	tcase_add_loop_test(tcase, test_storm_of_both_never_overlaps, 0, peers);
-	suite_add_tcase(suite, tcase);
-	return support_main(suite);
+	return PYTHON_MAIN("python", "native",
+	                   test_lock_held_by_python_keeps_us_out,
+	                   test_python_is_named_as_the_holder,
+	                   test_our_locks_keep_python_out,
+	                   test_release_by_python_wakes_us,
+	                   test_killed_python_wakes_us,
+	                   test_our_release_lets_a_waiting_python_in,
+	                   test_storm_of_both_never_overlaps);
 }

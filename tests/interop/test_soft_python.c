@@ -228,18 +228,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("soft python");
-	TCase *tcase = tcase_create("soft python");
-	int peers = python_peers();
-
-	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
-	tcase_add_loop_test(tcase, test_marker_held_by_python_keeps_us_out, 0, peers);
-	tcase_add_loop_test(tcase, test_python_is_named_as_the_holder, 0, peers);
-	tcase_add_loop_test(tcase, test_our_markers_keep_python_out, 0, peers);
-	tcase_add_loop_test(tcase, test_release_by_python_wakes_us, 0, peers);
-	tcase_add_loop_test(tcase, test_killed_python_wakes_us_before_it_is_reaped, 0, peers);
-	tcase_add_loop_test(tcase, test_python_recovers_what_we_left_when_killed, 0, peers);
-	tcase_add_loop_test(tcase, test_storm_of_both_never_overlaps, 0, peers);
-	suite_add_tcase(suite, tcase);
-	return support_main(suite);
+	return PYTHON_MAIN("soft python", "soft",
+	                   test_marker_held_by_python_keeps_us_out,
+	                   test_python_is_named_as_the_holder,
+	                   test_our_markers_keep_python_out,
+	                   test_release_by_python_wakes_us,
+	                   test_killed_python_wakes_us_before_it_is_reaped,
+	                   test_python_recovers_what_we_left_when_killed,
+	                   test_storm_of_both_never_overlaps);
 }

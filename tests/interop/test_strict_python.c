@@ -120,16 +120,10 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("strict python");
-	TCase *tcase = tcase_create("strict python");
-	int peers = python_peers();
-
-	(void)setenv("FILELOCK_TEST_KIND", "strict", 1);
-	tcase_add_loop_test(tcase, test_claims_of_python_keep_us_out, 0, peers);
-	tcase_add_loop_test(tcase, test_release_by_python_wakes_us, 0, peers);
-	tcase_add_loop_test(tcase, test_claims_of_the_killed_are_broken_by_name, 0, peers);
-	tcase_add_loop_test(tcase, test_python_does_not_break_ours_that_was_killed, 0, peers);
-	tcase_add_loop_test(tcase, test_storm_of_both_never_overlaps, 0, peers);
-	suite_add_tcase(suite, tcase);
-	return support_main(suite);
+	return PYTHON_MAIN("strict python", "strict",
+	                   test_claims_of_python_keep_us_out,
+	                   test_release_by_python_wakes_us,
+	                   test_claims_of_the_killed_are_broken_by_name,
+	                   test_python_does_not_break_ours_that_was_killed,
+	                   test_storm_of_both_never_overlaps);
 }

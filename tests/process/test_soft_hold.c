@@ -20,17 +20,6 @@ static void start_waiting(struct peer *peer, const char *path)
 	peer_await_notice(peer);
 }
 
-static char state_of(pid_t pid)
-{
-	char path[64], text[512];
-	const char *after;
-
-	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
-	test_read_file(path, text, sizeof(text));
-	after = strrchr(text, ')');
-	return after ? after[2] : '?';
-}
-
 /* shows: stopped-holder-holds */
 START_TEST(test_stopped_holder_holds)
 {
@@ -38,7 +27,7 @@ START_TEST(test_stopped_holder_holds)
 
 	peer_start_holding(&holder, test_path("lock"), FILELOCK_EXCLUSIVE);
 	ck_assert_int_eq(kill(holder.pid, SIGSTOP), 0);
-	await(state_of(holder.pid) == 'T');
+	await(test_process_state(holder.pid) == 'T');
 	ck_assert_int_eq(try_once(test_path("lock")), -ETIMEDOUT);
 	ck_assert_int_eq(kill(holder.pid, SIGCONT), 0);
 	ck_assert_int_eq(peer_release(&holder), 0);
@@ -81,7 +70,7 @@ START_TEST(test_killed_holder_is_recovered_though_unreaped_and_survived_by_a_chi
 	child = peer_call(&holder, fork_a_child, NULL);
 	ck_assert_int_eq(try_once(test_path("lock")), -ETIMEDOUT);
 	ck_assert_int_eq(kill(holder.pid, SIGKILL), 0);
-	await(state_of(holder.pid) == 'Z');
+	await(test_process_state(holder.pid) == 'Z');
 	/* a sanitizer's thread of the holder may live a little longer than its leader */
 	await(try_once(test_path("lock")) == 0);
 	ck_assert_int_eq(test_reap(holder.pid), 128 + SIGKILL);

@@ -44,17 +44,6 @@ static void start_waiting(struct peer *peer, const char *path, enum filelock_mod
 	peer_await_notice(peer);
 }
 
-static char state_of(pid_t pid)
-{
-	char path[64], text[512];
-	const char *after;
-
-	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
-	test_read_file(path, text, sizeof(text));
-	after = strrchr(text, ')');
-	return after ? after[2] : '?';
-}
-
 /* Files in a folder of the lock, but those of names that begin with `but`. */
 static unsigned count_files(const char *folder, char but)
 {
@@ -272,7 +261,7 @@ START_TEST(test_stopped_holder_of_this_kernel_holds)
 	lock = test_open(test_path("lock"), &options);
 	peer_start_holding(&holder, test_path("lock"), EXCLUSIVE);
 	ck_assert_int_eq(kill(holder.pid, SIGSTOP), 0);
-	await(state_of(holder.pid) == 'T');
+	await(test_process_state(holder.pid) == 'T');
 	ck_assert_int_eq(filelock_acquire(lock, SHARED, 200), -ETIMEDOUT);
 	ck_assert_int_eq(kill(holder.pid, SIGCONT), 0);
 	ck_assert_int_eq(peer_release(&holder), 0);
@@ -325,7 +314,7 @@ START_TEST(test_holder_that_was_stopped_for_too_long_has_lost)
 	ck_assert_int_eq(peer_acquire(&holder, _i ? SHARED : EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(peer_call(&holder, token_of_peer, before), 0);
 	ck_assert_int_eq(kill(holder.pid, SIGSTOP), 0);
-	await(state_of(holder.pid) == 'T');
+	await(test_process_state(holder.pid) == 'T');
 	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(filelock_token(lock, &after), 0);
 	ck_assert_uint_gt(after, *before);

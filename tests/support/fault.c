@@ -289,3 +289,20 @@ void clock_advance(int64_t by)
 {
 	fake_time += by;
 }
+
+static _Atomic int64_t slept;
+static int64_t (*boot_awake)(void);
+
+static int64_t boot_after_sleep(void)
+{
+	return boot_awake() + slept;
+}
+
+void clock_sleep(int64_t by)
+{
+	slept += by;
+	if (boot_awake)
+		return;
+	boot_awake = sys.boot;
+	sys.boot = boot_after_sleep;
+}

@@ -166,6 +166,17 @@ void test_nap(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 
+char test_process_state(pid_t pid)
+{
+	char path[64], text[512];
+	const char *after;
+
+	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	test_read_file(path, text, sizeof(text));
+	after = strrchr(text, ')');
+	return after ? after[2] : '?';
+}
+
 static void put_call_path(char path[64], pid_t tid)
 {
 	(void)snprintf(path, 64, "/proc/%ld/syscall", (long)tid);

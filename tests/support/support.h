@@ -158,6 +158,7 @@ void peer_kill(struct peer *peer, int signal); /* and is reaped */
 /* A child of fork(2) in which `run` runs; its exit status is the result (0…255). */
 int test_in_child(int (*run)(void *arg), void *arg);
 pid_t test_fork(int (*run)(void *arg), void *arg);
+char test_process_state(pid_t pid); /* as proc_pid_stat(5) has it: 'T' is stopped */
 int test_reap(pid_t pid); /* exit status, or 128 + the signal */
 
 /* A program with pipes to its standard input and output; it dies with the test. */
@@ -228,6 +229,8 @@ void fault_pause(bool pause);
 /* From now on the library's clock stands at `now` and moves only by hand. */
 void clock_fake(int64_t now);
 void clock_advance(int64_t by);
+/* The machine has slept for so long. For the first time before other threads begin, with 0. */
+void clock_sleep(int64_t by);
 /* The date that the library sees is off by so many nanoseconds. */
 void date_shift(int64_t by);
 
