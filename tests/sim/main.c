@@ -5,7 +5,7 @@
 #include "schedule.h"
 
 /* Depth first, of each scenario, unless told otherwise. */
-#define SCHEDULES 50000
+#define SCHEDULES 30000
 
 static int usage(const char *program)
 {
