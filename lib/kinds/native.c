@@ -236,24 +236,13 @@ static bool native_lend(struct filelock *from, struct filelock *to)
 	return true;
 }
 
-static bool is_on_nfs(const struct filelock *lock)
-{
-	char link[SYS_FD_LINK];
-	struct statfs fs;
-
-	if (native_is_on_local(lock))
-		return false;
-	sys_fd_link(link, native_state(lock)->fd);
-	return sys.statfs(native_is_borrowed(lock) ? link : lock->path, &fs) == 0 && sys_is_nfs(&fs);
-}
-
 /* A server of NFS that has not heard of this machine for longer than its lease has forgotten the lock,
    and nothing at the path tells. Asked for the lock again it says whether another one has it. */
 static bool is_forgotten(const struct filelock *lock)
 {
 	int mode = lock->mode == FILELOCK_SHARED ? LOCK_SH : LOCK_EX;
 
-	return is_on_nfs(lock) && sys_flock(native_state(lock)->fd, mode | LOCK_NB) == -EWOULDBLOCK;
+	return native_is_on_nfs(lock) && sys_flock(native_state(lock)->fd, mode | LOCK_NB) == -EWOULDBLOCK;
 }
 
 static int native_verify(const struct filelock *lock)

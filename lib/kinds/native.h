@@ -64,6 +64,7 @@ int native_lock(struct filelock *lock, enum filelock_mode mode);
 int native_check_path(const struct filelock *lock);
 /* Whether record locks of the file are this kernel's own affair. */
 bool native_is_on_local(const struct filelock *lock);
+bool native_is_on_nfs(const struct filelock *lock);
 /* Whether a call on our own descriptor, or on the path, says that the file was removed. */
 bool native_is_gone(int error);
 /* Says that the file changed under us, but not for ever: what is no race goes on. */

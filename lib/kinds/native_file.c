@@ -339,17 +339,27 @@ int native_probe(struct filelock *lock)
 	return 0;
 }
 
-bool native_is_on_local(const struct filelock *lock)
+static bool is_on(const struct filelock *lock, bool (*is_such)(const struct statfs *fs))
 {
-	struct native *n = native_state(lock);
 	char link[SYS_FD_LINK];
 	struct statfs fs;
 
-	if (n->placed)
-		return n->local;
-	sys_fd_link(link, n->fd);
-	n->local = sys.statfs(native_is_borrowed(lock) ? link : lock->path, &fs) == 0 &&
-	           sys_is_local(&fs);
+	if (native_is_borrowed(lock))
+		sys_fd_link(link, native_state(lock)->fd);
+	return sys.statfs(native_is_borrowed(lock) ? link : lock->path, &fs) == 0 && is_such(&fs);
+}
+
+bool native_is_on_local(const struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+
+	if (!n->placed)
+		n->local = is_on(lock, sys_is_local);
 	n->placed = true;
 	return n->local;
+}
+
+bool native_is_on_nfs(const struct filelock *lock)
+{
+	return !native_is_on_local(lock) && is_on(lock, sys_is_nfs);
 }
