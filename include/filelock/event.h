@@ -46,7 +46,8 @@
  * Warm locks. A native lock that is asked for again within 10 ms of its release keeps its file open
  * ("Warm locks" in filelock.h), for the next request of any handle of it in the context. The file is
  * closed after a second without a request, when the process runs out of descriptors, with the context,
- * and when nothing else keeps the loop running. A context with workers keeps no file open.
+ * and after a turn of the context when nothing else keeps the loop running: for the sake of such a file
+ * a loop runs on for a second at most. A context with workers keeps no file open.
  *
  * Workers. With options.workers a context has threads of its own that make the attempts, for file
  * systems whose system calls take long (network file systems, FUSE, a disk under load). The loop

@@ -9,7 +9,7 @@
 
 #include "fuzz.h"
 
-enum { LARGEST = 6000 };
+enum { LARGEST = 6000, DESCRIPTOR = FILELOCK_SOFT_READWRITE + 1 };
 
 /* Options of the size that they say, so that a sanitizer sees a read beyond them. */
 static struct filelock_options *make_options(struct input *input, size_t *ret_size)
@@ -40,7 +40,8 @@ static void check_taken(const struct filelock_options *options, size_t size, int
 	struct filelock_options all = FILELOCK_OPTIONS_INIT;
 	const unsigned char *flags = (const unsigned char *)&all.singleton;
 	size_t begin = offsetof(struct filelock_options, singleton);
-	size_t end = offsetof(struct filelock_options, should_cancel);
+	size_t end = offsetof(struct filelock_options, duration_ms);
+	bool expires = kind == FILELOCK_LEASE || kind == FILELOCK_SOFT_READWRITE;
 
 	CHECK(size >= sizeof(size_t));
 	CHECK(is_zero(options, sizeof(all), size));
@@ -50,19 +51,21 @@ static void check_taken(const struct filelock_options *options, size_t size, int
 	for (size_t i = 0; i < end - begin; i++)
 		CHECK(flags[i] <= 1);
 	CHECK(all.lifetime_ms == 0 || kind == FILELOCK_SOFT);
+	CHECK(expires || (all.duration_ms == 0 && all.heartbeat_ms == 0));
+	CHECK(all.duration_ms == 0 || all.heartbeat_ms < all.duration_ms);
 	CHECK(!all.unlink_on_release || kind != FILELOCK_READWRITE);
 }
 
 static void check_open(struct input *input)
 {
-	int kind = (int)(input_byte(input) % 5);
+	int kind = (int)(input_byte(input) % (DESCRIPTOR + 1));
 	size_t size;
 	struct filelock_options *options = make_options(input, &size);
 	struct filelock *const untouched = (struct filelock *)&size;
 	struct filelock *lock = untouched;
 	int r;
 
-	if (kind == 4)
+	if (kind == DESCRIPTOR)
 		r = filelock_open_fd(0, options, &lock);
 	else
 		r = filelock_open("/nowhere/a.db", (enum filelock_kind)kind, options, &lock);
@@ -73,7 +76,7 @@ static void check_open(struct input *input)
 		filelock_close(lock);
 	} else {
 		CHECK(r == -EINVAL || r == FILELOCK_ENOLIFETIME || r == -ENOSYS ||
-		      (r == -EBADF && kind == 4));
+		      (r == -EBADF && kind == DESCRIPTOR));
 		CHECK(lock == untouched);
 		CHECK(strlen(filelock_last_error(NULL)) > 0);
 	}

@@ -127,6 +127,11 @@ scene() {
 	rm -r run
 }
 
+# A flock(1) of 32 bit takes no time that its kernel would not: left out there.
+calls_of_32_bit() {
+	if [ "$(getconf LONG_BIT)" = 32 ]; then grep -v -e '-w 99999999999 '; else cat; fi
+}
+
 # same_of CALLS: both tools, call by call, while the lock is held as `how` says.
 same_of() {
 	local call number=0
@@ -137,7 +142,7 @@ same_of() {
 		scene "$filelock" "$call" >ours
 		diff theirs ours || fail "$how: '$call'"
 		number=$((number + 1))
-	done < <("$1")
+	done < <("$1" | calls_of_32_bit)
 	[ "$number" -gt 10 ]
 	if [ -n "$how" ]; then let_go; fi
 }
