@@ -104,11 +104,12 @@ static void insert(struct heartbeat *beat, int64_t next)
 	list_insert_before(position, &beat->link);
 }
 
-/* The next one whose time has come, or NULL: there was nothing to do for long. */
+/* The next one whose time has come, or NULL: nobody has wanted any for long. Whoever changes which comes
+   first, or ends the last, wakes us. */
 static struct heartbeat *wait_for_beat(void)
 {
 	int64_t now = thread_now();
-	int64_t end = now + LINGER;
+	int64_t end = FILELOCK_NEVER;
 
 	for (;;) {
 		struct list *first = list_first(&heart.beats);
@@ -117,6 +118,8 @@ static struct heartbeat *wait_for_beat(void)
 		if (beat && beat->next <= now)
 			return beat;
 		if (heart.users > 0)
+			end = FILELOCK_NEVER;
+		else if (end == FILELOCK_NEVER)
 			end = now + LINGER;
 		else if (now >= end)
 			return NULL;
@@ -268,8 +271,8 @@ static void end(struct filelock *lock, struct heartbeat *beat)
 {
 	if (beat->state == IDLE)
 		return;
-	if (beat->forks == heart.forks)
-		heart.users--;
+	if (beat->forks == heart.forks && --heart.users == 0)
+		(void)pthread_cond_signal(&heart.wake);
 	list_remove(&beat->link);
 	if (beat->state != CALLING) {
 		move(beat, IDLE);

@@ -314,6 +314,62 @@ START_TEST(test_lease_ends_by_itself_after_exec)
 }
 END_TEST
 
+static int exit_while_it_holds(void *arg)
+{
+	await_refresh(hold("lock", *(enum filelock_kind *)arg));
+	exit(0);
+}
+
+START_TEST(test_exit_beside_the_thread_leaves_the_lock_to_the_next_one)
+{
+	enum filelock_kind kind = kinds[_i];
+	struct filelock *next;
+
+	(void)test_folder();
+	ck_assert_int_eq(test_in_child(exit_while_it_holds, &kind), 0);
+	next = hold("lock", kind);
+	filelock_close(next);
+}
+END_TEST
+
+/* One that is not this one; sanitizers may have threads of their own. */
+static bool another_thread_sleeps(void)
+{
+	const struct dirent *entry;
+	DIR *opened = opendir("/proc/self/task");
+	bool sleeps = false;
+
+	ck_assert_ptr_nonnull(opened);
+	while (!sleeps && (entry = readdir(opened))) {
+		pid_t thread = (pid_t)strtol(entry->d_name, NULL, 10);
+
+		sleeps = thread > 0 && thread != getpid() && test_waits_for_a_mutex(thread);
+	}
+	closedir(opened);
+	return sleeps;
+}
+
+/* Of these only the times are set, once in a minute or a day: the thread sleeps for as long, and yet ends
+   soon after the release. */
+START_TEST(test_kind_whose_files_only_age_has_the_thread_while_it_holds)
+{
+	static const enum filelock_kind others[] = { FILELOCK_NATIVE, FILELOCK_SOFT };
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+
+	options.heartbeat_thread = true;
+	if (!test_knows_waits())
+		return;
+	lock = open_at("lock", others[_i], &options);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_uint_eq(heartbeat_threads(), 1);
+	await(another_thread_sleeps());
+	ck_assert_int_eq(filelock_release(lock), 0);
+	await_no_thread();
+	filelock_close(lock);
+}
+END_TEST
+
 static void *cycle(void *arg)
 {
 	struct filelock *lock = arg;
@@ -367,6 +423,8 @@ int main(void)
 	tcase_add_loop_test(kind, test_lost_hold_is_logged_and_refreshed_no_more, 0, KINDS);
 	tcase_add_loop_test(kind, test_child_has_a_thread_of_its_own_and_the_parents_goes_on, 0,
 	                    KINDS);
+	tcase_add_loop_test(kind, test_exit_beside_the_thread_leaves_the_lock_to_the_next_one, 0, KINDS);
+	tcase_add_loop_test(kind, test_kind_whose_files_only_age_has_the_thread_while_it_holds, 0, 2);
 	suite_add_tcase(suite, kind);
 	return support_main(suite);
 }
