@@ -106,13 +106,8 @@ void sys_vacate_standard(void);
 /* Never repeated: on Linux the descriptor is gone whatever close(2) says. */
 int sys_close(int fd);
 int sys_flock(int fd, int operation);
-/* Whether an error says that what was asked for does not exist there. */
+/* Whether an error says that what was asked for (flock(2), link(2)) does not exist there. */
 bool sys_is_unsupported(int error);
-/* Whether an error of flock(2) means that it does not work there. */
-static inline bool sys_is_flock_missing(int error)
-{
-	return sys_is_unsupported(error);
-}
 int sys_fstat(int fd, struct stat *ret);
 /* Does not follow a symbolic link at the end of the path. */
 int sys_lstat(const char *path, struct stat *ret);

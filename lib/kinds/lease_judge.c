@@ -181,7 +181,7 @@ static int ask(struct filelock *lock, struct findings *ret)
 
 	ret->flocked = r == 0;
 	ret->alive = is_busy(r);
-	if (r < 0 && !ret->alive && !sys_is_flock_missing(r) && r != -ENOLCK)
+	if (r < 0 && !ret->alive && !sys_is_unsupported(r) && r != -ENOLCK)
 		return r;
 	written = liveness_is_written(s->marker, lock->path);
 	ret->alive = ret->alive || written == 1;

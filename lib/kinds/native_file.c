@@ -256,7 +256,7 @@ static bool is_unsupported(struct filelock *lock, int error)
 {
 	char *number = NULL;
 
-	if (!sys_is_flock_missing(error))
+	if (!sys_is_unsupported(error))
 		return false;
 	if (strcmp(filelock_strerror(error), "unknown error") == 0)
 		number = sys_format("errno %d", -error);

@@ -385,7 +385,7 @@ static int judge_and_take(struct filelock *lock, const struct stat *st)
 	s->refusals = 0;
 	if (r == -EWOULDBLOCK || r == -EACCES)
 		return ATTEMPT_BUSY;
-	if (r < 0 && !sys_is_flock_missing(r) && r != -ENOLCK)
+	if (r < 0 && !sys_is_unsupported(r) && r != -ENOLCK)
 		return r;
 	r = judge(lock, st, flocked, &judged);
 	if (flocked)

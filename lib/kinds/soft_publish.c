@@ -48,7 +48,7 @@ static bool is_without_flock(const char *path, int error)
 	/* ENOLCK: a network's lock server is missing; elsewhere the system is short of locks */
 	if (error == -ENOLCK)
 		return sys.statfs(path, &fs) == 0 && !sys_is_local(&fs);
-	return sys_is_flock_missing(error);
+	return sys_is_unsupported(error);
 }
 
 int soft_publish_flock(const char *path, int fd, bool *ret_flocked)
@@ -140,8 +140,8 @@ static bool is_refused(int error)
 	return error == -EACCES || error == -EPERM;
 }
 
-/* Whatever a file system says to a file without a name that it does not have; other errors are of the
-   path, or of a shortage. */
+/* Whatever a file system, or a profile of what the program may do, says to a file without a name; the
+   errors here are of the path, or of a shortage. */
 static bool is_without_tmpfile(int error)
 {
 	switch (error) {
@@ -149,8 +149,6 @@ static bool is_without_tmpfile(int error)
 	case -ENOTDIR:
 	case -ELOOP:
 	case -ENAMETOOLONG:
-	case -EACCES:
-	case -EPERM:
 	case -EMFILE:
 	case -ENFILE:
 	case -ENOMEM:
@@ -170,7 +168,7 @@ static int make_unnamed(const struct filelock *lock, struct draft *draft)
 
 	path_parent(lock->path, parent);
 	r = make_file(lock, draft, parent, O_TMPFILE);
-	if (is_without_tmpfile(r) || is_refused(r)) {
+	if (is_without_tmpfile(r)) {
 		if (!is_passing(r))
 			draft->way = PUBLISH_NAME;
 		return NEXT_WAY;
