@@ -148,17 +148,22 @@ void nodes_stop(struct nodes *nodes)
 		nodes_kill(nodes, i);
 }
 
-struct filelock_etcd_options nodes_options(const struct nodes *nodes, unsigned ttl_ms)
+struct filelock_etcd_options options_with(const char urls[NODES][64], unsigned ttl_ms)
 {
 	static const char *endpoints[NODES];
 	struct filelock_etcd_options options = FILELOCK_ETCD_OPTIONS_INIT;
 
 	for (unsigned i = 0; i < NODES; i++)
-		endpoints[i] = nodes->clients[i];
+		endpoints[i] = urls[i];
 	options.endpoints = endpoints;
 	options.endpoint_count = NODES;
 	options.ttl_ms = ttl_ms;
 	return options;
+}
+
+struct filelock_etcd_options nodes_options(const struct nodes *nodes, unsigned ttl_ms)
+{
+	return options_with(nodes->clients, ttl_ms);
 }
 
 struct count {

@@ -29,7 +29,8 @@ void nodes_stop(struct nodes *nodes);
 void nodes_run(struct nodes *nodes, unsigned node);
 void nodes_kill(struct nodes *nodes, unsigned node);
 
-/* Options of a session with all of them. */
+/* Options of a session with those endpoints, or with all nodes; good until the next call. */
+struct filelock_etcd_options options_with(const char urls[NODES][64], unsigned ttl_ms);
 struct filelock_etcd_options nodes_options(const struct nodes *nodes, unsigned ttl_ms);
 /* How many keys the store has. */
 int64_t nodes_count_keys(const struct nodes *nodes);

@@ -188,13 +188,5 @@ void proxy_stop(struct proxy *proxy)
 
 struct filelock_etcd_options proxy_options(const struct proxy *proxy, unsigned ttl_ms)
 {
-	static const char *endpoints[NODES];
-	struct filelock_etcd_options options = FILELOCK_ETCD_OPTIONS_INIT;
-
-	for (unsigned i = 0; i < NODES; i++)
-		endpoints[i] = proxy->urls[i];
-	options.endpoints = endpoints;
-	options.endpoint_count = NODES;
-	options.ttl_ms = ttl_ms;
-	return options;
+	return options_with(proxy->urls, ttl_ms);
 }

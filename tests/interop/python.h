@@ -7,6 +7,7 @@
 #ifndef FILELOCK_TESTS_PYTHON_H
 #define FILELOCK_TESTS_PYTHON_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
@@ -72,6 +73,25 @@ static void ask(struct program *python, const char *order, const char *answer)
 	program_say(python, order);
 	program_expect(python, answer);
 }
+
+/* Neither gets the lock while the other one has it. patience: how long Python tries, s. */
+static inline void check_exclusion(struct program *python, const char *patience)
+{
+	struct filelock *lock = test_open(path, NULL);
+	char order[32];
+
+	(void)snprintf(order, sizeof(order), "acquire %s", patience);
+	ask(python, "acquire 10", "held");
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	ask(python, "release", "released");
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ask(python, order, "timeout");
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ask(python, "acquire 10", "held");
+	filelock_close(lock);
+}
+#define LONGER_THAN_UNREADABLE "2.5" /* lets Python think that a marker is none */
 
 static _Atomic bool *python_is_done;
 

@@ -56,21 +56,10 @@ static int enter(void *arg)
 START_TEST(test_python_in_another_namespace_and_we_exclude_each_other)
 {
 	struct program python;
-	struct filelock *lock;
 
 	if (!set_up_pair(&python, _i, true))
 		return;
-	ask(&python, "acquire 10", "held");
-	ck_assert_int_eq(try_once(path), -ETIMEDOUT);
-	ask(&python, "release", "released");
-	lock = test_open(path, NULL);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
-	/* longer than it lets an unreadable marker stand */
-	ask(&python, "acquire 2.5", "timeout");
-	ck_assert_int_eq(filelock_verify(lock), 0);
-	ck_assert_int_eq(filelock_release(lock), 0);
-	ask(&python, "acquire 10", "held");
-	filelock_close(lock);
+	check_exclusion(&python, LONGER_THAN_UNREADABLE);
 	ck_assert_int_eq(program_end(&python), 0);
 }
 END_TEST
