@@ -19,8 +19,8 @@ struct counts {
 };
 
 struct stats {
-	struct counts counts; /* all but what can be derived */
-	evfilelock_trace_cb trace;      /* NULL: none */
+	struct counts counts;
+	evfilelock_trace_cb trace; /* NULL: none */
 	void *trace_arg;
 	int64_t slow_wait;   /* ns; 0: never */
 	int64_t next_holder; /* when a holder may be looked for again */

@@ -15,7 +15,8 @@ struct lock {
 	bool lent; /* the caller's */
 };
 
-/* Opens what options->paths[i] names; session: NULL, or for -k etcd. Returns 0, or the exit status after a message. */
+/* Opens what options->paths[i] names; session: NULL, or for -k etcd. Returns 0, or the exit status after a
+   message. */
 int lock_open(const struct options *options, struct filelock_etcd *session, size_t i,
               struct lock *ret_lock);
 

@@ -83,9 +83,10 @@
  * These markers are held, too:
  *   - a record of another host, of a process that may not be looked at, or of a newer protocol; one
  *     that names no PID namespace, where the kernel does not tell whether it is open (to those who
- *     may not write it), if a process inside one may be meant; an empty marker (Python's releases before 3.22 write nothing); a marker that may be read but not
- *     written; on a local file system without flock(2) every marker, since two processes that took
- *     one over could not tell each other. filelock_break removes such a marker.
+ *     may not write it), if a process inside one may be meant; an empty marker (Python's releases
+ *     before 3.22 write nothing); a marker that may be read but not written; on a local file system
+ *     without flock(2) every marker, since two processes that took one over could not tell each
+ *     other. filelock_break removes such a marker.
  *   - a record whose writing was cut short, until it was seen unchanged for 2 s and the process
  *     that it names has ended, and for as long as the file has another name (a hard link);
  *   - the lock of another program, until it goes: content that is no record of ours or of Python's
@@ -184,12 +185,12 @@
  * the path with ".rw", which stays. It is this user's alone (0700; another's is -EACCES), so
  * unlink_on_release, file_mode and exact_mode give -EINVAL.
  *   - Who holds is written generation by generation: each acquisition, release and eviction publishes
- *     the next one, and syncs it to the disk before. A cycle is two of them, and on a disk takes as long as
- *     fsync(2) does twice, some milliseconds. A hand-over is two as well, the leaver's and the next one's,
- *     so it takes many times as long as that of a marker, which nobody syncs. The protocol asks for
- *     both: after a crash no generation, which is a token, may come twice. An attempt that finds the lock held writes its record,
- *     unsynced. In a loop let workers do that (evfilelock_options.workers): the loop then makes no such
- *     call. filelock_token is the generation.
+ *     the next one, and syncs it to the disk before. A cycle is two of them, and on a disk takes as
+ *     long as fsync(2) does twice, some milliseconds. A hand-over is two as well, the leaver's and the
+ *     next one's, so it takes many times as long as that of a marker, which nobody syncs. The protocol
+ *     asks for both: after a crash no generation, which is a token, may come twice. An attempt that
+ *     finds the lock held writes its record, unsynced. In a loop let workers do that
+ *     (evfilelock_options.workers): the loop then makes no such call. filelock_token is the generation.
  *   - A holder renews its record every heartbeat_ms, as a lease: in a loop the context does, elsewhere
  *     filelock_renew or the option heartbeat_thread. Whoever waits counts as dead a holder whose
  *     record it saw unchanged for duration_ms, its own or the holder's, whichever is longer, by its own
@@ -596,9 +597,9 @@ struct filelock_claim {
 
 /*
  * Calls `take` with each claim on the lock, in no order. FILELOCK_STRICT: a holder has two, held and
- * intent. FILELOCK_SOFT_READWRITE: each reader, and the writer, also one that waits for readers; who waits
- * for a writer has none yet. Changes nothing. 0; -ENOTSUP: this kind has none; FILELOCK_EPROTOCOL: something there is no
- * claim, and filelock_last_error names it.
+ * intent. FILELOCK_SOFT_READWRITE: each reader, and the writer, also one that waits for readers; who
+ * waits for a writer has none yet. Changes nothing. 0; -ENOTSUP: this kind has none;
+ * FILELOCK_EPROTOCOL: something there is no claim, and filelock_last_error names it.
  */
 FILELOCK_API int filelock_claims(struct filelock *lock,
                                  void (*take)(const struct filelock_claim *claim, void *arg),
@@ -606,9 +607,9 @@ FILELOCK_API int filelock_claims(struct filelock *lock,
 
 /*
  * Removes a claim by its name, whoever has it: for a person who knows that its owner is gone. If it is
- * not, two hold the lock (FILELOCK_SOFT_READWRITE: until that one asks, and learns it). Strict: of a holder
- * that was killed break both. -ENOENT: there is none; -EINVAL: a
- * name that no claim can have; -ENOTSUP: this kind has none.
+ * not, two hold the lock (FILELOCK_SOFT_READWRITE: until that one asks, and learns it). Strict: of a
+ * holder that was killed break both. -ENOENT: there is none; -EINVAL: a name that no claim can have;
+ * -ENOTSUP: this kind has none.
  */
 FILELOCK_API int filelock_break_claim(struct filelock *lock, const char *name);
 
