@@ -108,6 +108,8 @@ START_TEST(test_bare_poll_loop_is_woken_by_inotify)
 		for EACH(other) /* until each has looked, watched and looked again */
 			while (!other->over && other->until < filelock_now() + SECONDS)
 				turn(0);
+		w->woken = false;
+		w->until = INT64_MAX; /* from here on only a wake-up lets it look */
 		filelock_release(w->holder);
 		while (!w->over)
 			turn(10 * MILLISECONDS);
