@@ -93,6 +93,17 @@ static inline void await_rings(unsigned count)
 			count--;
 }
 
+/* So many attempts have failed, and each of their requests rests until an event, or its time. The clock must
+   stand: else more are made meanwhile. */
+static inline void await_attempts(struct loop *loop, uint64_t count)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+
+	while (evfilelock_get_stats(loop->ev, &stats) == 0 && stats.attempts < count)
+		ck_assert_int_eq(event_base_loop(loop->base, EVLOOP_ONCE), 0);
+	ck_assert_uint_eq(stats.attempts, count);
+}
+
 /* Has the loop look at the time. */
 static inline void nudge(struct loop *loop)
 {

@@ -44,6 +44,21 @@ static void await_refreshes(struct loop *loop, unsigned count)
 	}
 }
 
+/* The clock stands: one heartbeat passes, so that no worker refreshes it after that. */
+static void refresh_once(struct loop *loop)
+{
+	struct timespec then = time_of_file(), now = then;
+	int64_t end = test_now() + TEST_PATIENCE;
+
+	loop_for(loop, 20); /* longer than a step of a file's time */
+	clock_advance(10 * MILLISECONDS);
+	while (now.tv_sec == then.tv_sec && now.tv_nsec == then.tv_nsec) {
+		ck_assert_int_lt(test_now(), end);
+		loop_for(loop, 5);
+		now = time_of_file();
+	}
+}
+
 /* shows: lease-refreshed */
 START_TEST(test_lease_held_in_a_loop_is_refreshed)
 {
@@ -99,16 +114,19 @@ END_TEST
 /* shows: lease-lost */
 START_TEST(test_late_lease_is_told_as_lost_once)
 {
-	struct loop loop = loop_new();
 	struct asked held = { .lock = open_lease() };
 	struct timespec then;
+	struct loop loop;
 
+	clock_fake(test_now());
 	clock_sleep(0);
+	loop = loop_new();
 	ck_assert_int_eq(loop_acquire(&loop, held.lock, EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(evfilelock_on_lost(loop.ev, held.lock, loop_note, &held), 0);
-	await_refreshes(&loop, 1);
-	clock_sleep(3600 * SECONDS);
+	refresh_once(&loop);
 	then = time_of_file();
+	clock_sleep(3600 * SECONDS);
+	clock_advance(10 * MILLISECONDS);
 	while (held.calls == 0)
 		loop_for(&loop, 5);
 	ck_assert_int_eq(held.result, FILELOCK_ELOST);

@@ -76,15 +76,22 @@ START_TEST(test_each_request_of_a_queue_keeps_its_own_deadline)
 {
 	struct loop loop = loop_new();
 	struct filelock *holder = hold("a", EXCLUSIVE);
-	static const int timeouts[] = { -1, 1500, 500, 1000, 2000 }; /* a busy machine is late */
+	static const int timeouts[] = { -1, 1500, 500, 1000, 2000 };
 	static const unsigned places[] = { 0, 3, 1, 2, 4 };
 	struct asked asked[5] = { 0 };
 
+	clock_fake(test_now()); /* all are asked for at one time, however busy the machine is */
 	for (unsigned i = 0; i < 5; i++) {
 		asked[i].lock = open_patient("a");
 		loop_ask(&loop, &asked[i], EXCLUSIVE, timeouts[i]);
 	}
-	loop_until(&loop, &loop_answers, 4);
+	for (unsigned told = 0; told < 4; told++) {
+		clock_advance(499 * MILLISECONDS);
+		loop_for(&loop, 2);
+		ck_assert_uint_eq(loop_answers, told);
+		clock_advance(1 * MILLISECONDS);
+		loop_until(&loop, &loop_answers, told + 1);
+	}
 	for (unsigned i = 1; i < 5; i++) {
 		ck_assert_int_eq(asked[i].result, -ETIMEDOUT);
 		ck_assert_uint_eq(asked[i].place, places[i]);
@@ -140,14 +147,14 @@ START_TEST(test_timeouts_out_of_range_are_refused)
 }
 END_TEST
 
-/* Of requests that a blocked loop passes; not before a busy machine has come so far, in ms. */
+/* Of requests that a blocked loop passes, in ms. */
 enum { DEADLINE = 1000 };
 
 /* A callback blocks the loop, while something else goes on. */
 struct block {
 	struct loop *loop;
 	struct filelock *holder; /* released meanwhile, unless NULL */
-	struct asked *late;      /* asked for at the end, with this timeout */
+	struct asked *late;      /* asked for at the end, with this timeout; NULL: the clock stands else */
 	int timeout_ms;
 	int64_t asked_at;
 };
@@ -160,10 +167,13 @@ static void block_loop(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (block->holder)
 		ck_assert_int_eq(filelock_release(block->holder), 0);
-	sleep_until(test_now() + (DEADLINE + 200) * MILLISECONDS);
+	if (!block->late) {
+		clock_advance((DEADLINE + 200) * MILLISECONDS);
+		return;
+	}
+	sleep_until(test_now() + 200 * MILLISECONDS);
 	block->asked_at = test_now();
-	if (block->late)
-		loop_ask(block->loop, block->late, EXCLUSIVE, block->timeout_ms);
+	loop_ask(block->loop, block->late, EXCLUSIVE, block->timeout_ms);
 }
 
 static void block_soon(struct block *block)
@@ -179,6 +189,7 @@ START_TEST(test_lock_freed_while_the_loop_was_blocked_past_the_deadline_is_grant
 	struct block block = { .loop = &loop, .holder = hold("a", EXCLUSIVE) };
 	struct asked asked = { .lock = open_patient("a") };
 
+	clock_fake(test_now()); /* the deadline comes while the loop is blocked, and not before */
 	loop_ask(&loop, &asked, EXCLUSIVE, DEADLINE);
 	loop_turn(&loop);
 	block_soon(&block);
@@ -197,6 +208,7 @@ START_TEST(test_attempt_is_made_at_the_deadline_also_without_any_event)
 	struct asked asked = { .lock = open_patient("a") };
 
 	fault_set(FAULT_inotify_init1, 1, FAULT_FOR_GOOD, EMFILE);
+	clock_fake(test_now());
 	loop_ask(&loop, &asked, EXCLUSIVE, DEADLINE);
 	loop_turn(&loop);
 	block_soon(&block);
@@ -216,6 +228,7 @@ START_TEST(test_blocked_loop_makes_an_attempt_before_it_reports_a_timeout)
 	struct asked asked = { .lock = open_patient("a") };
 	unsigned attempts;
 
+	clock_fake(test_now());
 	loop_ask(&loop, &asked, EXCLUSIVE, DEADLINE);
 	loop_for(&loop, 5);
 	block_soon(&block);
@@ -239,6 +252,7 @@ START_TEST(test_queued_request_gets_the_lock_that_came_free_while_the_loop_was_b
 	struct asked head = { .lock = open_patient("a") };
 	struct asked next = { .lock = open_patient("a") };
 
+	clock_fake(test_now());
 	loop_ask(&loop, &head, FILELOCK_SHARED, DEADLINE);
 	loop_ask(&loop, &next, FILELOCK_SHARED, DEADLINE);
 	loop_turn(&loop);

@@ -88,7 +88,7 @@ START_TEST(test_events_that_are_heard_together_are_one_wake)
 	clock_stop();
 	loop = gated_loop(0);
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
-	loop_for(&loop, 50);
+	await_attempts(&loop, 1);
 	wakes = wakes_by_event(&loop);
 	ck_assert(!is_free("a")); /* closed after writing, and after reading: inotify(7) */
 	fd = open(test_path("a"), O_RDONLY | O_CLOEXEC);
@@ -117,7 +117,7 @@ START_TEST(test_event_for_a_request_that_was_cancelled_under_an_attempt_wakes_no
 	loop = gated_loop(0);
 	loop_ask(&loop, &gone, EXCLUSIVE, -1);
 	loop_ask(&loop, &other, EXCLUSIVE, -1);
-	loop_for(&loop, 50);
+	await_attempts(&loop, 2);
 	gate_at = 4; /* the last one that an event is worth at once */
 	ck_assert(!is_free("a")); /* and its close is an event */
 	run_to_the_gate(&loop);
@@ -224,9 +224,8 @@ START_TEST(test_event_between_the_bell_and_the_pass_is_not_lost)
 	clock_stop();
 	loop = gated_loop(0);
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
-	loop_for(&loop, 50);
-	while (sem_trywait(&rung) == 0)
-		;
+	await_attempts(&loop, 1);
+	await_rings(1); /* for that one */
 	gate_at = 4; /* the last one that an event is worth at once */
 	ck_assert(!is_free("a")); /* and its close is an event */
 	run_to_the_gate(&loop);
@@ -299,15 +298,14 @@ START_TEST(test_deadline_behind_another_request_is_told_with_its_attempt)
 {
 	struct asked asked[2] = { { .lock = open_patient("a") }, { .lock = open_patient("a") } };
 	struct filelock *holder = hold("a", EXCLUSIVE);
-	int64_t now = test_now() + 100000 * SECONDS;
 	struct loop loop;
 
-	clock_fake(now);
+	clock_stop();
 	loop = gated_loop(0);
 	loop_ask(&loop, &asked[0], EXCLUSIVE, -1);
 	loop_ask(&loop, &asked[1], EXCLUSIVE, 1000);
-	loop_for(&loop, 50);
-	clock_fake(now + SECONDS);
+	await_attempts(&loop, 1);
+	clock_advance(SECONDS);
 	nudge(&loop);
 	loop_until(&loop, &asked[1].calls, 1);
 	ck_assert_int_eq(asked[1].result, -ETIMEDOUT);
@@ -321,18 +319,17 @@ END_TEST
 
 START_TEST(test_deadline_behind_a_request_that_is_granted_meanwhile_is_kept)
 {
-	int64_t now = test_now() + 100000 * SECONDS;
 	struct asked asked[3] = { 0 };
 	struct loop loop;
 
-	clock_fake(now);
+	clock_stop();
 	loop = gated_loop(1);
 	for (unsigned i = 0; i < 3; i++) {
 		asked[i].lock = open_patient("a");
 		loop_ask(&loop, &asked[i], EXCLUSIVE, i == 2 ? 1000 : -1);
 	}
 	run_to_the_gate(&loop);
-	clock_fake(now + SECONDS);
+	clock_advance(SECONDS);
 	nudge(&loop);
 	open_gate();
 	loop_until(&loop, &asked[2].calls, 1);
@@ -352,14 +349,13 @@ START_TEST(test_attempt_is_made_at_a_deadline_that_came_during_another)
 	static const struct timeval soon = { 0, 100 };
 	struct asked asked = { .lock = open_patient("a") };
 	struct filelock *holder = hold("a", EXCLUSIVE);
-	int64_t now = test_now() + 100000 * SECONDS;
 	struct loop loop;
 
-	clock_fake(now);
+	clock_stop();
 	loop = gated_loop(2);
 	ck_assert_int_eq(loop_ask_for(&loop, &asked, EXCLUSIVE, &soon), 0);
 	run_to_the_gate(&loop);
-	clock_fake(now + SECONDS / 5000);
+	clock_advance(SECONDS / 5000);
 	nudge(&loop);
 	ck_assert_uint_eq(asked.calls, 0);
 	open_gate();

@@ -251,9 +251,12 @@ START_TEST(test_end_of_the_mount_fails_what_is_stuck)
 	if (!set_up(FUSE_FLOCK_LOCAL))
 		return;
 	peer_start(&peer);
-	fuse->stuck = true;
+	fuse->delay_ms = 3600000;
 	peer_order(&peer, stat_it, (void *)fuse->path);
-	ck_assert(!peer_answers_within(&peer, 1000)); /* it has begun by then */
+	await(fuse->under_way == 1);
+	fuse->stuck = true;
+	fuse->delay_ms = 0;
+	ck_assert(!peer_answers_within(&peer, 20));
 	fuse_stop(fuse);
 	ck_assert_int_lt(peer_answer(&peer), 0);
 	peer_stop(&peer);

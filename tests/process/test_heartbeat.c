@@ -284,7 +284,7 @@ static int exec_while_it_holds(void *arg)
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct filelock *lock;
 
-	(void)arg;
+	(void)close(*(int *)arg);
 	options.duration_ms = 1000;
 	options.heartbeat_thread = true;
 	lock = open_at("lock", FILELOCK_LEASE, &options);
@@ -299,13 +299,17 @@ START_TEST(test_lease_ends_by_itself_after_exec)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct filelock *lock;
+	int until_exec[2];
+	char byte;
 	pid_t pid;
 
 	options.duration_ms = 1000;
 	lock = open_at("lock", FILELOCK_LEASE, &options);
-	pid = test_fork(exec_while_it_holds, NULL);
-	while (!exists(test_path("lock")))
-		test_nap();
+	ck_assert_int_eq(pipe2(until_exec, O_CLOEXEC), 0);
+	pid = test_fork(exec_while_it_holds, &until_exec[0]);
+	ck_assert_int_eq(close(until_exec[1]), 0);
+	ck_assert_int_eq(read(until_exec[0], &byte, 1), 0);
+	ck_assert(exists(test_path("lock")));
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(kill(pid, 0), 0);
 	ck_assert_int_eq(kill(pid, SIGKILL), 0);

@@ -544,7 +544,7 @@ START_TEST(test_claims_are_the_readers_and_the_writer)
 	ck_assert_uint_eq(told.waiting + told.readers + told.dead, 0);
 	ck_assert_int_eq(told.pid, writer.pid);
 	peer_kill(&writer, SIGKILL);
-	ck_assert_uint_eq(list_claims(lock).dead, 1);
+	await(list_claims(lock).dead == 1); /* when its last thread is gone */
 	peer_stop(&reader);
 	filelock_close(lock);
 }

@@ -12,7 +12,7 @@
 
 /* A poll so rare that a lost wake-up shows. */
 #define RARE_POLL_MS 3600000
-#define TOO_LONG (10 * SECONDS) /* for one handover, on a machine as slow as may be */
+#define TOO_LONG (45 * SECONDS) /* for one handover: a missed one lasts an hour */
 
 static struct filelock_options rare(void)
 {

@@ -35,6 +35,8 @@ struct fuse {
 	/* May be changed at any time, and holds for requests under way, too. */
 	_Atomic unsigned delay_ms;            /* from each request to its answer */
 	_Atomic bool stuck;                   /* no answer while it is true: a dead mount */
+	_Atomic unsigned ticks_each;          /* no answer before `ticks` has grown by so many */
+	_Atomic unsigned ticks;               /* of whatever the test lets go on meanwhile */
 	_Atomic int refused[FUSE_OPCODES];    /* by opcode: the errno instead; 0: none */
 	_Atomic int lost[FUSE_OPCODES];       /* by opcode: done, but answered by this errno */
 

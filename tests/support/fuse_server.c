@@ -72,10 +72,12 @@ static int64_t now_ms(void)
 /* In short naps, since the delay may be changed, and the mount get stuck, meanwhile. */
 static void delay(struct fuse *fuse)
 {
+	unsigned ticks = fuse->ticks;
 	int64_t begin = now_ms();
 	int64_t left;
 
-	while ((left = begin + fuse->delay_ms - now_ms()) > 0 || fuse->stuck)
+	while ((left = begin + fuse->delay_ms - now_ms()) > 0 || fuse->stuck ||
+	       fuse->ticks - ticks < fuse->ticks_each)
 		nap(left > 0 && left < 5 ? (unsigned)left : 5);
 }
 
@@ -131,7 +133,7 @@ static bool may_take_long(const struct job *job)
 
 	if (is_told(opcode) || opcode == FUSE_INIT)
 		return false;
-	return opcode == FUSE_SETLKW || job->fuse->delay_ms > 0;
+	return opcode == FUSE_SETLKW || job->fuse->delay_ms > 0 || job->fuse->ticks_each > 0;
 }
 
 /* The next request; NULL: the mount is gone. */
