@@ -155,7 +155,7 @@ static void somebody_leaves(struct stage *stage)
 	static const struct timeval soon = { 0, 1000 };
 
 	poll_often(stage);
-	timeout_ms = 2000; /* longer than a busy machine keeps it from running */
+	timeout_ms = 15000; /* longer than a busy machine keeps it from running */
 	stage->other = sweep_hold(FILELOCK_EXCLUSIVE);
 	ck_assert_int_eq(event_assign(leaving, base, -1, 0, leave, stage), 0);
 	ck_assert_int_eq(event_add(leaving, &soon), 0);
@@ -197,7 +197,7 @@ static void process_leaves(struct stage *stage)
 	static const struct timeval soon = { 0, 1000 };
 
 	poll_often(stage);
-	timeout_ms = 2000;
+	timeout_ms = 15000;
 	process = test_fork(stay, NULL);
 	put_record(sweep_path(), process, NULL);
 	ck_assert_int_eq(event_assign(leaving, base, -1, 0, leave, stage), 0);

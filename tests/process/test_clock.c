@@ -9,7 +9,7 @@
 #include "support.h"
 
 #define YEAR (365 * 86400)
-#define TIMEOUT 1500 /* ms: a busy machine must come to the wait before it is over */
+#define TIMEOUT 500 /* ms */
 
 /* Stands before the C library's: the library, linked statically here, asks this one. */
 static _Atomic long shift;
@@ -35,7 +35,7 @@ static bool set_date(void *arg)
 	return false;
 }
 
-/* Sets the date as the wait begins. */
+/* Sets the date as the wait begins: on a busy machine the time may be over before, and is tried again. */
 static void check_timeout(long by)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -47,10 +47,11 @@ static void check_timeout(long by)
 	options.arg = &by;
 	peer_start_holding(&holder, test_path("lock"), FILELOCK_EXCLUSIVE);
 	lock = test_open(test_path("lock"), &options);
-	begin = test_now();
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, TIMEOUT), -ETIMEDOUT);
-	ck_assert_int_eq(shift, by);
-	ck_assert_int_ge(test_now() - begin, TIMEOUT * MILLISECONDS);
+	while (shift != by) {
+		begin = test_now();
+		ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, TIMEOUT), -ETIMEDOUT);
+		ck_assert_int_ge(test_now() - begin, TIMEOUT * MILLISECONDS);
+	}
 	filelock_close(lock);
 	peer_stop(&holder);
 }

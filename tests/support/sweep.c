@@ -540,7 +540,7 @@ static void play_well(enum filelock_mode mode)
 /* A wait in the kernel's queue that was given up goes a moment later. */
 static struct state look_when_calm(void)
 {
-	int64_t end = test_now() + 3 * SECONDS;
+	int64_t end = test_now() + TEST_PATIENCE;
 	struct state now = look_around();
 
 	while (now.descriptors > idle.descriptors && test_now() < end) {
