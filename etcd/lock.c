@@ -172,16 +172,21 @@ static void suspect_key(struct entry *entry)
 	list_add_last(&session->suspects, &suspect->link);
 }
 
-static void free_entry(struct entry *entry)
+static void forget_entry(struct entry *entry)
 {
-	if (entry->suspect && entry->key && entry->lease == entry->queue->session->lease)
-		suspect_key(entry);
-	stop_asking(entry);
 	list_remove(&entry->link);
 	free(entry->key);
 	free(entry->ahead);
 	free(entry->why);
 	free(entry);
+}
+
+static void free_entry(struct entry *entry)
+{
+	if (entry->suspect && entry->key && entry->lease == entry->queue->session->lease)
+		suspect_key(entry);
+	stop_asking(entry);
+	forget_entry(entry);
 }
 
 /* What may go, goes. */
@@ -444,8 +449,11 @@ static void on_look(struct filelock_etcd *session)
 	(void)visit_entries(session, look, NULL);
 }
 
+/* Entries are there only in a forked child: the parent's. */
 static void free_queue(struct lock_queue *queue)
 {
+	list_for_each_safe(link, after, &queue->entries)
+		forget_entry(entry_at(link));
 	watch_remove(&queue->watched);
 	list_remove(&queue->link);
 	free(queue->folder);
