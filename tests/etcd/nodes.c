@@ -166,44 +166,84 @@ struct filelock_etcd_options nodes_options(const struct nodes *nodes, unsigned t
 	return options_with(nodes->clients, ttl_ms);
 }
 
-struct count {
+struct question {
 	struct event_base *base;
-	int64_t keys;
+	void (*take)(const json_t *answer, void *arg);
+	void *arg;
 };
 
-static void on_counted(void *arg, const struct rpc_answer *answer)
+static void on_told(void *arg, const struct rpc_answer *answer)
 {
-	struct count *count = arg;
-	const char *text = json_string_value(json_object_get(answer->json, "count"));
+	struct question *question = arg;
 
 	ck_assert_msg(answer->result == 0, "%s", answer->message);
-	count->keys = text ? strtoll(text, NULL, 10) : 0;
-	(void)event_base_loopbreak(count->base);
+	question->take(answer->json, question->arg);
+	(void)event_base_loopbreak(question->base);
+}
+
+/* One question to those servers; without an answer for so long nothing is taken. */
+static void ask(const char urls[][64], unsigned count, const char *path, const char *body, int seconds,
+                struct question *question)
+{
+	struct timeval patience = { seconds, 0 };
+	struct http_endpoint endpoints[NODES];
+	struct rpc_access access = { .endpoints = endpoints, .count = count,
+		                     .generation = filelock_generation() };
+	struct rpc rpc = { 0 };
+
+	question->base = event_base_new();
+	for (unsigned i = 0; i < count; i++)
+		ck_assert_int_eq(http_endpoint_read(urls[i], &endpoints[i]), 0);
+	ck_assert_int_eq(http_open(&access.ground, question->base), 0);
+	ck_assert_int_eq(rpc_open(&rpc, &access), 0);
+	ck_assert_ptr_nonnull(rpc_post(&rpc, path, strdup(body), on_told, question));
+	(void)event_base_loopexit(question->base, &patience);
+	(void)event_base_dispatch(question->base);
+	rpc_close(&rpc);
+	http_close(&access.ground);
+	for (unsigned i = 0; i < count; i++)
+		http_endpoint_free(&endpoints[i]);
+	event_base_free(question->base);
+}
+
+static void take_count(const json_t *answer, void *arg)
+{
+	const char *text = json_string_value(json_object_get(answer, "count"));
+	int64_t *keys = arg;
+
+	*keys = text ? strtoll(text, NULL, 10) : 0;
 }
 
 int64_t nodes_count_keys(const struct nodes *nodes)
 {
-	static const struct timeval patience = { 20, 0 };
-	struct count count = { event_base_new(), -1 };
-	struct http_endpoint endpoints[NODES];
-	struct rpc_access access = { .endpoints = endpoints, .count = NODES,
-		                     .generation = filelock_generation() };
-	struct rpc rpc = { 0 };
+	int64_t keys = -1;
+	struct question question = { .take = take_count, .arg = &keys };
 
-	for (unsigned i = 0; i < NODES; i++)
-		ck_assert_int_eq(http_endpoint_read(nodes->clients[i], &endpoints[i]), 0);
-	ck_assert_int_eq(http_open(&access.ground, count.base), 0);
-	ck_assert_int_eq(rpc_open(&rpc, &access), 0);
-	ck_assert_ptr_nonnull(rpc_post(&rpc, "/v3/kv/range",
-	                               strdup("{\"key\":\"AA==\",\"range_end\":\"AA==\","
-	                                      "\"count_only\":true}"),
-	                               on_counted, &count));
-	(void)event_base_loopexit(count.base, &patience);
-	(void)event_base_dispatch(count.base);
-	rpc_close(&rpc);
-	http_close(&access.ground);
-	for (unsigned i = 0; i < NODES; i++)
-		http_endpoint_free(&endpoints[i]);
-	event_base_free(count.base);
-	return count.keys;
+	ask(nodes->clients, NODES, "/v3/kv/range",
+	    "{\"key\":\"AA==\",\"range_end\":\"AA==\",\"count_only\":true}", 20, &question);
+	return keys;
+}
+
+static void take_status(const json_t *answer, void *arg)
+{
+	const char *leader = json_string_value(json_object_get(answer, "leader"));
+	const char *member = json_string_value(
+	        json_object_get(json_object_get(answer, "header"), "member_id"));
+	bool *is_leader = arg;
+
+	*is_leader = leader && member && strcmp(leader, member) == 0;
+}
+
+unsigned nodes_leader(const struct nodes *nodes)
+{
+	bool is_leader = false;
+	struct question question = { .take = take_status, .arg = &is_leader };
+
+	for (unsigned i = 0; i < NODES; i++) {
+		if (nodes->pids[i] > 0)
+			ask(&nodes->clients[i], 1, "/v3/maintenance/status", "{}", 1, &question);
+		if (is_leader)
+			return i;
+	}
+	return NODES;
 }

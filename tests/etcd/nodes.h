@@ -32,7 +32,9 @@ void nodes_kill(struct nodes *nodes, unsigned node);
 /* Options of a session with those endpoints, or with all nodes; good until the next call. */
 struct filelock_etcd_options options_with(const char urls[NODES][64], unsigned ttl_ms);
 struct filelock_etcd_options nodes_options(const struct nodes *nodes, unsigned ttl_ms);
-/* How many keys the store has. */
+/* How many keys the store has; -1: no answer came. */
 int64_t nodes_count_keys(const struct nodes *nodes);
+/* The number of the leader; NODES: none of those that run and answer is it. */
+unsigned nodes_leader(const struct nodes *nodes);
 
 #endif

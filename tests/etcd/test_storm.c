@@ -1,13 +1,17 @@
 /*
  * Real servers: processes of their own contend for one lock while servers and clients are killed and
- * stopped. Whoever enters finds nobody inside whose own clock still says that it holds the lock; tokens
- * rise; nothing is left in the store.
+ * stopped. Each notes when it was told that it holds, and with which token; at the end a judge that knows
+ * nothing of the library finds no two holds at one time, tokens that rise, and nothing left in the store.
+ *
+ * FILELOCK_TEST_STORM: for so many seconds, with trouble at random, instead of one trouble of each sort.
+ * FILELOCK_TEST_TELL: prints how much of everything there was.
  */
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "holds.h"
 #include "nodes.h"
 #include "rpc.h"
 
@@ -15,25 +19,17 @@
 #define SHARED FILELOCK_SHARED
 #define WORKERS 4
 #define TTL_MS 2000
-
-enum { OUTSIDE, READS, WRITES };
-
-struct slot {
-	_Atomic int inside;
-	_Atomic int64_t until; /* CLOCK_BOOTTIME: it believes to hold until then */
-	_Atomic unsigned entries, lost, errors;
-};
+#define MOST_HOLDS (1u << 19)
 
 struct arena {
-	struct slot slots[WORKERS];
-	_Atomic uint64_t token; /* the highest seen */
-	_Atomic unsigned overlaps, tokens_fallen;
+	_Atomic unsigned entries, lost, errors;
 	_Atomic bool over;
+	struct hold holds[MOST_HOLDS];
 };
 
 struct worker {
 	struct arena *arena;
-	struct slot *slot;
+	struct hold *hold;
 	struct loop loop;
 	struct filelock_etcd *session;
 	struct filelock *lock;
@@ -53,50 +49,39 @@ static void set_timer(struct worker *worker, int ms)
 {
 	struct timeval after = { ms / 1000, ms % 1000 * 1000 };
 
-	ck_assert_int_eq(event_add(worker->timer, &after), 0);
-}
-
-static void look_around(const struct worker *worker)
-{
-	struct arena *arena = worker->arena;
-	int64_t now = rpc_now();
-
-	for (unsigned i = 0; i < WORKERS; i++) {
-		const struct slot *other = &arena->slots[i];
-		int inside = atomic_load(&other->inside);
-
-		if (other != worker->slot && now < atomic_load(&other->until) &&
-		    (inside == WRITES || (inside == READS && worker->mode == EXCLUSIVE)))
-			atomic_fetch_add(&arena->overlaps, 1);
-	}
-}
-
-static void check_token(const struct worker *worker)
-{
-	struct arena *arena = worker->arena;
-	uint64_t token = 0;
-
-	if (filelock_token(worker->lock, &token) < 0 || worker->mode != EXCLUSIVE)
-		return;
-	/* of one that is late the resource would not take it */
-	if (token <= atomic_load(&arena->token) && filelock_is_held(worker->lock))
-		atomic_fetch_add(&arena->tokens_fallen, 1);
-	else
-		atomic_store(&arena->token, token);
+	if (event_add(worker->timer, &after) < 0)
+		abort();
 }
 
 /* False: it is lost already. */
-static bool believe(const struct worker *worker)
+static bool note_hold(struct worker *worker)
 {
-	int64_t left = filelock_etcd_time_left(worker->session);
+	struct hold hold = { .asked = rpc_now(), .shared = worker->mode == SHARED };
+	unsigned place;
 
-	if (!filelock_is_held(worker->lock) || left <= 0)
+	if (filelock_token(worker->lock, &hold.token) < 0 || !filelock_is_held(worker->lock))
 		return false;
-	atomic_store(&worker->slot->until, rpc_now() + (left - 1) * 1000000);
+	hold.believed = hold.began = rpc_now();
+	place = atomic_fetch_add(&worker->arena->entries, 1);
+	if (place >= MOST_HOLDS)
+		abort();
+	worker->hold = &worker->arena->holds[place];
+	*worker->hold = hold;
+	atomic_store(&worker->hold->noted, true);
 	return true;
 }
 
-static void ask(struct worker *worker);
+static bool believes(const struct worker *worker)
+{
+	int64_t asked = rpc_now();
+
+	if (!filelock_is_held(worker->lock))
+		return false;
+	atomic_store(&worker->hold->believed, asked);
+	return true;
+}
+
+static void ask_for_lock(struct worker *worker);
 
 static void on_released(struct filelock *lock, int result, void *arg)
 {
@@ -104,19 +89,17 @@ static void on_released(struct filelock *lock, int result, void *arg)
 
 	(void)lock;
 	if (result < 0)
-		atomic_fetch_add(&worker->slot->errors, 1);
+		atomic_fetch_add(&worker->arena->errors, 1);
 	if (atomic_load(&worker->arena->over))
 		(void)event_base_loopbreak(worker->loop.base);
 	else
-		ask(worker);
+		ask_for_lock(worker);
 }
 
 static void leave(struct worker *worker)
 {
-	atomic_store(&worker->slot->inside, OUTSIDE);
-	(void)event_del(worker->timer);
 	if (evfilelock_release(worker->loop.ev, worker->lock, on_released, worker) < 0)
-		atomic_fetch_add(&worker->slot->errors, 1);
+		abort();
 }
 
 static void on_timer(evutil_socket_t fd, short events, void *arg)
@@ -125,10 +108,10 @@ static void on_timer(evutil_socket_t fd, short events, void *arg)
 
 	(void)fd;
 	(void)events;
-	if (!believe(worker))
-		atomic_fetch_add(&worker->slot->lost, 1);
-	else if (rpc_now() < worker->leaves) {
-		set_timer(worker, 10);
+	if (!believes(worker))
+		atomic_fetch_add(&worker->arena->lost, 1);
+	else if (rpc_now() < worker->leaves && !atomic_load(&worker->arena->over)) {
+		set_timer(worker, 2);
 		return;
 	}
 	leave(worker);
@@ -140,20 +123,19 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 
 	(void)lock;
 	if (result == -ETIMEDOUT && !atomic_load(&worker->arena->over)) {
-		ask(worker);
+		ask_for_lock(worker);
 		return;
 	}
 	if (result < 0) {
 		if (result != -ETIMEDOUT)
-			atomic_fetch_add(&worker->slot->errors, 1);
+			atomic_fetch_add(&worker->arena->errors, 1);
 		(void)event_base_loopbreak(worker->loop.base);
 		return;
 	}
-	if (believe(worker)) {
-		atomic_store(&worker->slot->inside, worker->mode == EXCLUSIVE ? WRITES : READS);
-		look_around(worker);
-		check_token(worker);
-		atomic_fetch_add(&worker->slot->entries, 1);
+	if (!note_hold(worker)) {
+		atomic_fetch_add(&worker->arena->lost, 1);
+		leave(worker);
+		return;
 	}
 	/* some stay for longer than a lease lasts */
 	worker->leaves = rpc_now() + (draw(&worker->random) % 64 ? draw(&worker->random) % 8
@@ -162,7 +144,7 @@ static void on_lock(struct filelock *lock, int result, void *arg)
 	set_timer(worker, 1);
 }
 
-static void ask(struct worker *worker)
+static void ask_for_lock(struct worker *worker)
 {
 	struct timeval timeout = { 5, 0 };
 
@@ -172,10 +154,10 @@ static void ask(struct worker *worker)
 		abort();
 }
 
-static void work(struct arena *arena, unsigned i, const struct nodes *nodes)
+static void work(struct arena *arena, const struct nodes *nodes)
 {
 	struct filelock_etcd_options options = nodes_options(nodes, TTL_MS);
-	struct worker worker = { .arena = arena, .slot = &arena->slots[i], .random = (unsigned)getpid() };
+	struct worker worker = { .arena = arena, .random = (unsigned)getpid() };
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	worker.loop = loop_new();
@@ -183,7 +165,7 @@ static void work(struct arena *arena, unsigned i, const struct nodes *nodes)
 	if (filelock_etcd_open(worker.loop.ev, &options, &worker.session) < 0 ||
 	    filelock_open_etcd(worker.session, "storm", NULL, &worker.lock) < 0)
 		abort();
-	ask(&worker);
+	ask_for_lock(&worker);
 	(void)event_base_dispatch(worker.loop.base);
 	filelock_close(worker.lock);
 	filelock_etcd_close(worker.session);
@@ -194,103 +176,244 @@ static void work(struct arena *arena, unsigned i, const struct nodes *nodes)
 	_exit(0);
 }
 
-static pid_t start(struct arena *arena, unsigned i, const struct nodes *nodes)
-{
-	pid_t pid = fork();
+/* --- trouble --- */
 
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0)
-		work(arena, i, nodes);
-	return pid;
-}
+enum trouble { STOP_CLIENT, KILL_CLIENT, KILL_LEADER, STOP_LEADER, KILL_SERVER, RESTART_ALL, TROUBLES };
 
-static void nap(unsigned ms)
-{
-	int64_t end = test_now() + ms * MILLISECONDS;
-
-	while (test_now() < end)
-		test_nap();
-}
+static const char *const troubles[TROUBLES] = { "clients stopped", "clients killed",
+	                                        "leaders killed", "leaders stopped",
+	                                        "servers killed", "restarts of all servers" };
 
 struct supervisor {
 	struct nodes nodes;
 	struct arena *arena;
 	pid_t workers[WORKERS];
+	/* test_now: when it goes on; 0: it does */
+	int64_t workers_back[WORKERS], nodes_back[NODES];
+	unsigned made[TROUBLES];
 	unsigned random;
 };
 
-static void replace(struct supervisor *all, unsigned i)
+static void start_worker(struct supervisor *all, unsigned i)
 {
-	(void)kill(all->workers[i], SIGKILL);
-	ck_assert_int_eq(test_reap(all->workers[i]), 128 + SIGKILL);
-	/* it believes yet, as others have to respect: the next one comes under its number later */
-	await(rpc_now() >= atomic_load(&all->arena->slots[i].until));
-	atomic_store(&all->arena->slots[i].inside, OUTSIDE);
-	all->workers[i] = start(all->arena, i, &all->nodes);
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0)
+		work(all->arena, &all->nodes);
+	all->workers[i] = pid;
 }
 
-static void trouble(struct supervisor *all)
+static void bring_back(struct supervisor *all, int64_t now)
 {
-	unsigned node = draw(&all->random) % NODES, worker = draw(&all->random) % WORKERS;
-	unsigned ms = 200 + draw(&all->random) % (TTL_MS + 1000);
+	for (unsigned i = 0; i < WORKERS; i++)
+		if (all->workers_back[i] && all->workers_back[i] <= now) {
+			ck_assert_int_eq(kill(all->workers[i], SIGCONT), 0);
+			all->workers_back[i] = 0;
+		}
+	for (unsigned i = 0; i < NODES; i++)
+		if (all->nodes_back[i] && all->nodes_back[i] <= now) {
+			if (all->nodes.pids[i] > 0)
+				ck_assert_int_eq(kill(all->nodes.pids[i], SIGCONT), 0);
+			else
+				nodes_run(&all->nodes, i);
+			all->nodes_back[i] = 0;
+		}
+}
 
-	switch (draw(&all->random) % 4) {
-	case 0:
+static bool is_whole(const struct supervisor *all)
+{
+	for (unsigned i = 0; i < NODES; i++)
+		if (all->nodes_back[i])
+			return false;
+	return true;
+}
+
+/* Stopped for longer than its lease lasts. */
+static bool trouble_client(struct supervisor *all, bool dies)
+{
+	unsigned i = draw(&all->random) % WORKERS;
+
+	if (all->workers_back[i])
+		return false;
+	if (!dies) {
+		ck_assert_int_eq(kill(all->workers[i], SIGSTOP), 0);
+		all->workers_back[i] = test_now() + (TTL_MS + 200 + draw(&all->random) % 1500) *
+		                                            MILLISECONDS;
+		return true;
+	}
+	ck_assert_int_eq(kill(all->workers[i], SIGKILL), 0);
+	ck_assert_int_eq(test_reap(all->workers[i]), 128 + SIGKILL);
+	start_worker(all, i);
+	return true;
+}
+
+/* Only one is away at a time. */
+static bool trouble_server(struct supervisor *all, unsigned node, bool dies)
+{
+	if (node == NODES || !is_whole(all))
+		return false;
+	if (dies)
 		nodes_kill(&all->nodes, node);
-		nap(ms / 2);
-		nodes_run(&all->nodes, node);
-		break;
-	case 1:
-		(void)kill(all->nodes.pids[node], SIGSTOP);
-		nap(ms);
-		(void)kill(all->nodes.pids[node], SIGCONT);
-		break;
-	case 2:
-		(void)kill(all->workers[worker], SIGSTOP);
-		nap(ms);
-		(void)kill(all->workers[worker], SIGCONT);
-		break;
+	else
+		ck_assert_int_eq(kill(all->nodes.pids[node], SIGSTOP), 0);
+	all->nodes_back[node] = test_now() + (300 + draw(&all->random) % TTL_MS) * MILLISECONDS;
+	return true;
+}
+
+static bool restart_all(struct supervisor *all)
+{
+	if (!is_whole(all))
+		return false;
+	nodes_stop(&all->nodes);
+	for (unsigned i = 0; i < NODES; i++)
+		nodes_run(&all->nodes, i);
+	return true;
+}
+
+/* False: not now. */
+static bool make_trouble(struct supervisor *all, enum trouble trouble)
+{
+	switch (trouble) {
+	case STOP_CLIENT:
+	case KILL_CLIENT:
+		return trouble_client(all, trouble == KILL_CLIENT);
+	case KILL_LEADER:
+	case STOP_LEADER:
+		return is_whole(all) && trouble_server(all, nodes_leader(&all->nodes),
+		                                       trouble == KILL_LEADER);
+	case KILL_SERVER:
+		return trouble_server(all, draw(&all->random) % NODES, true);
 	default:
-		replace(all, worker);
+		return restart_all(all);
 	}
 }
 
-static unsigned entries(const struct arena *arena)
+/* Clients are the most of it, and restarts of everything, in which all wait, the least. */
+static enum trouble draw_trouble(struct supervisor *all)
 {
-	unsigned sum = 0;
+	unsigned number = draw(&all->random) % 20;
 
-	for (unsigned i = 0; i < WORKERS; i++)
-		sum += atomic_load(&arena->slots[i].entries);
-	return sum;
+	return number < TROUBLES ? (enum trouble)number : number % 2 ? STOP_CLIENT : KILL_CLIENT;
+}
+
+/* Until the next one; when it is to last, so that work is done meanwhile: one that dies leaves all others
+   waiting for its lease. */
+static int64_t draw_pause(struct supervisor *all, bool long_storm)
+{
+	return (200 + draw(&all->random) % (long_storm ? 2 * TTL_MS : 600)) * MILLISECONDS;
+}
+
+/* One of each sort; or, until that time, any. False: it is over. */
+static bool next_trouble(struct supervisor *all, int64_t end, unsigned *ret_number)
+{
+	unsigned number = *ret_number;
+	enum trouble trouble = end ? draw_trouble(all) : (enum trouble)number;
+
+	if (end ? test_now() >= end : number == TROUBLES)
+		return false;
+	if (make_trouble(all, trouble)) {
+		all->made[trouble]++;
+		++*ret_number;
+	}
+	return true;
+}
+
+/* While it lasts somebody always enters, sooner or later. */
+static void storm(struct supervisor *all, int64_t end)
+{
+	int64_t entered_at = test_now(), next = 0;
+	unsigned number = 0, entered = 0;
+
+	for (;;) {
+		int64_t now = test_now();
+		unsigned entries = atomic_load(&all->arena->entries);
+
+		if (entries != entered)
+			entered_at = now;
+		entered = entries;
+		ck_assert_msg(now - entered_at < TEST_PATIENCE, "nobody enters any more");
+		bring_back(all, now);
+		if (now >= next && entries > WORKERS) {
+			if (!next_trouble(all, end, &number))
+				break;
+			next = now + draw_pause(all, end != 0);
+		}
+		test_nap();
+	}
+	bring_back(all, INT64_MAX);
+}
+
+static void tell(const struct supervisor *all, const struct verdict *verdict)
+{
+	if (!getenv("FILELOCK_TEST_TELL"))
+		return;
+	for (unsigned i = 0; i < TROUBLES; i++)
+		printf("%s%s %u", i ? ", " : "", troubles[i], all->made[i]);
+	printf("; holds %u, of them lost %u; overlaps %zu, tokens that did not rise %zu\n",
+	       all->arena->entries, all->arena->lost, verdict->overlaps, verdict->fallen);
+	(void)fflush(stdout);
 }
 
 START_TEST(test_nobody_overlaps_while_servers_and_clients_die)
 {
+	const char *seconds = getenv("FILELOCK_TEST_STORM");
 	struct supervisor all = { .random = (unsigned)getpid() };
-	unsigned rounds = test_rounds(8), before;
+	struct verdict verdict;
 
 	if (!nodes_start(&all.nodes))
 		return;
 	all.arena = test_shared(sizeof(*all.arena));
 	for (unsigned i = 0; i < WORKERS; i++)
-		all.workers[i] = start(all.arena, i, &all.nodes);
-	await(entries(all.arena) > WORKERS);
-	for (unsigned round = 0; round < rounds; round++) {
-		trouble(&all);
-		before = entries(all.arena);
-		await(entries(all.arena) > before); /* it goes on */
-	}
+		start_worker(&all, i);
+	storm(&all, seconds ? test_now() + atoi(seconds) * SECONDS : 0);
 	atomic_store(&all.arena->over, true);
-	for (unsigned i = 0; i < WORKERS; i++) {
+	for (unsigned i = 0; i < WORKERS; i++)
 		ck_assert_int_eq(test_reap(all.workers[i]), 0);
-		ck_assert_uint_eq(atomic_load(&all.arena->slots[i].errors), 0);
-	}
-	ck_assert_uint_eq(atomic_load(&all.arena->overlaps), 0);
-	ck_assert_uint_eq(atomic_load(&all.arena->tokens_fallen), 0);
+	verdict = holds_judge(all.arena->holds, all.arena->entries);
+	tell(&all, &verdict);
+	ck_assert_uint_eq(all.arena->errors, 0);
+	ck_assert_uint_eq(verdict.overlaps, 0);
+	ck_assert_uint_eq(verdict.fallen, 0);
 	await(nodes_count_keys(&all.nodes) == 0); /* leases of the dead have to end */
-	if (getenv("FILELOCK_TEST_TELL"))
-		printf("entries %u\n", entries(all.arena));
 	nodes_stop(&all.nodes);
+}
+END_TEST
+
+/* --- the judge --- */
+
+static void expect_verdict(const struct hold *holds, size_t count, size_t overlaps, size_t fallen)
+{
+	struct hold own[4];
+	struct verdict verdict;
+
+	memcpy(own, holds, count * sizeof(*holds));
+	verdict = holds_judge(own, count);
+	ck_assert_uint_eq(verdict.overlaps, overlaps);
+	ck_assert_uint_eq(verdict.fallen, fallen);
+}
+
+START_TEST(test_judge_finds_holds_at_one_time_and_tokens_that_fall)
+{
+	/* token, asked, began, believed, shared, noted */
+	static const struct hold fine[] = { { 2, 20, 21, 30, false, true }, { 1, 1, 2, 20, false, true },
+		                            { 3, 31, 32, 40, true, true }, { 4, 33, 34, 50, true, true } };
+	static const struct hold writers[] = { { 1, 1, 2, 20, false, true }, { 2, 9, 10, 11, false, true } };
+	static const struct hold beside[] = { { 1, 1, 2, 20, false, true }, { 2, 9, 10, 11, true, true } };
+	static const struct hold reader[] = { { 1, 1, 2, 20, true, true }, { 2, 9, 10, 11, false, true } };
+	static const struct hold falls[] = { { 2, 1, 2, 3, false, true }, { 1, 9, 10, 11, false, true } };
+	static const struct hold same[] = { { 2, 1, 2, 3, false, true }, { 2, 9, 10, 11, false, true } };
+	/* killed while it noted this; stopped between question and answer */
+	static const struct hold unknown[] = { { 5, 1, 2, 20, false, false }, { 1, 3, 5, 5, false, true },
+		                               { 2, 6, 9, 10, false, true } };
+
+	expect_verdict(fine, 4, 0, 0);
+	expect_verdict(writers, 2, 1, 0);
+	expect_verdict(beside, 2, 1, 0);
+	expect_verdict(reader, 2, 1, 0);
+	expect_verdict(falls, 2, 0, 1);
+	expect_verdict(same, 2, 0, 1);
+	expect_verdict(unknown, 3, 0, 0);
 }
 END_TEST
 
@@ -299,8 +422,9 @@ int main(void)
 	Suite *suite = suite_create("etcd_storm");
 	TCase *tcase = tcase_create("storm");
 
-	tcase_set_timeout(tcase, 600);
+	tcase_set_timeout(tcase, 7200);
 	tcase_add_test(tcase, test_nobody_overlaps_while_servers_and_clients_die);
+	tcase_add_test(tcase, test_judge_finds_holds_at_one_time_and_tokens_that_fall);
 	suite_add_tcase(suite, tcase);
 	return support_main(suite);
 }
