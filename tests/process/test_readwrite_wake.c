@@ -10,6 +10,7 @@
 #include <filelock/driver.h>
 
 #include "support.h"
+#include "base/sys.h"
 
 #ifdef FILELOCK_SQLITE
 
