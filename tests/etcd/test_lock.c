@@ -12,14 +12,19 @@ struct scene {
 	struct filelock_etcd *one, *other;
 };
 
-static struct scene scene_new(void)
+static struct scene scene_on(struct loop loop)
 {
-	struct scene scene = { .loop = loop_new() };
+	struct scene scene = { .loop = loop };
 
 	scene.gateway = gateway_new(scene.loop.base);
 	scene.one = gateway_session(scene.gateway, &scene.loop);
 	scene.other = gateway_session(scene.gateway, &scene.loop);
 	return scene;
+}
+
+static struct scene scene_new(void)
+{
+	return scene_on(loop_new());
 }
 
 /* Nothing is left in etcd, nor in the loop. */
@@ -194,7 +199,7 @@ static void pass_on(struct asked *asked)
 START_TEST(test_hold_is_handed_over_inside_the_process_and_tokens_rise)
 {
 	enum { N = 5 };
-	struct scene scene = scene_new();
+	struct scene scene = scene_on(loop_with_handover(N, 60000000)); /* however long it lasts */
 	struct asked asked[N];
 	uint64_t token = 0;
 	unsigned calls;
