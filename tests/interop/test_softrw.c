@@ -17,7 +17,7 @@
 #define SHARED FILELOCK_SHARED
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 #define LONG "3600"  /* seconds of silence: nobody is taken for dead */
-#define SHORT "0.6"
+#define SHORT "2"
 
 /* Shared with Python. Each word has one writer, or is an atomic of ours. */
 static struct board {
@@ -218,7 +218,7 @@ START_TEST(test_killed_python_is_left_out_after_its_lease)
 	if (!start_python(&python, _i, SHORT))
 		return;
 	ask(&python, "write 0", "held");
-	start_waiting(&waiter, SHARED, 600);
+	start_waiting(&waiter, SHARED, 2000);
 	ck_assert_int_eq(kill(python.pid, SIGKILL), 0);
 	ck_assert_int_eq(peer_answer(&waiter), 0);
 	ck_assert_int_eq(program_end(&python), 128 + SIGKILL);
@@ -234,7 +234,7 @@ START_TEST(test_python_leaves_our_killed_holder_out_after_its_lease)
 
 	if (!start_python(&python, _i, SHORT))
 		return;
-	options.duration_ms = 600;
+	options.duration_ms = 2000;
 	peer_start(&holder);
 	ck_assert_int_eq(peer_open(&holder, path, &options), 0);
 	ck_assert_int_eq(peer_acquire(&holder, EXCLUSIVE, 0), 0);
@@ -267,7 +267,7 @@ START_TEST(test_stopped_holder_of_ours_learns_what_python_did)
 
 	if (!start_python(&python, _i, SHORT))
 		return;
-	options.duration_ms = 600;
+	options.duration_ms = 2000;
 	peer_start(&holder);
 	ck_assert_int_eq(peer_open(&holder, path, &options), 0);
 	ck_assert_int_eq(peer_acquire(&holder, EXCLUSIVE, 0), 0);
@@ -291,7 +291,7 @@ START_TEST(test_stopped_python_learns_what_we_did)
 
 	if (!start_python(&python, _i, SHORT))
 		return;
-	options.duration_ms = 600;
+	options.duration_ms = 2000;
 	lock = test_open(path, &options);
 	ask(&python, "read 0", "held");
 	ck_assert_int_eq(kill(python.pid, SIGSTOP), 0);

@@ -9,6 +9,7 @@
 
 #include <filelock/driver.h>
 
+#include "base/sys.h"
 #include "support.h"
 #include "base/sys.h"
 
