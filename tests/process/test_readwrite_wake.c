@@ -9,7 +9,6 @@
 
 #include <filelock/driver.h>
 
-#include "base/sys.h"
 #include "support.h"
 #include "base/sys.h"
 
