@@ -138,12 +138,14 @@ END_TEST
 START_TEST(test_waiting_behind_its_own_context_makes_no_attempt)
 {
 	struct asked asked[MANY] = { 0 };
-	struct loop loop = loop_new();
 	unsigned descriptors;
+	struct loop loop;
 
+	fault_watch(); /* before there are workers */
+	loop = loop_new();
 	start_queue(&loop, asked, MANY);
 	loop_for(&loop, 5);
-	fault_watch();
+	fault_clear();
 	descriptors = test_descriptors();
 	loop_for(&loop, 150); /* three polls */
 	ck_assert_uint_eq(fault_calls(FAULT_open), 0);
@@ -438,6 +440,7 @@ START_TEST(test_hold_that_cannot_be_released_stays_with_its_handle)
 
 	if (test_is_not_native())
 		return;
+	fault_watch(); /* before there are workers */
 	loop = loop_with_handover(1, 0);
 	start_queue(&loop, asked, 2);
 	loop_for(&loop, 5);

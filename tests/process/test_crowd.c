@@ -294,7 +294,7 @@ END_TEST
 
 static void pass_the_deadline_and_let_go(void *arg)
 {
-	clock_fake(test_now() + 200 * SECONDS);
+	clock_advance(200 * SECONDS);
 	(void)close(*(int *)arg);
 }
 
@@ -304,6 +304,7 @@ START_TEST(test_attempt_at_the_deadline_of_a_blocked_wait_can_still_win)
 	int holder = hold_file("lock");
 
 	expect_silence("lock");
+	clock_fake(test_now()); /* before there is a helper */
 	fault_before(FAULT_ppoll, 1, pass_the_deadline_and_let_go, &holder);
 	ck_assert_int_eq(filelock_acquire(lock, EX, 100000), 0);
 	ck_assert_int_eq(filelock_release(lock), 0);
