@@ -60,8 +60,6 @@ bool context_arm(struct evfilelock *ev)
 
 	if (ev->inherited)
 		return false;
-	warm_let_loop_end(ev);
-	at = next_turn(ev, &precise);
 	/* a worker may have to close yet what nobody waits for any more */
 	loop_listen(&ev->loop, ev->watcher,
 	            (ev->queues.waiting > 0 || !list_is_empty(&ev->watches)) &&
@@ -69,6 +67,8 @@ bool context_arm(struct evfilelock *ev)
 	if (ev->loop.hearing && ev->queues.blocked == 0 && ev->awaited == 0 &&
 	    list_is_empty(&ev->watches))
 		loop_stop_hearing(&ev->loop);
+	warm_let_loop_end(ev); /* which counts the events that are left */
+	at = next_turn(ev, &precise);
 	if (at == FILELOCK_NEVER && timers_first(&ev->timers))
 		loop_set_quiet(&ev->loop, timers_first(&ev->timers)->at);
 	return loop_set_timer(&ev->loop, at, precise);

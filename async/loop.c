@@ -230,13 +230,25 @@ void loop_set_quiet(struct loop *loop, int64_t at)
 		loop->quiet_at = at;
 }
 
+/* How often the base counts it: an event that is to run now is among those added once more. */
+static int times_counted(const struct event *event)
+{
+	int flags = event->ev_evcallback.evcb_flags;
+
+	return !!(flags & EVLIST_INSERTED) + !!(flags & EVLIST_TIMEOUT) +
+	       2 * !!(flags & (EVLIST_ACTIVE | EVLIST_ACTIVE_LATER));
+}
+
 bool loop_is_last(const struct loop *loop)
 {
 	int events = event_base_get_num_events(
 	        loop->base, EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE |
 	                            EVENT_BASE_COUNT_VIRTUAL);
 
-	return events <= (loop->state != TIMER_OFF);
+	return loop->state == TIMER_OFF
+	               ? events == 0
+	               : events == times_counted(loop->state == TIMER_PRECISE ? loop->precise
+	                                                                      : loop->timer);
 }
 
 void loop_force(struct loop *loop)

@@ -147,6 +147,36 @@ START_TEST(test_loop_ends_with_the_last_request)
 }
 END_TEST
 
+static void give_back(struct asked *asked)
+{
+	ck_assert_int_eq(asked->result, 0);
+	ck_assert_int_eq(filelock_release(asked->lock), 0);
+}
+
+/* The context listens until that turn. */
+START_TEST(test_loop_ends_with_a_request_that_had_to_wait)
+{
+	struct evfilelock_options options = EVFILELOCK_OPTIONS_INIT;
+	struct loop loop = loop_with(event_base_new(), &options);
+	struct asked asked = { .lock = open_patient("lock"), .then = give_back };
+	struct filelock *holder;
+
+	cycle_until_warm(&loop, asked.lock);
+	holder = hold("lock", EXCLUSIVE);
+	loop_ask(&loop, &asked, EXCLUSIVE, -1);
+	for (unsigned i = 0; i < 5; i++)
+		loop_turn(&loop);
+	ck_assert_uint_eq(asked.calls, 0);
+	filelock_close(holder);
+	loop_until(&loop, &asked.calls, 1);
+	for (unsigned i = 0; i < 5; i++)
+		loop_turn(&loop);
+	ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_NONBLOCK), 1); /* nothing is left */
+	filelock_close(asked.lock);
+	loop_free(&loop);
+}
+END_TEST
+
 START_TEST(test_kept_file_is_closed_when_descriptors_run_out)
 {
 	struct loop loop = loop_that_goes_on();
@@ -268,6 +298,7 @@ int main(void)
 	        test_lock_that_comes_later_is_closed,
 	        test_file_is_closed_after_a_second_of_idleness,
 	        test_loop_ends_with_the_last_request,
+	        test_loop_ends_with_a_request_that_had_to_wait,
 	        test_kept_file_is_closed_when_descriptors_run_out,
 	        test_context_that_is_freed_closes_what_it_keeps,
 	        test_release_on_another_thread_closes,
