@@ -231,6 +231,11 @@ char *codec_confirm(const struct codec_key *me)
 	return text_of(json_pack("{s:[o]}", "compare", created_at(me, me->revision)));
 }
 
+char *codec_nothing(void)
+{
+	return strdup("{}");
+}
+
 char *codec_release(const struct codec_key *me)
 {
 	return text_of(json_pack("{s:[{s:{s:o}}]}", "success", "request_delete_range", "key",
@@ -277,6 +282,7 @@ int codec_read_txn(const json_t *document, struct codec_txn *ret)
 	*ret = (struct codec_txn){ .revision = read_number(header, "revision") };
 	if (ret->revision <= 0)
 		return -EBADMSG;
+	ret->term = read_number(header, "raft_term");
 	ret->succeeded = json_is_true(json_object_get(document, "succeeded"));
 	ret->found = kv != NULL;
 	read_key(kv, ret->key, sizeof(ret->key));
@@ -296,13 +302,14 @@ int codec_read_grant(const json_t *document, int64_t *ret_lease, int64_t *ret_tt
 	return 0;
 }
 
-int codec_read_keepalive(const json_t *document, int64_t *ret_ttl)
+int codec_read_keepalive(const json_t *document, int64_t *ret_ttl, int64_t *ret_term)
 {
 	const json_t *result = json_object_get(document, "result");
 
 	if (!json_is_object(result))
 		return -EBADMSG;
 	*ret_ttl = read_number(result, "TTL");
+	*ret_term = read_number(json_object_get(result, "header"), "raft_term");
 	return 0;
 }
 

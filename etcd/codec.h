@@ -43,6 +43,8 @@ char *codec_try(const struct codec_key *me);
 char *codec_recheck(const struct codec_key *me);
 /* Asks only whether we are there yet. */
 char *codec_confirm(const struct codec_key *me);
+/* A transaction of nothing: whose term is it? */
+char *codec_nothing(void);
 char *codec_release(const struct codec_key *me);
 /* Watches the keys of a lock for deletions from a revision on. */
 char *codec_watch(const char *folder, uint64_t id, int64_t from);
@@ -51,14 +53,15 @@ char *codec_watch(const char *folder, uint64_t id, int64_t from);
 struct codec_txn {
 	bool succeeded;
 	int64_t revision; /* of the store */
+	int64_t term;     /* of the leader that served it; 0: not said */
 	bool found;       /* a key was in the range; the first one: */
 	char key[CODEC_LONGEST_KEY];
 	int64_t created;
 };
 int codec_read_txn(const json_t *document, struct codec_txn *ret);
 int codec_read_grant(const json_t *document, int64_t *ret_lease, int64_t *ret_ttl);
-/* The TTL: 0 where the lease is dead. */
-int codec_read_keepalive(const json_t *document, int64_t *ret_ttl);
+/* The TTL: 0 where the lease is dead. The term is that which the server knew before. */
+int codec_read_keepalive(const json_t *document, int64_t *ret_ttl, int64_t *ret_term);
 int codec_read_token(const json_t *document, const char **ret_token);
 /* Of an answer that is no success: gRPC's code, -1: none, and the words. */
 void codec_read_error(const json_t *document, int *ret_code, const char **ret_message);

@@ -231,9 +231,12 @@ static bool find_names(struct http_ground *ground, const struct http_endpoint *e
 {
 	if (endpoint->is_address || ground->dns)
 		return true;
-	ground->dns = evdns_base_new(ground->base, EVDNS_BASE_INITIALIZE_NAMESERVERS |
-	                                                   EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-	return ground->dns != NULL;
+	ground->dns = evdns_base_new(ground->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+	if (!ground->dns)
+		return false;
+	/* where the file is missing, or names no server, /etc/hosts serves yet */
+	(void)evdns_base_resolv_conf_parse(ground->dns, DNS_OPTIONS_ALL, "/etc/resolv.conf");
+	return true;
 }
 
 static void on_closed(struct evhttp_connection *connection, void *arg)
@@ -326,7 +329,19 @@ static void guard(struct http *http)
 
 /* --- requests --- */
 
-/* The reason in words, as far as TLS knows it. */
+/* A server that goes while hands are shaken refuses nobody. */
+static bool is_end(unsigned long error)
+{
+#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
+	return ERR_GET_LIB(error) == ERR_LIB_SSL &&
+	       ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+#else
+	(void)error;
+	return false;
+#endif
+}
+
+/* The reason in words, where TLS refuses. */
 static const char *tls_reason(const struct http *http)
 {
 	SSL *ssl = bufferevent_openssl_get_ssl(http->bufev);
@@ -335,7 +350,7 @@ static const char *tls_reason(const struct http *http)
 
 	if (verified != X509_V_OK)
 		return X509_verify_cert_error_string(verified);
-	return error ? ERR_reason_error_string(error) : NULL;
+	return error && !is_end(error) ? ERR_reason_error_string(error) : NULL;
 }
 
 static void on_done(struct evhttp_request *request, void *arg)

@@ -58,12 +58,14 @@ struct entry {
 	bool has_news;     /* for the handle */
 	bool must_look;    /* when the question that is out is answered */
 	bool suspect;      /* its key may be made once more */
+	bool undone;       /* its key was deleted before it was known that it is made */
 };
 
 struct suspect {
 	struct list link;
 	char *key;
 	int64_t until;
+	struct rpc_call *call; /* NULL: none is out */
 };
 
 struct handle {
@@ -124,15 +126,34 @@ static void post(struct entry *entry, char *body, rpc_cb done)
 		fail(entry, -ENOMEM, NULL);
 }
 
+/* Its key is not used any more. One that may come back is deleted again for a while. */
+static void retire_key(struct entry *entry)
+{
+	struct filelock_etcd *session = entry->queue->session;
+	bool suspected = entry->suspect && entry->key && entry->lease == session->lease;
+	struct suspect *suspect = suspected ? calloc(1, sizeof(*suspect)) : NULL;
+
+	if (suspect) { /* without memory it stays until the lease ends, if it does come back */
+		suspect->key = entry->key;
+		suspect->until = rpc_now() + SUSPECT_FOR;
+		list_add_last(&session->suspects, &suspect->link);
+	} else {
+		free(entry->key);
+	}
+	entry->key = NULL;
+	entry->suspect = false;
+}
+
 /* A key of its own for each: a transaction that comes late can hit no other. */
 static void send_enqueue(struct entry *entry)
 {
 	struct filelock_etcd *session = entry->queue->session;
 	struct codec_key key;
 
-	free(entry->key);
+	retire_key(entry);
 	entry->lease = session->lease;
 	entry->revision = 0;
+	entry->undone = false;
 	entry->key = codec_key(entry->queue->folder, entry->shared, entry->lease,
 	                       ++session->last_entry);
 	if (!entry->key) {
@@ -158,20 +179,6 @@ static void send_release(struct entry *entry)
 	entry->queue->releasing++;
 }
 
-/* A key that may come back is deleted again for a while. */
-static void suspect_key(struct entry *entry)
-{
-	struct filelock_etcd *session = entry->queue->session;
-	struct suspect *suspect = calloc(1, sizeof(*suspect));
-
-	if (!suspect)
-		return; /* then it stays until the lease ends, if it does come back */
-	suspect->key = entry->key;
-	entry->key = NULL;
-	suspect->until = rpc_now() + SUSPECT_FOR;
-	list_add_last(&session->suspects, &suspect->link);
-}
-
 static void forget_entry(struct entry *entry)
 {
 	list_remove(&entry->link);
@@ -183,8 +190,7 @@ static void forget_entry(struct entry *entry)
 
 static void free_entry(struct entry *entry)
 {
-	if (entry->suspect && entry->key && entry->lease == entry->queue->session->lease)
-		suspect_key(entry);
+	retire_key(entry);
 	stop_asking(entry);
 	forget_entry(entry);
 }
@@ -319,8 +325,10 @@ static void on_enqueued(void *arg, const struct rpc_answer *answer)
 		return;
 	/* whichever it was, a key of the lease is there */
 	if (txn.succeeded || txn.found)
-		session_confirm(entry->queue->session, answer->sent_at);
-	if (entry->once) {
+		session_confirm(entry->queue->session, answer->sent_at, txn.term);
+	if (entry->undone) {
+		on_event(entry, ENTRY_IS_GONE);
+	} else if (entry->once) {
 		on_tried(entry, &txn);
 	} else if (txn.succeeded) {
 		entry->revision = txn.revision;
@@ -344,7 +352,7 @@ static void on_rechecked(void *arg, const struct rpc_answer *answer)
 		on_event(entry, ENTRY_IS_GONE);
 		return;
 	}
-	session_confirm(entry->queue->session, answer->sent_at);
+	session_confirm(entry->queue->session, answer->sent_at, txn.term);
 	place(entry, &txn);
 }
 
@@ -392,9 +400,29 @@ static bool refuse(struct entry *entry, void *arg)
 	return true;
 }
 
+static void free_suspect(struct suspect *suspect)
+{
+	list_remove(&suspect->link);
+	free(suspect->key);
+	free(suspect);
+}
+
+/* With the lease all its keys are gone, and none can be made. */
+static void forget_suspects(struct filelock_etcd *session)
+{
+	list_for_each_safe(link, after, &session->suspects) {
+		struct suspect *suspect = list_entry(link, struct suspect, link);
+
+		if (suspect->call)
+			rpc_ignore(suspect->call);
+		free_suspect(suspect);
+	}
+}
+
 static void on_lost(struct filelock_etcd *session, int result)
 {
 	(void)visit_entries(session, lose, NULL);
+	forget_suspects(session);
 	if (result != FILELOCK_ELOST) /* there will be no other lease */
 		(void)visit_entries(session, refuse, &result);
 }
@@ -410,8 +438,10 @@ static void on_deleted(struct filelock_etcd *session, struct watched *watched, c
 
 		if (entry->seen_deletion < revision)
 			entry->seen_deletion = revision;
-		if (entry->revision && strcmp(entry->key, key) == 0)
+		if (entry->key && strcmp(entry->key, key) == 0 && entry->revision)
 			on_event(entry, ENTRY_IS_GONE);
+		else if (entry->key && strcmp(entry->key, key) == 0)
+			entry->undone = true; /* and the answer that it was made is on its way */
 		else if (entry->ahead && strcmp(entry->ahead, key) == 0)
 			on_event(entry, ENTRY_LOOK);
 	}
@@ -425,7 +455,7 @@ static void on_own_key_checked(void *arg, const struct rpc_answer *answer)
 	if (!is_txn(entry, answer, &txn))
 		return;
 	if (txn.succeeded)
-		session_confirm(entry->queue->session, answer->sent_at);
+		session_confirm(entry->queue->session, answer->sent_at, txn.term);
 	else
 		on_event(entry, ENTRY_IS_GONE);
 }
@@ -460,20 +490,25 @@ static void free_queue(struct lock_queue *queue)
 	free(queue);
 }
 
+static void on_deleted_again(void *arg, const struct rpc_answer *answer)
+{
+	struct suspect *suspect = arg;
+
+	suspect->call = NULL;
+	if (answer->sent_at >= suspect->until)
+		free_suspect(suspect);
+}
+
+/* One question each: while etcd is away they must not pile up ahead of what renews. */
 static void delete_again(struct filelock_etcd *session)
 {
-	int64_t now = rpc_now();
-
-	list_for_each_safe(link, after, &session->suspects) {
+	list_for_each(link, &session->suspects) {
 		struct suspect *suspect = list_entry(link, struct suspect, link);
 		struct codec_key key = { .key = suspect->key };
 
-		(void)rpc_post(&session->calls, "/v3/kv/txn", codec_release(&key), NULL, NULL);
-		if (now < suspect->until)
-			continue;
-		list_remove(link);
-		free(suspect->key);
-		free(suspect);
+		if (!suspect->call)
+			suspect->call = rpc_post(&session->calls, "/v3/kv/txn", codec_release(&key),
+			                         on_deleted_again, suspect);
 	}
 }
 
@@ -530,12 +565,8 @@ static void on_end(struct filelock_etcd *session)
 {
 	list_for_each_safe(link, after, &session->locks)
 		free_queue(queue_at(link));
-	list_for_each_safe(link, after, &session->suspects) {
-		struct suspect *suspect = list_entry(link, struct suspect, link);
-
-		free(suspect->key);
-		free(suspect);
-	}
+	list_for_each_safe(link, after, &session->suspects)
+		free_suspect(list_entry(link, struct suspect, link));
 }
 
 const struct session_events lock_events = {

@@ -195,7 +195,10 @@ static bool is_login_void(const struct rpc *rpc, int status, int code, const cha
 {
 	return rpc->access->user && rpc->state == RPC_CALLING && rpc->logins == 0 &&
 	       (status == 401 || code == CODE_UNAUTHENTICATED ||
-	        is_named(message, "invalid auth token"));
+	        is_named(message, "invalid auth token") ||
+	        /* users or roles were changed: a token with a signature names the state before */
+	        is_named(message, "revision of auth store is old") ||
+	        is_named(message, "revision in header is old"));
 }
 
 static void refuse(struct rpc *rpc, const struct http_answer *http, const json_t *json)

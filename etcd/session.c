@@ -9,7 +9,8 @@
  * The deadline is the time before the last renewal was sent, that is confirmed, plus the TTL, less a
  * margin. etcd answers keepalives with success for leases that it has revoked (before 3.4.38, 3.5.23 and
  * 3.6.5), so that a renewal counts only once a transaction, sent after its answer, has found a key of
- * the lease. Each transaction of the locks may be that; one is made where there is none.
+ * the lease. Each transaction of the locks may be that; one is made where there is none. A server that was
+ * the leader, and was stopped meanwhile, answers keepalives as if it were yet: both have to be of one term.
  *
  * Timers of libevent may fire early, since they count from the time that the loop last knew: a deadline
  * that has not passed is waited for again.
@@ -192,12 +193,15 @@ bool session_is_ready(struct filelock_etcd *session)
 
 static void confirm_by_key(struct filelock_etcd *session);
 
-void session_confirm(struct filelock_etcd *session, int64_t sent_at)
+void session_confirm(struct filelock_etcd *session, int64_t sent_at, int64_t term)
 {
 	if (session->state != SESSION_READY || session->renewed_at == 0 ||
 	    sent_at < session->renewal_known_at)
 		return;
-	set_deadline(session, session->renewed_at);
+	if (term == session->renewed_term)
+		set_deadline(session, session->renewed_at);
+	else /* by the next leader, which may not know of it: once more, soon */
+		set_timer(session->renew_timer, session->granted_ttl / 30);
 	session->renewed_at = 0;
 }
 
@@ -212,8 +216,8 @@ static void on_confirmed(void *arg, const struct rpc_answer *answer)
 	if (answer->result == -ENOENT) {
 		session_lose(session);
 	} else if (answer->result == 0 && codec_read_txn(answer->json, &txn) == 0) {
-		if (txn.succeeded) {
-			session_confirm(session, answer->sent_at);
+		if (txn.succeeded || !key) {
+			session_confirm(session, answer->sent_at, txn.term);
 		} else {
 			session->events->missed(session, key);
 			confirm_by_key(session);
@@ -222,17 +226,19 @@ static void on_confirmed(void *arg, const struct rpc_answer *answer)
 	free(key);
 }
 
-/* Without a key there is nothing that could be lost. */
+/* Without a key there is nothing that could be lost; the term counts yet. */
 static void confirm_by_key(struct filelock_etcd *session)
 {
 	struct codec_key key;
+	bool has_key;
 
-	if (session->confirmation || session->renewed_at == 0 ||
-	    !session->events->any_key(session, &key))
+	if (session->confirmation || session->renewed_at == 0)
 		return;
-	session->confirmed_key = strdup(key.key);
-	if (session->confirmed_key)
-		session->confirmation = rpc_post(&session->calls, "/v3/kv/txn", codec_confirm(&key),
+	has_key = session->events->any_key(session, &key);
+	session->confirmed_key = has_key ? strdup(key.key) : NULL;
+	if (session->confirmed_key || !has_key)
+		session->confirmation = rpc_post(&session->calls, "/v3/kv/txn",
+		                                 has_key ? codec_confirm(&key) : codec_nothing(),
 		                                 on_confirmed, session);
 	if (!session->confirmation)
 		stop_confirming(session); /* out of memory: the next renewal tries again */
@@ -242,12 +248,12 @@ static void on_renewed(void *arg, const struct rpc_answer *answer)
 {
 	struct filelock_etcd *session = arg;
 	int64_t now = rpc_now();
-	int64_t ttl = 0;
+	int64_t ttl = 0, term = 0;
 
 	session->renewal = NULL;
 	set_timer(session->renew_timer, answer->sent_at + session->granted_ttl / 3 - now);
 	if (answer->result == -ENOENT ||
-	    (answer->result == 0 && codec_read_keepalive(answer->json, &ttl) == 0 && ttl <= 0)) {
+	    (answer->result == 0 && codec_read_keepalive(answer->json, &ttl, &term) == 0 && ttl <= 0)) {
 		session_lose(session);
 		return;
 	}
@@ -257,6 +263,7 @@ static void on_renewed(void *arg, const struct rpc_answer *answer)
 	}
 	session->renewed_at = answer->sent_at;
 	session->renewal_known_at = now;
+	session->renewed_term = term;
 	confirm_by_key(session);
 }
 
@@ -288,23 +295,15 @@ static void on_deadline(evutil_socket_t fd, short events, void *arg)
 {
 	struct filelock_etcd *session = arg;
 	int64_t now = rpc_now();
-	struct codec_key key;
 
 	(void)fd;
 	(void)events;
 	if (session_is_inherited(session) || session->state != SESSION_READY)
 		return;
-	if (now < session->deadline) {
+	if (now < session->deadline)
 		set_timer(session->deadline_timer, session->deadline - now);
-		return;
-	}
-	/* renewed, and there is no key that could have confirmed it: the next one does */
-	if (!session->events->any_key(session, &key) && session->renewed_at) {
-		set_deadline(session, session->renewed_at);
-		if (session->deadline > now)
-			return;
-	}
-	session_lose(session);
+	else
+		session_lose(session);
 }
 
 /* --- beginning and end --- */

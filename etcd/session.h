@@ -50,8 +50,9 @@ struct filelock_etcd {
 	int64_t deadline;        /* CLOCK_BOOTTIME: until then the keys are ours */
 	int64_t renewed_at;      /* of the last keepalive, before it was sent; 0: it is confirmed */
 	int64_t renewal_known_at; /* when it was answered */
+	int64_t renewed_term;    /* of the leader that did it */
 	struct rpc_call *renewal, *grant; /* NULL: none is out */
-	char *confirmed_key;     /* that the confirmation which is out asks for; NULL: none is out */
+	char *confirmed_key;     /* that the confirmation which is out asks for; NULL: for none */
 	struct rpc_call *confirmation;
 	struct event *renew_timer, *deadline_timer, *end_timer;
 	struct list locks;       /* of names: lock.c */
@@ -78,8 +79,8 @@ bool session_is_inherited(const struct filelock_etcd *session);
 bool session_is_ready(struct filelock_etcd *session);
 /* Whether our keys are there for sure. */
 bool session_is_safe(const struct filelock_etcd *session);
-/* A transaction that was sent at that time found a key of ours in its place. */
-void session_confirm(struct filelock_etcd *session, int64_t sent_at);
+/* A transaction that was sent at that time, in that term, found a key of ours in its place. */
+void session_confirm(struct filelock_etcd *session, int64_t sent_at, int64_t term);
 /* The lease is gone, or may be. */
 void session_lose(struct filelock_etcd *session);
 

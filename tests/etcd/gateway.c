@@ -34,7 +34,7 @@ struct deletion {
 struct gateway {
 	struct event_base *base;
 	struct evhttp *http;
-	char url[64];
+	char url[64], url_6[64];
 	int64_t revision, last_lease;
 	struct stored keys[MOST];
 	int64_t leases[MOST];
@@ -43,7 +43,10 @@ struct gateway {
 	struct evhttp_request *unanswered[MOST];
 	char *late[MOST];
 	unsigned key_count, lease_count, watcher_count, deletion_count, unanswered_count, late_count;
-	unsigned calls, watches, tokens;
+	unsigned calls, watches, tokens, keepalives;
+	int keepalive_term, transaction_term;
+	struct evhttp_request *held; /* NULL: none */
+	char *held_answer;
 	const char *fault_path, *slow_path;
 	unsigned slow_ms;
 	int64_t came;
@@ -273,7 +276,8 @@ static json_t *transact(struct gateway *gateway, const json_t *request, int *ret
 		return json_pack("{s:s,s:i}", "error", "etcdserver: requested lease not found",
 		                 "code", 5);
 	}
-	answer = json_pack("{s:{s:o}}", "header", "revision", numeral(gateway->revision));
+	answer = json_pack("{s:{s:o,s:o}}", "header", "revision", numeral(gateway->revision),
+	                   "raft_term", numeral(gateway->transaction_term));
 	if (succeeded)
 		(void)json_object_set_new(answer, "succeeded", json_true());
 	(void)json_object_set_new(answer, "responses", responses);
@@ -286,8 +290,11 @@ static json_t *keep_alive(struct gateway *gateway, const json_t *request)
 {
 	bool alive = gateway->keepalives_lie ? !gateway->keepalives_dead
 	                                     : find_lease(gateway, number(request, "ID")) >= 0;
-	json_t *result = json_pack("{s:o}", "ID", numeral(number(request, "ID")));
+	json_t *result = json_pack("{s:{s:o},s:o}", "header", "raft_term",
+	                           numeral(gateway->keepalive_term), "ID",
+	                           numeral(number(request, "ID")));
 
+	gateway->keepalives++;
 	if (alive)
 		(void)json_object_set_new(result, "TTL", json_string("2"));
 	return json_pack("{s:o}", "result", result);
@@ -418,7 +425,8 @@ static void send_half(struct evhttp_request *request, const char *text)
 static void go_wrong(struct gateway *gateway, struct evhttp_request *request, enum fault_way way,
                      const char *path, const json_t *json)
 {
-	bool done = way == WAY_SILENT || way == WAY_CUT || way == WAY_CLOSED;
+	bool done = way == WAY_SILENT || way == WAY_CUT || way == WAY_CLOSED || way == WAY_UNSURE ||
+	            way == WAY_HELD;
 	char *text;
 	int status;
 	json_t *answer = done ? answer_to(gateway, path, json, &status) : NULL;
@@ -429,6 +437,20 @@ static void go_wrong(struct gateway *gateway, struct evhttp_request *request, en
 		break;
 	case WAY_503:
 		send_text(request, 503, "{\"error\":\"no leader\",\"code\":14}");
+		break;
+	case WAY_UNSURE:
+		send_text(request, 503,
+		          "{\"error\":\"etcdserver: request timed out, possibly due to previous leader "
+		          "failure\",\"code\":14}");
+		break;
+	case WAY_HELD:
+		ck_assert_ptr_null(gateway->held);
+		gateway->held = request;
+		gateway->held_answer = json_dumps(answer, 0);
+		break;
+	case WAY_OLD_TOKEN:
+		send_text(request, 400,
+		          "{\"error\":\"etcdserver: revision of auth store is old\",\"code\":3}");
 		break;
 	case WAY_401:
 		send_text(request, 401, "{\"error\":\"etcdserver: invalid auth token\",\"code\":16}");
@@ -584,6 +606,20 @@ void gateway_do_late(struct gateway *gateway)
 	}
 }
 
+void gateway_answer_held(struct gateway *gateway)
+{
+	ck_assert_ptr_nonnull(gateway->held);
+	send_text(gateway->held, 200, gateway->held_answer);
+	free(gateway->held_answer);
+	gateway->held = NULL;
+}
+
+void gateway_set_terms(struct gateway *gateway, int keepalives, int transactions)
+{
+	gateway->keepalive_term = keepalives;
+	gateway->transaction_term = transactions;
+}
+
 void gateway_answer_all(struct gateway *gateway, int status, const char *text)
 {
 	gateway->answer_status = status;
@@ -647,6 +683,24 @@ void gateway_cut_watches(struct gateway *gateway)
 	}
 }
 
+void gateway_compact(struct gateway *gateway)
+{
+	struct evbuffer *line = evbuffer_new();
+
+	for (unsigned i = 0; i < gateway->watcher_count; i++) {
+		struct watcher *watcher = &gateway->watchers[i];
+
+		if (!watcher->request)
+			continue;
+		(void)evbuffer_add_printf(line,
+		                          "{\"result\":{\"header\":{},\"watch_id\":\"%" PRId64
+		                          "\",\"canceled\":true,\"compact_revision\":\"%" PRId64 "\"}}\n",
+		                          watcher->id, gateway->revision);
+		evhttp_send_reply_chunk(watcher->request, line);
+	}
+	evbuffer_free(line);
+}
+
 void gateway_mute_watches(struct gateway *gateway, bool mute)
 {
 	gateway->mute = mute;
@@ -670,6 +724,26 @@ unsigned gateway_calls(const struct gateway *gateway)
 unsigned gateway_watches(const struct gateway *gateway)
 {
 	return gateway->watches;
+}
+
+unsigned gateway_keepalives(const struct gateway *gateway)
+{
+	return gateway->keepalives;
+}
+
+const char *gateway_url_6(struct gateway *gateway)
+{
+	struct sockaddr_in6 address;
+	socklen_t size = sizeof(address);
+	struct evhttp_bound_socket *bound = evhttp_bind_socket_with_handle(gateway->http, "::1", 0);
+
+	if (!bound)
+		return NULL;
+	ck_assert_int_eq(getsockname(evhttp_bound_socket_get_fd(bound),
+	                             (struct sockaddr *)&address, &size), 0);
+	(void)snprintf(gateway->url_6, sizeof(gateway->url_6), "http://[::1]:%u",
+	               ntohs(address.sin6_port));
+	return gateway->url_6;
 }
 
 struct filelock_etcd *gateway_session_with(struct gateway *gateway, struct loop *loop,

@@ -18,10 +18,13 @@ enum fault_way {
 	WAY_DEAF,           /* neither done nor answered */
 	WAY_500,
 	WAY_503,
+	WAY_UNSURE,         /* done, and answered that it timed out, as in a change of leaders */
 	WAY_CUT,            /* done, and cut off in the middle of the answer */
 	WAY_CLOSED,         /* done, and the connection is closed without an answer */
 	WAY_TWICE,          /* done twice; the second answer is given */
 	WAY_LATE,           /* not answered, and done when the test says so */
+	WAY_HELD,           /* done, and answered when the test says so */
+	WAY_OLD_TOKEN,      /* users were changed since the token was given */
 	WAY_401,
 	WAY_COUNT
 };
@@ -36,8 +39,11 @@ const char *gateway_url(const struct gateway *gateway);
 void gateway_fault(struct gateway *gateway, const char *path, unsigned nth, enum fault_way way);
 /* All calls, from now on. */
 void gateway_fault_all(struct gateway *gateway, enum fault_way way);
-/* What was late is done. */
+/* What was late is done; what was held is answered. */
 void gateway_do_late(struct gateway *gateway);
+void gateway_answer_held(struct gateway *gateway);
+/* The terms that keepalives and transactions name. */
+void gateway_set_terms(struct gateway *gateway, int keepalives, int transactions);
 /* Answers all calls so, with this status. */
 void gateway_answer_all(struct gateway *gateway, int status, const char *text);
 /* Keepalives from now on come without a TTL; or with one, whether there is the lease or not. */
@@ -53,12 +59,17 @@ void gateway_delete_all(struct gateway *gateway, bool tell);
 void gateway_end_leases(struct gateway *gateway, bool tell);
 /* Cuts all watches off; and whether watches tell of anything. */
 void gateway_cut_watches(struct gateway *gateway);
+/* Ends all watches for the reason that what they would have told of is not kept. */
+void gateway_compact(struct gateway *gateway);
 void gateway_mute_watches(struct gateway *gateway, bool mute);
 
 unsigned gateway_keys(const struct gateway *gateway);
 unsigned gateway_leases(const struct gateway *gateway);
 unsigned gateway_calls(const struct gateway *gateway);
 unsigned gateway_watches(const struct gateway *gateway); /* that were ever begun */
+unsigned gateway_keepalives(const struct gateway *gateway);
+/* The same gateway at the address ::1; NULL: there is none here. */
+const char *gateway_url_6(struct gateway *gateway);
 
 /* A session on it, with a TTL that no test outlives, and little patience. */
 struct filelock_etcd *gateway_session(struct gateway *gateway, struct loop *loop);

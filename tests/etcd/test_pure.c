@@ -134,19 +134,19 @@ START_TEST(test_answers_may_leave_out_what_is_zero)
 {
 	json_t *json = json_loads("{\"header\":{\"revision\":\"9007199254740993\"}}", 0, NULL);
 	struct codec_txn txn;
-	int64_t ttl = 1;
+	int64_t ttl = 1, term = 1;
 
 	ck_assert_int_eq(codec_read_txn(json, &txn), 0);
 	ck_assert_int_eq(txn.revision, INT64_C(9007199254740993));
 	ck_assert(!txn.succeeded && !txn.found);
 	json_decref(json);
 	json = json_loads("{\"result\":{\"header\":{},\"ID\":\"7\"}}", 0, NULL);
-	ck_assert_int_eq(codec_read_keepalive(json, &ttl), 0);
+	ck_assert_int_eq(codec_read_keepalive(json, &ttl, &term), 0);
 	ck_assert_int_eq(ttl, 0);
 	json_decref(json);
 	json = json_loads("[]", 0, NULL);
 	ck_assert_int_eq(codec_read_txn(json, &txn), -EBADMSG);
-	ck_assert_int_eq(codec_read_keepalive(json, &ttl), -EBADMSG);
+	ck_assert_int_eq(codec_read_keepalive(json, &ttl, &term), -EBADMSG);
 	json_decref(json);
 }
 END_TEST
