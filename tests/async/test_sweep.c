@@ -183,7 +183,7 @@ static void marker_is_dead(struct stage *stage)
 	if (!dead)
 		dead = dead_pid();
 	put_record(sweep_path(), dead, NULL);
-	timeout_ms = 20; /* one that cannot be taken over is held */
+	timeout_ms = sweep_timeout_ms(); /* one that cannot be taken over is held */
 }
 
 static int stay(void *arg)

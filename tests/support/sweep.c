@@ -265,7 +265,7 @@ static int sleep_instantly(const struct timespec *time, struct timespec *ret_res
 
 int sweep_timeout_ms(void)
 {
-	return point.nth && point.span == FAULT_FOR_GOOD ? 20 : 5000;
+	return point.nth && point.span == FAULT_FOR_GOOD ? 20 : 15000;
 }
 
 void sweep_stop_clock(void)
