@@ -169,7 +169,7 @@ static void check_readers(enum filelock_kind kind)
 
 static void check_wakes(void)
 {
-	int64_t bound = arena->bound + atomic_load(&arena->worst_stall);
+	int64_t bound = LOST_BOUND + atomic_load(&arena->worst_stall);
 
 	for (unsigned i = 0; i < arena->slot_count; i++)
 		if (arena->slots[i].longest > bound)

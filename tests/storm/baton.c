@@ -124,7 +124,7 @@ void baton_look_for_lost(void)
 	for (unsigned p = 0; p < arena->place_count; p++) {
 		struct place *place = &arena->places[p];
 		int64_t released = atomic_load(&place->released);
-		int64_t bound = arena->bound + atomic_load(&arena->worst_stall);
+		int64_t bound = LOST_BOUND + atomic_load(&arena->worst_stall);
 
 		if (!released || now() - released <= bound || !waits_since_before(place, released))
 			continue;

@@ -161,7 +161,7 @@ static void run_round(const struct scenario *scenario, uint64_t seed, struct tot
 	make_arena(scenario, seed);
 	(void)fflush(NULL); /* or each process prints it again */
 	arena->began = now();
-	supervisor_run(3 * SECOND * (int64_t)(options.scale > 100 ? options.scale : 100));
+	supervisor_run(10 * SECOND * (int64_t)(options.scale > 100 ? options.scale : 100));
 	arena->took = now() - arena->began;
 	afterwards_check();
 	report_add(totals);

@@ -27,6 +27,8 @@
 
 #define MILLISECOND INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
+/* A wake-up is lost that comes so late: sooner than the poll, and no machine is that slow. */
+#define LOST_BOUND (15 * SECOND)
 
 enum {
 	KINDS = FILELOCK_SOFT_READWRITE + 1,
@@ -117,7 +119,7 @@ struct arena {
 	uint64_t seed;
 	char folder[PATH_MAX];
 	int64_t began, took;
-	int64_t bound; /* of a wake-up */
+	int64_t bound; /* of a wake-up that is not late */
 	_Atomic bool stopping;
 	unsigned place_count, slot_count;
 	struct place places[MOST_PLACES];

@@ -19,7 +19,7 @@
 #define MOST_POINTS 500 /* of one call and one error */
 #define MOST_RULES 256
 #define MOST_COMPLAINTS 20
-#define RECOVERY_MS 5000 /* half a record is looked at for 2 s */
+#define RECOVERY_MS 30000 /* half a record is looked at for 2 s */
 
 /* The fault of a point. */
 struct point {
