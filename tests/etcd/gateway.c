@@ -777,10 +777,21 @@ struct filelock *gateway_lock(struct filelock_etcd *session, const char *name)
 	return lock;
 }
 
+void gateway_close(struct filelock_etcd *session)
+{
+	bool has_lease = session->lease != 0;
+
+	session_ref(session);
+	filelock_etcd_close(session);
+	if (has_lease)
+		ck_assert_int_eq(event_del(session->end_timer), 0);
+	session_unref(session);
+}
+
 void gateway_goodbye(struct loop *loop, struct filelock_etcd *session)
 {
 	session_ref(session);
-	filelock_etcd_close(session);
+	gateway_close(session);
 	turn_until(loop, session->state == SESSION_CLOSED);
 	session_unref(session);
 }

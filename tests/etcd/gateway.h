@@ -76,7 +76,10 @@ struct filelock_etcd *gateway_session(struct gateway *gateway, struct loop *loop
 struct filelock_etcd *gateway_session_with(struct gateway *gateway, struct loop *loop,
                                            struct filelock_etcd_options *options);
 struct filelock *gateway_lock(struct filelock_etcd *session, const char *name);
-/* Closes a session, and waits for its end. */
+/* Closes a session. A machine may be too slow for the two seconds of its goodbye: it has all the time that it
+   takes. */
+void gateway_close(struct filelock_etcd *session);
+/* And waits for its end. */
 void gateway_goodbye(struct loop *loop, struct filelock_etcd *session);
 /* Turns the loop until the condition holds. */
 #define turn_until(loop, condition)                                                         \

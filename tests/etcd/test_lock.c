@@ -19,6 +19,8 @@ static struct scene scene_on(struct loop loop)
 	scene.gateway = gateway_new(scene.loop.base);
 	scene.one = gateway_session(scene.gateway, &scene.loop);
 	scene.other = gateway_session(scene.gateway, &scene.loop);
+	/* closed before, one would leave a lease */
+	turn_until(&scene.loop, scene.one->state == SESSION_READY && scene.other->state == SESSION_READY);
 	return scene;
 }
 
@@ -96,10 +98,10 @@ START_TEST(test_timeouts_are_kept_and_leave_nothing)
 	struct scene scene = scene_new();
 	struct filelock *holder = gateway_lock(scene.one, "a"), *waiter = gateway_lock(scene.other, "a");
 
-	ck_assert_int_eq(loop_acquire(&scene.loop, waiter, EXCLUSIVE, 0), 0);
+	turn_until(&scene.loop, loop_acquire(&scene.loop, waiter, EXCLUSIVE, 0) == 0); /* within a second */
 	release(&scene, waiter);
 	turn_until(&scene.loop, gateway_keys(scene.gateway) == 0);
-	ck_assert_int_eq(loop_acquire(&scene.loop, holder, EXCLUSIVE, 1000), 0);
+	ck_assert_int_eq(loop_acquire(&scene.loop, holder, EXCLUSIVE, PATIENT_MS), 0);
 	ck_assert_int_eq(loop_acquire(&scene.loop, waiter, EXCLUSIVE, 0), -ETIMEDOUT);
 	ck_assert_uint_eq(gateway_keys(scene.gateway), 1);
 	ck_assert_int_eq(loop_acquire(&scene.loop, waiter, EXCLUSIVE, 30), -ETIMEDOUT);
@@ -345,7 +347,7 @@ START_TEST(test_loss_is_told_once_and_the_next_hold_is_good)
 	ck_assert_uint_eq(held.calls, 1);
 	filelock_close(held.lock);
 	filelock_close(next);
-	filelock_etcd_close(session);
+	gateway_close(session);
 	scene_end(&scene);
 }
 END_TEST
@@ -371,7 +373,7 @@ START_TEST(test_hold_ends_by_its_deadline)
 	gateway_fault_all(scene.gateway, WAY_NONE);
 	turn_until(&scene.loop, told.ready > before.ready);
 	filelock_close(lock);
-	filelock_etcd_close(session);
+	gateway_close(session);
 	scene_end(&scene);
 }
 END_TEST
@@ -400,7 +402,7 @@ START_TEST(test_deadline_counts_from_the_sending)
 	turn_until(&scene.loop, session->deadline != first);
 	ck_assert_int_le(session->deadline, latest_deadline(gateway_came(scene.gateway)));
 	filelock_close(lock);
-	filelock_etcd_close(session);
+	gateway_close(session);
 	scene_end(&scene);
 }
 END_TEST
@@ -491,7 +493,7 @@ START_TEST(test_what_etcd_refuses_is_an_error_that_says_what_to_do)
 	ck_assert_int_eq(loop_acquire(&scene.loop, lock, EXCLUSIVE, -1), 0);
 	ck_assert_str_eq(filelock_etcd_last_error(session), "");
 	filelock_close(lock);
-	filelock_etcd_close(session);
+	gateway_close(session);
 	scene_end(&scene);
 }
 END_TEST
@@ -515,7 +517,7 @@ START_TEST(test_token_that_has_expired_is_asked_for_again)
 	turn_until(&scene.loop, gateway_keys(scene.gateway) == 0);
 	ck_assert_int_eq(loop_acquire(&scene.loop, lock, EXCLUSIVE, -1), 0);
 	filelock_close(lock);
-	filelock_etcd_close(session);
+	gateway_close(session);
 	turn_until(&scene.loop, gateway_leases(scene.gateway) == 2);
 	/* the others have no token, so nobody may say goodbye */
 	gateway_goodbye(&scene.loop, scene.one);
@@ -695,7 +697,7 @@ START_TEST(test_closed_session_ends_all_that_is_on_it)
 	ck_assert_int_eq(loop_acquire(&scene.loop, blocker, EXCLUSIVE, -1), 0);
 	ck_assert_int_eq(loop_acquire(&scene.loop, holder, EXCLUSIVE, -1), 0);
 	enqueue(&scene, &waiter, EXCLUSIVE);
-	filelock_etcd_close(session);
+	gateway_close(session);
 	ck_assert(!filelock_is_held(holder));
 	turn_until(&scene.loop, waiter.calls == 1);
 	ck_assert_int_eq(waiter.result, -ECANCELED);

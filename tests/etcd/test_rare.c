@@ -27,6 +27,8 @@ static struct scene scene_new(void)
 	scene.gateway = gateway_new(scene.loop.base);
 	scene.session = gateway_session(scene.gateway, &scene.loop);
 	scene.lock = gateway_lock(scene.session, "a");
+	/* closed before, it would leave a lease */
+	turn_until(&scene.loop, scene.session->state == SESSION_READY);
 	return scene;
 }
 
@@ -74,8 +76,6 @@ START_TEST(test_renewal_by_a_leader_that_was_deposed_does_not_count)
 	gateway_set_terms(scene.gateway, 7, 7);
 	if (_i)
 		acquire(&scene);
-	else
-		turn_until(&scene.loop, scene.session->state == SESSION_READY);
 	renew(&scene);
 	deadline = scene.session->deadline;
 	gateway_set_terms(scene.gateway, 7, 8);
@@ -196,9 +196,9 @@ static bool set_names(void)
 {
 	put_file(test_path("hosts"), "127.0.0.1 gateway.test\n");
 	put_file(test_path("resolv.conf"), "");
-	return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	       mount(test_path("hosts"), "/etc/hosts", NULL, MS_BIND, NULL) == 0 &&
-	       mount(test_path("resolv.conf"), "/etc/resolv.conf", NULL, MS_BIND, NULL) == 0;
+	return unshare(CLONE_NEWNS) == 0 && mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount(test_path("hosts"), "/etc/hosts", "none", MS_BIND, NULL) == 0 &&
+	       mount(test_path("resolv.conf"), "/etc/resolv.conf", "none", MS_BIND, NULL) == 0;
 }
 
 static int lock_by_name(void *arg)
@@ -303,7 +303,6 @@ START_TEST(test_deletions_of_what_may_come_back_do_not_pile_up_while_etcd_is_awa
 {
 	struct scene scene = scene_new();
 
-	turn_until(&scene.loop, gateway_leases(scene.gateway) == 1);
 	gateway_fault(scene.gateway, "/v3/kv/txn", 1, WAY_LATE);
 	acquire(&scene);
 	release(&scene);
