@@ -8,7 +8,7 @@
 #include "python.h"
 #include "softly.h"
 
-#define SHORT_MS 1000 /* a duration that a test may wait for */
+#define SHORT_MS 3000 /* a duration that a test may wait for, and Python is not late for */
 
 static struct filelock_options lasting(unsigned duration_ms)
 {
