@@ -301,7 +301,6 @@ int main(void)
 	                     test_bases_in_threads_exclude_each_other);
 	TCase *each = tcase_create("each back end");
 
-	tcase_set_timeout(each, 60);
 	tcase_add_loop_test(each, test_each_back_end_serves_a_queue, 0, BACKENDS);
 	tcase_add_loop_test(each, test_each_back_end_is_woken_by_another_process, 0, BACKENDS);
 	tcase_add_loop_test(each, test_each_back_end_keeps_deadlines_and_cancels, 0, BACKENDS);

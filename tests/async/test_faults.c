@@ -275,7 +275,6 @@ int main(void)
 	        test_error_at_the_head_is_not_that_of_the_next);
 	TCase *sweep = tcase_create("sweep");
 
-	tcase_set_timeout(sweep, 100);
 	tcase_add_loop_test(sweep, test_each_call_may_fail_at_any_time_once_and_for_good, 0,
 	                    2 * POINTS);
 	suite_add_tcase(suite, sweep);

@@ -536,7 +536,6 @@ int main(void)
 	                     test_no_descriptor_survives_exec);
 	TCase *ways = tcase_create("ways");
 
-	tcase_set_timeout(ways, 60);
 	tcase_add_loop_test(ways, test_child_may_free_everything_and_the_parent_is_still_woken,
 	                    0, 3);
 	tcase_add_loop_test(ways, test_context_that_waits_for_nothing_goes_on_in_a_child, 0, 2);

@@ -311,7 +311,6 @@ int main(void)
 	Suite *suite = suite_create("async load");
 	TCase *tcase = tcase_create("load");
 
-	tcase_set_timeout(tcase, 100);
 	tcase_add_test(tcase, test_thousands_of_requests_on_one_path_are_served_in_order);
 	tcase_add_test(tcase, test_thousands_of_requests_on_one_path_are_cancelled_in_any_order);
 	tcase_add_test(tcase,

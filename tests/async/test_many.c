@@ -738,7 +738,6 @@ static void each_stage(Suite *suite, const TTest *test, int stages)
 {
 	TCase *tcase = tcase_create(test->name);
 
-	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, test, 0, stages);
 	suite_add_tcase(suite, tcase);
 }

@@ -101,7 +101,6 @@ int main(void)
 	Suite *suite = suite_create("async many memory");
 	TCase *sweeps = tcase_create("sweeps");
 
-	tcase_set_timeout(sweeps, 60);
 	tcase_add_loop_test(sweeps, test_each_allocation_of_libevent_may_fail, 0, 2);
 #ifndef SANITIZED
 	tcase_add_loop_test(sweeps, test_each_allocation_of_ours_or_libevents_may_fail, 0, 2);

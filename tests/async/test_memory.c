@@ -278,7 +278,6 @@ int main(void)
 	TCase *sweeps = tcase_create("sweeps");
 	TCase *famine = tcase_create("famine");
 
-	tcase_set_timeout(sweeps, 60);
 	tcase_add_loop_test(sweeps, test_each_allocation_of_libevent_may_fail, 0, 2);
 #ifndef SANITIZED
 	tcase_add_loop_test(sweeps, test_each_allocation_of_ours_or_libevents_may_fail, 0, 2);
@@ -288,7 +287,6 @@ int main(void)
 	tcase_add_test(sweeps, test_nested_request_whose_hold_has_ended_is_told_of_want_of_memory);
 #endif
 	suite_add_tcase(suite, sweeps);
-	tcase_set_timeout(famine, 60);
 	tcase_add_loop_test(famine, test_loop_goes_on_while_there_is_no_memory_for_a_timer, 0,
 	                    12);
 	tcase_add_loop_test(famine, test_loop_goes_on_though_its_timer_has_lost_its_place, 0, 12);

@@ -264,7 +264,6 @@ int main(void)
 	Suite *suite = suite_create("async random");
 	TCase *tcase = tcase_create("random");
 
-	tcase_set_timeout(tcase, 100);
 	tcase_add_loop_test(tcase, test_anything_in_any_order_keeps_the_guarantees, 0, 5);
 	suite_add_tcase(suite, tcase);
 	return support_main(suite);

@@ -504,7 +504,6 @@ int main(void)
 	Suite *suite = suite_create("async threads");
 	TCase *tcase = tcase_create("threads");
 
-	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, test_release_from_another_thread_serves_the_next);
 	tcase_add_test(tcase, test_release_from_another_thread_before_the_callback_returns);
 	tcase_add_test(tcase, test_handle_may_be_closed_on_another_thread_once_its_callback_began);

@@ -304,7 +304,6 @@ int main(void)
 	Suite *suite = suite_create("async turns");
 	TCase *tcase = tcase_create("turns");
 
-	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, test_one_turn_completes_a_bounded_number_on_one_path);
 	tcase_add_test(tcase, test_one_turn_completes_a_bounded_number_on_many_paths);
 	tcase_add_test(tcase, test_one_turn_completes_a_bounded_number_of_cancelled_requests);

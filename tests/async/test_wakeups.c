@@ -374,7 +374,6 @@ int main(void)
 	                     test_one_hard_links_answer_leaves_the_others_watch);
 	TCase *many = tcase_create("hand-overs");
 
-	tcase_set_timeout(many, 200);
 	tcase_add_test(many, test_no_wake_up_is_lost_between_two_processes);
 	tcase_add_test(many, test_no_wake_up_is_lost_between_three_processes);
 	tcase_add_test(many, test_no_wake_up_is_lost_between_four_processes);

@@ -79,7 +79,6 @@ int main(void)
 	Suite *suite = suite_create("etcd_faults");
 	TCase *tcase = tcase_create("every call");
 
-	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, test_any_call_may_go_wrong_in_any_way, WAY_NONE, WAY_LATE);
 	suite_add_tcase(suite, tcase);
 	return support_main(suite);

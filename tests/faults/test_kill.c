@@ -92,7 +92,6 @@ int main(void)
 	TCase *tcase = tcase_create("kill");
 	int status;
 
-	tcase_set_timeout(tcase, 100);
 	tcase_add_loop_test(tcase, test_victim_killed_before_any_call_leaves_the_lock_to_the_others,
 	                    0, VICTIMS);
 	tcase_add_loop_test(tcase, test_victim_stopped_before_any_call_keeps_what_it_has_and_goes_on,

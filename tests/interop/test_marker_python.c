@@ -88,7 +88,6 @@ int main(void)
 	TCase *tcase = tcase_create("marker python");
 	int peers = python_peers();
 
-	tcase_set_timeout(tcase, 200);
 	suite_add_tcase(suite, tcase);
 	tcase_add_loop_test(tcase, test_marker_of_either_keeps_the_other_out, 0, KINDS * peers);
 	tcase_add_loop_test(tcase, test_stopped_python_holds, 0, KINDS * peers);
