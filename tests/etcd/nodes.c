@@ -96,7 +96,8 @@ void nodes_run(struct nodes *nodes, unsigned node)
 	become(nodes, node, name, test_path(data));
 }
 
-static bool start(struct nodes *nodes, const char *scheme, const char *const *extra)
+static bool start(struct nodes *nodes, const char *scheme, const char *address,
+                  const char *const *extra)
 {
 	uint16_t ports[2 * NODES];
 	size_t length = 0;
@@ -109,8 +110,8 @@ static bool start(struct nodes *nodes, const char *scheme, const char *const *ex
 	find_ports(ports, 2 * NODES);
 	*nodes = (struct nodes){ .extra = extra };
 	for (unsigned i = 0; i < NODES; i++) {
-		(void)snprintf(nodes->clients[i], sizeof(nodes->clients[i]), "%s://127.0.0.1:%u",
-		               scheme, ports[2 * i]);
+		(void)snprintf(nodes->clients[i], sizeof(nodes->clients[i]), "%s://%s:%u", scheme,
+		               address, ports[2 * i]);
 		(void)snprintf(nodes->peers[i], sizeof(nodes->peers[i]), "http://127.0.0.1:%u",
 		               ports[2 * i + 1]);
 		length += (size_t)snprintf(nodes->cluster + length, sizeof(nodes->cluster) - length,
@@ -123,12 +124,17 @@ static bool start(struct nodes *nodes, const char *scheme, const char *const *ex
 
 bool nodes_start(struct nodes *nodes)
 {
-	return start(nodes, "http", NULL);
+	return start(nodes, "http", "127.0.0.1", NULL);
+}
+
+bool nodes_start_at(struct nodes *nodes, const char *address)
+{
+	return start(nodes, "http", address, NULL);
 }
 
 bool nodes_start_with_tls(struct nodes *nodes, const char *const *extra)
 {
-	return start(nodes, "https", extra);
+	return start(nodes, "https", "127.0.0.1", extra);
 }
 
 void nodes_kill(struct nodes *nodes, unsigned node)

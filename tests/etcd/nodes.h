@@ -23,7 +23,9 @@ struct nodes {
 
 /* False: there is no etcd here, and the test is skipped. */
 bool nodes_start(struct nodes *nodes);
-/* The same with these arguments more, and with https for clients. */
+/* At this address, in place of the loopback's. */
+bool nodes_start_at(struct nodes *nodes, const char *address);
+/* On loopback, with these arguments more, and with https for clients. */
 bool nodes_start_with_tls(struct nodes *nodes, const char *const *extra);
 void nodes_stop(struct nodes *nodes);
 void nodes_run(struct nodes *nodes, unsigned node);

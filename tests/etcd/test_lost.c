@@ -2,8 +2,9 @@
  * Real servers: whoever is cut off from them, stopped, or left by all of them, knows that its lock is lost
  * before the next one has it.
  *
- * FILELOCK_TEST_PARTITIONS: how many partitions (4); they are made in ten lanes at once, at phases spread over
- * the time between two renewals. FILELOCK_TEST_TELL: prints by how much the loss came earlier.
+ * FILELOCK_TEST_PARTITIONS: how many partitions (4, and 1 by packets that are lost); they are made in ten
+ * lanes at once, or one after another, at phases spread over the time between two renewals.
+ * FILELOCK_TEST_TELL: prints by how much the loss came earlier.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "holder.h"
 #include "proxy.h"
 #include "rpc.h"
+#include "wire.h"
 
 #define TTL_MS 2000
 #define LANES 10
@@ -175,6 +177,56 @@ START_TEST(test_holder_that_is_cut_off_knows_before_the_next_one_has_the_lock)
 }
 END_TEST
 
+/* --- packets that are lost --- */
+
+static void lose_packets(const struct wire *wire, const struct nodes *nodes, struct next *next, unsigned number,
+                         unsigned count)
+{
+	struct filelock_etcd_options options = nodes_options(nodes, TTL_MS);
+	int64_t phase = (int64_t)TTL_MS * MILLISECONDS / 3 * number / count;
+	struct holder holder;
+	int64_t begun;
+
+	wire_go_far(wire);
+	holder_start(&holder, &options, "wire");
+	wire_go_near(wire);
+	begun = test_now();
+	next_ask(next);
+	next_turn_until(next, test_now() >= begun + phase);
+	wire_cut(wire, CUT_BOTH + number % (CUT_WAYS - CUT_BOTH));
+	next_turn_until(next, next->granted != 0);
+	ck_assert_int_eq(next->asked.result, 0);
+	holder_check(&holder, next->granted);
+	if (getenv("FILELOCK_TEST_TELL"))
+		printf("packets lost: told before the next one's grant by %.0f ms\n",
+		       (double)(next->granted - atomic_load(&holder.shared->told)) / 1e6);
+	wire_cut(wire, CUT_NONE);
+	ck_assert_int_eq(filelock_release(next->asked.lock), 0);
+	holder_stop(&holder);
+	ck_assert_int_gt(next->granted, atomic_load(&holder.shared->believed));
+}
+
+START_TEST(test_holder_whose_packets_are_lost_knows_before_the_next_one_has_the_lock)
+{
+	const char *wanted = getenv("FILELOCK_TEST_PARTITIONS");
+	unsigned count = wanted ? (unsigned)atoi(wanted) : 1;
+	struct wire wire;
+	struct nodes nodes;
+	struct next next;
+
+	if (!wire_make(&wire))
+		return;
+	if (nodes_start_at(&nodes, WIRE_NEAR)) {
+		next_begin(&next, &nodes, "wire");
+		for (unsigned i = 0; i < count; i++)
+			lose_packets(&wire, &nodes, &next, i, count);
+		next_end(&next);
+		nodes_stop(&nodes);
+	}
+	wire_end(&wire);
+}
+END_TEST
+
 /* --- stops and restarts --- */
 
 struct scene {
@@ -268,6 +320,7 @@ int main(void)
 
 	tcase_set_timeout(tcase, 600);
 	tcase_add_test(tcase, test_holder_that_is_cut_off_knows_before_the_next_one_has_the_lock);
+	tcase_add_test(tcase, test_holder_whose_packets_are_lost_knows_before_the_next_one_has_the_lock);
 	tcase_add_test(tcase, test_holder_that_was_stopped_past_its_lease_does_not_believe_when_it_goes_on);
 	tcase_add_test(tcase, test_holder_that_all_servers_left_knows_before_the_next_one_has_the_lock);
 	tcase_add_test(tcase, test_servers_that_all_start_again_at_once_give_nobody_a_lock_that_is_held);
