@@ -202,7 +202,7 @@ START_TEST(test_unreadable_inotify_descriptor_leaves_the_polls)
 	struct loop loop = loop_new();
 	struct filelock *holder = hold("a", EXCLUSIVE);
 	struct filelock *other = open_patient("a");
-	struct asked asked = { .lock = scene_open("a") };
+	struct asked asked = { .lock = test_open(test_path("a"), NULL) }; /* more than a turn between polls */
 
 	loop_ask(&loop, &asked, EXCLUSIVE, -1);
 	loop_for(&loop, 5);

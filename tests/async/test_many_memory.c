@@ -44,9 +44,10 @@ static bool try_allocation(unsigned nth, bool for_good)
 	failing.for_good = for_good;
 	failing.nth = nth;
 	r = set_try_ask(&loop, &asked, -1);
-	for (int turns = 0; r == 0 && turns < 4; turns++)
-		/* a turn a lock, and one more: it waits for the one that is held */
-		(void)event_base_loop(loop.base, EVLOOP_NONBLOCK);
+	for (int turns = 0; r == 0 && turns < 20; turns++)
+		/* some for each lock, and more: it waits for the one that is held. NONBLOCK alone goes on
+		   where a poll is due at each turn */
+		(void)event_base_loop(loop.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	added = event_add(release, &soon);
 	if (r == 0)
 		loop_until(&loop, &asked.calls, 1);

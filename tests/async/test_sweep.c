@@ -85,7 +85,9 @@ static int ask(struct stage *stage)
 	r = evfilelock_acquire(ev, stage->lock, stage->mode, timeout_ms ? &timeout : NULL, note,
 	                       &answer);
 	if (r == 0 && cancels) {
-		(void)event_base_loop(base, EVLOOP_NONBLOCK);
+		/* some turns: NONBLOCK alone goes on where a poll is due at each */
+		for (int turns = 0; turns < 10; turns++)
+			(void)event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		if (answer.calls == 0)
 			(void)evfilelock_cancel(ev, stage->lock);
 	}
