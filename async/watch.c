@@ -17,7 +17,7 @@
 #include "job.h"
 #include "workers.h"
 
-#define LOOK_EVERY INT64_C(1000000000) /* ns, where events do not tell all */
+#define LOOK_EVERY INT64_C(1000000000) /* ns; no event tells that a folder above was renamed */
 
 static void unref(struct watched_hold *watched)
 {
@@ -85,7 +85,7 @@ static void on_ended(void *arg)
 
 static void look(struct watched_hold *watched)
 {
-	watched->watched = filelock_lost_watch(watched->lost, watched->ev->watcher);
+	filelock_lost_watch(watched->lost, watched->ev->watcher);
 	watched->result = filelock_lost_check(watched->lost);
 	if (watched->result == FILELOCK_ELOST || filelock_now() < watched->keep_at)
 		return;
@@ -150,7 +150,7 @@ static void take_result(struct watched_hold *watched)
 	}
 	if (watched->woken)
 		next = ev->now;
-	else if ((watched->watched != 1 || watched->result < 0) && next > ev->now + LOOK_EVERY)
+	else if ((watched->proxy || watched->result < 0) && next > ev->now + LOOK_EVERY)
 		next = ev->now + LOOK_EVERY;
 	if (next != FILELOCK_NEVER)
 		timers_set(&ev->timers, &watched->timer, next, ev->now);

@@ -20,7 +20,6 @@ struct watched_hold {
 	atomic_uint references;  /* the context's, the hold's, that of a look that is out */
 	evfilelock_cb cb;
 	void *arg;
-	int watched; /* 1: events tell all; else look from time to time */
 	int result;  /* of the last look */
 	int64_t keep_at; /* when the hold is to be kept alive next */
 	bool looked; /* its result is to be seen yet */

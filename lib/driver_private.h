@@ -197,9 +197,9 @@ FILELOCK_API void *filelock_lost_arg(const struct filelock *lock);
 /* The end of the hold is of no interest any more. False: it has ended, and `ended` was called, or is
    to be called yet. */
 FILELOCK_API bool filelock_lost_detach(struct filelock_lost *lost);
-/* On any thread. Subscribes to what may befall the file, where it is not subscribed. 1: events tell
-   everything; 0: not what other machines do; or an error: look from time to time. */
-FILELOCK_API int filelock_lost_watch(struct filelock_lost *lost, struct filelock_watcher *watcher);
+/* On any thread. Subscribes to what may befall the file, where it is not subscribed. Events do not tell
+   all: look from time to time. */
+FILELOCK_API void filelock_lost_watch(struct filelock_lost *lost, struct filelock_watcher *watcher);
 /* On any thread. 0, FILELOCK_ELOST, or an error: it cannot be told. */
 FILELOCK_API int filelock_lost_check(const struct filelock_lost *lost);
 /* Detached. */

@@ -107,36 +107,23 @@ void lost_after_fork(void)
 	(void)pthread_mutex_unlock(&mutex);
 }
 
-static bool is_local(const char *path)
-{
-	struct statfs fs;
-
-	return sys.statfs(path, &fs) == 0 && sys_is_local(&fs);
-}
-
-FILELOCK_API int filelock_lost_watch(struct filelock_lost *lost, struct filelock_watcher *watcher)
+/* An error is made up for by the looks that come without an event. */
+FILELOCK_API void filelock_lost_watch(struct filelock_lost *lost, struct filelock_watcher *watcher)
 {
 	const char *path = lost->proxy ? handle_place(lost->proxy) : NULL;
 	char folder[PATH_MAX];
-	int r;
 
 	if (!path)
-		return 1;
+		return;
 	if (!inotify_is_subscribed(&lost->name)) {
 		path_parent(path, folder);
-		r = inotify_subscribe(watcher, &lost->name, lost->proxy, folder,
-		                      IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_CREATE,
-		                      strrchr(path, '/') + 1);
-		if (r < 0)
-			return r;
+		(void)inotify_subscribe(watcher, &lost->name, lost->proxy, folder,
+		                        IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_CREATE,
+		                        strrchr(path, '/') + 1);
 	}
-	if (!inotify_is_subscribed(&lost->file)) {
-		r = inotify_subscribe(watcher, &lost->file, lost->proxy, path,
-		                      IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF, NULL);
-		if (r < 0)
-			return r;
-	}
-	return is_local(path);
+	if (!inotify_is_subscribed(&lost->file))
+		(void)inotify_subscribe(watcher, &lost->file, lost->proxy, path,
+		                        IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF, NULL);
 }
 
 FILELOCK_API int filelock_lost_check(const struct filelock_lost *lost)

@@ -85,6 +85,63 @@ START_TEST(test_loss_with_the_folder_is_told)
 }
 END_TEST
 
+static struct filelock *open_below(void)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+
+	(void)mkdir(test_path("d"), 0700);
+	(void)mkdir(test_path("d/e"), 0700);
+	options.poll_interval_ms = 5;
+	if (test_kind() == FILELOCK_LEASE || test_kind() == FILELOCK_SOFT_READWRITE)
+		options.heartbeat_ms = 100;
+	return test_open(test_path("d/e/a"), &options);
+}
+
+/* No event says so. */
+START_TEST(test_loss_with_a_folder_above_is_told)
+{
+	struct loop loop = loop_new();
+	struct asked held = { .lock = open_below() };
+
+	ck_assert_int_eq(loop_acquire(&loop, held.lock, EXCLUSIVE, -1), 0);
+	watch(&loop, &held);
+	move_folder(NULL);
+	loop_until(&loop, &held.calls, 1);
+	ck_assert_int_eq(held.result, FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_verify(held.lock), FILELOCK_ELOST);
+	filelock_close(held.lock);
+	loop_free(&loop);
+}
+END_TEST
+
+/* The path's own folders are made anew. */
+START_TEST(test_waiters_below_a_moved_folder_get_the_paths_lock)
+{
+	struct loop loop = loop_new();
+	struct filelock *holder = open_below(), *third = open_below();
+	struct asked first = { .lock = open_below() }, second = { .lock = open_below() };
+
+	ck_assert_int_eq(filelock_acquire(holder, EXCLUSIVE, 0), 0);
+	loop_ask(&loop, &first, EXCLUSIVE, -1);
+	loop_ask(&loop, &second, EXCLUSIVE, -1);
+	loop_for(&loop, 20);
+	ck_assert_uint_eq(first.calls, 0);
+	move_folder(NULL);
+	ck_assert_int_eq(loop_answer(&loop, &first), 0);
+	ck_assert_int_eq(filelock_verify(first.lock), 0);
+	ck_assert_int_eq(filelock_verify(holder), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_acquire(third, EXCLUSIVE, 0), -ETIMEDOUT);
+	filelock_close(holder);
+	ck_assert_int_eq(filelock_verify(first.lock), 0);
+	ck_assert_int_eq(filelock_release(first.lock), 0);
+	ck_assert_int_eq(loop_answer(&loop, &second), 0);
+	filelock_close(first.lock);
+	filelock_close(second.lock);
+	filelock_close(third);
+	loop_free(&loop);
+}
+END_TEST
+
 START_TEST(test_loss_of_a_synchronous_hold_is_told)
 {
 	struct loop loop = loop_new();
@@ -266,6 +323,8 @@ END_TEST
 int main(void)
 {
 	Suite *suite = SUITE("lost", test_loss_with_the_folder_is_told,
+	                     test_loss_with_a_folder_above_is_told,
+	                     test_waiters_below_a_moved_folder_get_the_paths_lock,
 	                     test_loss_of_a_synchronous_hold_is_told,
 	                     test_context_freed_ends_the_watch,
 	                     test_watch_that_cannot_be_had_is_refused,
