@@ -97,10 +97,12 @@ def main():
     options = {}
     if kind == "SoftFileLease":
         options["lease_duration"] = float(os.environ.get("FILELOCK_PEER_DURATION", 30))
-    if not hasattr(filelock, kind):
+    peer = getattr(filelock, kind, None)
+    # 3.32.3 has the marker as a base class only, without a mode: it cannot acquire
+    if not peer or (kind == "MarkerSoftFileLock" and not hasattr(peer, "_owner_mode")):
         print("missing", kind)
         return
-    lock = getattr(filelock, kind)(sys.argv[1], **options)
+    lock = peer(sys.argv[1], **options)
     witness = Witness(sys.argv[2])
     print("ready", getattr(filelock, "__version__", "unknown"), flush=True)
     for line in sys.stdin:
