@@ -54,7 +54,7 @@ struct gateway {
 	enum fault_way fault, fault_all;
 	int answer_status;
 	const char *answer_text;
-	bool keepalives_lie, keepalives_dead, wants_token, token_void, mute;
+	bool keepalives_lie, keepalives_dead, wants_token, token_void, mute, chop;
 };
 
 /* --- base64 and numbers --- */
@@ -115,6 +115,17 @@ static bool is_in(const char *encoded, const char *from, const char *end)
 	return inside;
 }
 
+static void send_line(const struct gateway *gateway, struct evhttp_request *request, struct evbuffer *line)
+{
+	struct evbuffer *part = evbuffer_new();
+
+	while (gateway->chop && evbuffer_remove_buffer(line, part, 1) == 1)
+		evhttp_send_reply_chunk(request, part);
+	if (evbuffer_get_length(line) > 0)
+		evhttp_send_reply_chunk(request, line);
+	evbuffer_free(part);
+}
+
 static void tell(struct gateway *gateway, const struct watcher *watcher,
                  const struct deletion *deletion)
 {
@@ -130,7 +141,7 @@ static void tell(struct gateway *gateway, const struct watcher *watcher,
 		                          PRId64 "\"}}]}}\n",
 		                          deletion->revision, watcher->id, deletion->key,
 		                          deletion->revision);
-		evhttp_send_reply_chunk(watcher->request, line);
+		send_line(gateway, watcher->request, line);
 	}
 	evbuffer_free(line);
 	free(key);
@@ -699,6 +710,11 @@ void gateway_compact(struct gateway *gateway)
 		evhttp_send_reply_chunk(watcher->request, line);
 	}
 	evbuffer_free(line);
+}
+
+void gateway_chop_watches(struct gateway *gateway)
+{
+	gateway->chop = true;
 }
 
 void gateway_mute_watches(struct gateway *gateway, bool mute)

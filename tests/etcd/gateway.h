@@ -61,6 +61,8 @@ void gateway_end_leases(struct gateway *gateway, bool tell);
 void gateway_cut_watches(struct gateway *gateway);
 /* Ends all watches for the reason that what they would have told of is not kept. */
 void gateway_compact(struct gateway *gateway);
+/* What watches tell comes a byte at a time. */
+void gateway_chop_watches(struct gateway *gateway);
 void gateway_mute_watches(struct gateway *gateway, bool mute);
 
 unsigned gateway_keys(const struct gateway *gateway);

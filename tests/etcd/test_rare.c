@@ -134,6 +134,68 @@ START_TEST(test_watch_whose_history_is_cut_begins_anew)
 }
 END_TEST
 
+/* However it is cut: the lines count, and not the parts that they come in. */
+START_TEST(test_news_may_come_a_byte_at_a_time)
+{
+	struct scene scene = scene_new();
+	struct filelock_etcd *other = gateway_session(scene.gateway, &scene.loop);
+	struct asked waiter = { .lock = gateway_lock(other, "a") };
+
+	gateway_chop_watches(scene.gateway);
+	acquire(&scene);
+	loop_ask(&scene.loop, &waiter, EXCLUSIVE, -1);
+	turn_until(&scene.loop, gateway_keys(scene.gateway) == 2);
+	turn_until(&scene.loop, gateway_watches(scene.gateway) == 2);
+	ck_assert_int_eq(filelock_release(scene.lock), 0);
+	turn_until(&scene.loop, waiter.calls == 1);
+	ck_assert_int_eq(waiter.result, 0);
+	ck_assert_uint_eq(gateway_watches(scene.gateway), 2); /* and none was given up */
+	filelock_close(waiter.lock);
+	gateway_goodbye(&scene.loop, other);
+	scene_end(&scene);
+}
+END_TEST
+
+static void close_session(struct filelock_etcd *session, int result, void *arg)
+{
+	unsigned *closed = arg;
+
+	(void)result;
+	++*closed;
+	gateway_close(session);
+}
+
+START_TEST(test_session_may_be_closed_by_its_own_callbacks)
+{
+	struct scene scene = scene_new();
+	struct filelock_etcd_options options = FILELOCK_ETCD_OPTIONS_INIT;
+	struct filelock_etcd *session;
+	struct asked asked = { 0 };
+	unsigned closed = 0;
+
+	options.ttl_ms = 3600000;
+	options.arg = &closed;
+	if (_i)
+		options.on_ready = close_session;
+	else
+		options.on_lost = close_session;
+	session = gateway_session_with(scene.gateway, &scene.loop, &options);
+	asked.lock = gateway_lock(session, "b");
+	loop_ask(&scene.loop, &asked, EXCLUSIVE, -1);
+	if (!_i) {
+		turn_until(&scene.loop, asked.calls == 1);
+		turn_until(&scene.loop, gateway_watches(scene.gateway) == 1);
+		gateway_keepalives_lie(scene.gateway, true);
+		event_active(session->renew_timer, EV_TIMEOUT, 1);
+	}
+	turn_until(&scene.loop, closed == 1 && asked.calls == 1);
+	ck_assert_int_eq(asked.result, _i ? -ECANCELED : 0);
+	ck_assert(!filelock_is_held(asked.lock));
+	filelock_close(asked.lock);
+	scene_end(&scene);
+}
+END_TEST
+
 static struct filelock_etcd *session_of(struct scene *scene, const char *url, const char *user)
 {
 	struct filelock_etcd_options options = FILELOCK_ETCD_OPTIONS_INIT;
@@ -322,7 +384,8 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = SUITE("etcd_rare", test_watch_whose_history_is_cut_begins_anew,
+	Suite *suite = SUITE("etcd_rare", test_news_may_come_a_byte_at_a_time,
+	                     test_watch_whose_history_is_cut_begins_anew,
 	                     test_token_of_before_a_change_of_users_is_asked_for_again,
 	                     test_endpoint_may_be_an_address_of_version_6,
 	                     test_name_is_found_where_no_name_server_is_known,
@@ -332,6 +395,7 @@ int main(void)
 
 	tcase_add_loop_test(tcase, test_renewal_by_a_leader_that_was_deposed_does_not_count, 0, 2);
 	tcase_add_loop_test(tcase, test_key_that_is_gone_before_it_is_known_is_held_by_nobody, 0, 2);
+	tcase_add_loop_test(tcase, test_session_may_be_closed_by_its_own_callbacks, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return support_main(suite);
 }
