@@ -13,7 +13,7 @@
 #include <jansson.h>
 
 #define MOST 256
-#define PATIENCE 300 /* ms */
+#define PATIENCE 600000 /* ms */
 
 struct stored {
 	char *key; /* in base64, as it came; its order is that of the keys themselves where it matters */
@@ -600,6 +600,11 @@ void gateway_fault(struct gateway *gateway, const char *path, unsigned nth, enum
 	gateway->fault = way;
 }
 
+bool gateway_fault_is_met(const struct gateway *gateway)
+{
+	return gateway->fault_in == 0;
+}
+
 void gateway_fault_all(struct gateway *gateway, enum fault_way way)
 {
 	gateway->fault_all = way;
@@ -783,6 +788,11 @@ struct filelock_etcd *gateway_session(struct gateway *gateway, struct loop *loop
 
 	options.ttl_ms = 3600000;
 	return gateway_session_with(gateway, loop, &options);
+}
+
+void gateway_hurry(struct filelock_etcd *session)
+{
+	event_active(session->calls.timer, EV_TIMEOUT, 1);
 }
 
 struct filelock *gateway_lock(struct filelock_etcd *session, const char *name)

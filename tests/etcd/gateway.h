@@ -37,6 +37,7 @@ const char *gateway_url(const struct gateway *gateway);
 
 /* The nth call from now (1: the next one) goes wrong. path NULL: of any sort. */
 void gateway_fault(struct gateway *gateway, const char *path, unsigned nth, enum fault_way way);
+bool gateway_fault_is_met(const struct gateway *gateway);
 /* All calls, from now on. */
 void gateway_fault_all(struct gateway *gateway, enum fault_way way);
 /* What was late is done; what was held is answered. */
@@ -73,10 +74,12 @@ unsigned gateway_keepalives(const struct gateway *gateway);
 /* The same gateway at the address ::1; NULL: there is none here. */
 const char *gateway_url_6(struct gateway *gateway);
 
-/* A session on it, with a TTL that no test outlives, and little patience. */
+/* A session on it, with a TTL and a patience that no test outlives. */
 struct filelock_etcd *gateway_session(struct gateway *gateway, struct loop *loop);
 struct filelock_etcd *gateway_session_with(struct gateway *gateway, struct loop *loop,
                                            struct filelock_etcd_options *options);
+/* The time for the answer that it waits for is over. */
+void gateway_hurry(struct filelock_etcd *session);
 struct filelock *gateway_lock(struct filelock_etcd *session, const char *name);
 /* Closes a session. A machine may be too slow for the two seconds of its goodbye: it has all the time that it
    takes. */

@@ -32,6 +32,18 @@ static void enter(struct asked *asked)
 	ck_assert_int_eq(evfilelock_release(scene->loop.ev, asked->lock, on_released, scene), 0);
 }
 
+/* No answer comes, and none will: the time for it is over. */
+static void hurry(struct scene *scene, enum fault_way way)
+{
+	bool silent = way == WAY_SILENT || way == WAY_DEAF || way == WAY_CUT;
+
+	turn_until(&scene->loop, gateway_fault_is_met(scene->gateway) || scene->done == 3);
+	for (unsigned i = 0; silent && i < 2; i++) {
+		gateway_hurry(scene->sessions[i]);
+		scene->sessions[i]->calls.patience = 300; /* for goodbyes, which may be made twice */
+	}
+}
+
 /* Two sessions, three requests for one lock. Whether the fault was met. */
 static bool play(enum fault_way way, unsigned nth)
 {
@@ -48,6 +60,7 @@ static bool play(enum fault_way way, unsigned nth)
 			                         .arg = &scene };
 		loop_ask(&scene.loop, &scene.asked[i], EXCLUSIVE, -1);
 	}
+	hurry(&scene, way);
 	turn_until(&scene.loop, scene.done == 3);
 	for (unsigned i = 0; i < 3; i++) {
 		ck_assert_uint_eq(scene.asked[i].calls, 1);

@@ -364,19 +364,24 @@ static unsigned count_calls(const struct filelock_etcd *session)
 START_TEST(test_deletions_of_what_may_come_back_do_not_pile_up_while_etcd_is_away)
 {
 	struct scene scene = scene_new();
+	struct asked asked = { .lock = scene.lock };
 
 	gateway_fault(scene.gateway, "/v3/kv/txn", 1, WAY_LATE);
-	acquire(&scene);
+	loop_ask(&scene.loop, &asked, EXCLUSIVE, -1);
+	turn_until(&scene.loop, gateway_fault_is_met(scene.gateway));
+	gateway_hurry(scene.session);
+	ck_assert_int_eq(loop_answer(&scene.loop, &asked), 0);
 	release(&scene);
 	turn_until(&scene.loop, count_calls(scene.session) == 0);
 	gateway_fault_all(scene.gateway, WAY_DEAF);
-	for (unsigned i = 0; i < 5; i++) {
+	for (unsigned i = 0; i < 20; i++) {
 		event_active(scene.session->renew_timer, EV_TIMEOUT, 1);
 		loop_turn(&scene.loop);
 	}
 	ck_assert_uint_eq(count_calls(scene.session), 1);
 	gateway_fault_all(scene.gateway, WAY_NONE);
 	gateway_do_late(scene.gateway);
+	gateway_hurry(scene.session);
 	turn_until(&scene.loop, gateway_keys(scene.gateway) == 0);
 	scene_end(&scene);
 }
