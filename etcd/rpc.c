@@ -150,11 +150,19 @@ static bool is_named(const char *message, const char *part)
 	return message && strstr(message, part);
 }
 
+/* It stays so until somebody acts; tried again and again it would keep off what renews. */
+static bool is_full(const char *message)
+{
+	return is_named(message, "database space exceeded");
+}
+
 /* Whether another try may fare better: no leader, too many requests, time-outs, a server that stops. */
-static bool may_pass(int status, int code)
+static bool may_pass(int status, int code, const char *message)
 {
 	static const int codes[] = { 1, 4, 8, 10, 14 };
 
+	if (is_full(message))
+		return false;
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
 		if (code == codes[i])
 			return true;
@@ -183,6 +191,8 @@ static char *explain(const struct rpc *rpc, int status, const char *message, boo
 	else if (is_named(message, "CommonName of client"))
 		hint = ": where etcd has users, its gateway refuses client certificates with a common "
 		       "name (CN); issue one without";
+	else if (is_full(message))
+		hint = ": make room (etcdctl compact, defrag), and end the alarm (etcdctl alarm disarm)";
 	else if (is_named(message, "user name is empty") ||
 	         (is_named(message, "permission denied") && !rpc->access->user))
 		hint = ": set user and password";
@@ -208,6 +218,7 @@ static void refuse(struct rpc *rpc, const struct http_answer *http, const json_t
 	const char *message = plain;
 	char *text;
 	int status = http->status, code = -1;
+	bool passes;
 
 	if (json)
 		codec_read_error(json, &code, &message);
@@ -221,9 +232,10 @@ static void refuse(struct rpc *rpc, const struct http_answer *http, const json_t
 		return;
 	}
 	text = explain(rpc, status, message, json != NULL);
+	passes = may_pass(status, code, message);
 	free(plain);
 	note_trouble(rpc, text, text ? strlen(text) : 0);
-	if (may_pass(status, code)) {
+	if (passes) {
 		free(text);
 		rotate(rpc);
 		return;

@@ -459,6 +459,10 @@ static void go_wrong(struct gateway *gateway, struct evhttp_request *request, en
 		gateway->held = request;
 		gateway->held_answer = json_dumps(answer, 0);
 		break;
+	case WAY_FULL:
+		send_text(request, 429,
+		          "{\"error\":\"etcdserver: mvcc: database space exceeded\",\"code\":8}");
+		break;
 	case WAY_OLD_TOKEN:
 		send_text(request, 400,
 		          "{\"error\":\"etcdserver: revision of auth store is old\",\"code\":3}");

@@ -24,6 +24,7 @@ enum fault_way {
 	WAY_TWICE,          /* done twice; the second answer is given */
 	WAY_LATE,           /* not answered, and done when the test says so */
 	WAY_HELD,           /* done, and answered when the test says so */
+	WAY_FULL,           /* there is no room for another key */
 	WAY_OLD_TOKEN,      /* users were changed since the token was given */
 	WAY_401,
 	WAY_COUNT

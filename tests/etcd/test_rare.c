@@ -134,6 +134,26 @@ START_TEST(test_watch_whose_history_is_cut_begins_anew)
 }
 END_TEST
 
+/* Keys cannot be made any more; those that are there, and their lease, are as good as before. */
+START_TEST(test_store_that_is_full_refuses_requests_and_keeps_holds)
+{
+	struct scene scene = scene_new();
+	struct filelock *next = gateway_lock(scene.session, "b");
+	int64_t deadline;
+
+	acquire(&scene);
+	gateway_fault(scene.gateway, "/v3/kv/txn", 1, WAY_FULL);
+	ck_assert_int_eq(loop_acquire(&scene.loop, next, EXCLUSIVE, -1), -EPROTO);
+	ck_assert_msg(strstr(filelock_last_error(next), "alarm disarm"), "%s", filelock_last_error(next));
+	deadline = scene.session->deadline;
+	renew(&scene);
+	ck_assert_int_gt(scene.session->deadline, deadline);
+	ck_assert(filelock_is_held(scene.lock));
+	filelock_close(next);
+	scene_end(&scene);
+}
+END_TEST
+
 /* However it is cut: the lines count, and not the parts that they come in. */
 START_TEST(test_news_may_come_a_byte_at_a_time)
 {
@@ -389,7 +409,8 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = SUITE("etcd_rare", test_news_may_come_a_byte_at_a_time,
+	Suite *suite = SUITE("etcd_rare", test_store_that_is_full_refuses_requests_and_keeps_holds,
+	                     test_news_may_come_a_byte_at_a_time,
 	                     test_watch_whose_history_is_cut_begins_anew,
 	                     test_token_of_before_a_change_of_users_is_asked_for_again,
 	                     test_endpoint_may_be_an_address_of_version_6,
