@@ -510,10 +510,16 @@ int sys_sync(int fd)
 
 ssize_t sys_read_start(int fd, char *buffer, size_t size)
 {
+	return sys_read_known(fd, buffer, size, (off_t)size);
+}
+
+ssize_t sys_read_known(int fd, char *buffer, size_t size, off_t known)
+{
 	size_t length = 0;
 	ssize_t n = 1;
 
-	while (n > 0 && length < size) {
+	/* at least one, since it may have grown */
+	while (n > 0 && length < size && (length == 0 || (off_t)length < known)) {
 		REPEAT_EINTR(n, sys.pread(fd, buffer + length, size - length, (off_t)length));
 		if (n < 0)
 			return -errno;

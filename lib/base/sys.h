@@ -147,6 +147,8 @@ int sys_truncate(int fd, off_t size);
 int sys_sync(int fd);
 /* From the start, up to size bytes; returns how many there are. */
 ssize_t sys_read_start(int fd, char *buffer, size_t size);
+/* The same of a file that fstat(2) has just found to be so long: its end is not asked for again. */
+ssize_t sys_read_known(int fd, char *buffer, size_t size, off_t known);
 /* All of it, at the start, or an error: -ENOSPC if nothing more can be written, -EFBIG beyond
    RLIMIT_FSIZE. */
 int sys_write_start(int fd, const char *bytes, size_t size);

@@ -136,7 +136,7 @@ static ssize_t read_regular(int fd, char *buffer, size_t size, struct stat *ret_
 
 	if (r < 0)
 		return r;
-	return S_ISREG(ret_st->st_mode) ? sys_read_start(fd, buffer, size)
+	return S_ISREG(ret_st->st_mode) ? sys_read_known(fd, buffer, size, ret_st->st_size)
 	                                : FILELOCK_ENOTREGULAR;
 }
 

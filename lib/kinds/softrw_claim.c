@@ -59,16 +59,12 @@ void softrw_claim_close(struct softrw_claim *claim)
 /* A folder of the log, which is the claim's from then on, also for a fork beside us. */
 static int open_folder(int root, const char *name, bool make, int *ret_fd)
 {
-	int fd, r = make ? folder_make(root, name, 0700) : 0;
+	int r = folder_open_into(ret_fd, root, name, FOLDER_OURS);
 
-	if (r < 0)
+	if (r != -ENOENT || !make)
 		return r;
-	fork_hold_off();
-	fd = folder_open(root, name, FOLDER_OURS);
-	if (fd >= 0)
-		*ret_fd = fd;
-	fork_allow();
-	return fd < 0 ? fd : 0;
+	r = folder_make(root, name, 0700);
+	return r < 0 ? r : folder_open_into(ret_fd, root, name, FOLDER_OURS);
 }
 
 static int note_place(struct softrw_claim *claim)
@@ -79,8 +75,10 @@ static int note_place(struct softrw_claim *claim)
 
 	if (r < 0)
 		return r;
+	if (!identity_equal(claim->place, (struct identity){ st.st_dev, st.st_ino }))
+		claim->is_local = sys.statfs(claim->paths->root, &fs) == 0 && sys_is_local(&fs);
 	claim->place = (struct identity){ st.st_dev, st.st_ino };
-	claim->is_local = sys.statfs(claim->paths->root, &fs) == 0 && sys_is_local(&fs);
+	claim->log.is_local = claim->is_local;
 	return 0;
 }
 
@@ -109,11 +107,12 @@ static int make_root(const struct softrw_claim *claim, const struct filelock *lo
 
 int softrw_claim_open(struct softrw_claim *claim, const struct filelock *lock)
 {
-	int root, r = lock ? make_root(claim, lock) : 0;
+	int r, root = folder_open(AT_FDCWD, claim->paths->root, FOLDER_OURS);
 
-	if (r < 0)
-		return r;
-	root = folder_open(AT_FDCWD, claim->paths->root, FOLDER_OURS);
+	if (root == -ENOENT && lock) {
+		r = make_root(claim, lock);
+		root = r < 0 ? r : folder_open(AT_FDCWD, claim->paths->root, FOLDER_OURS);
+	}
 	if (root < 0)
 		return root;
 	r = open_both(claim, root, lock != NULL);

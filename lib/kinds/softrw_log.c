@@ -84,11 +84,33 @@ static int read_snapshot(struct softrw_log *log, uint64_t generation, struct sof
 	return r;
 }
 
+static struct softrw_mark mark_of(const struct stat *st)
+{
+	return (struct softrw_mark){ { st->st_dev, st->st_ino }, st->st_ctim, st->st_size };
+}
+
+/* Whether the epoch is in the file, as it was then, that it was read from. */
+static bool is_epoch_untouched(const struct softrw_log *log)
+{
+	struct softrw_mark now;
+	struct stat st;
+
+	if (!log->is_local || log->mark.identity.ino == 0 ||
+	    sys_stat_at(log->folder, EPOCH, &st) < 0)
+		return false;
+	now = mark_of(&st);
+	return identity_equal(now.identity, log->mark.identity) && now.size == log->mark.size &&
+	       now.changed.tv_sec == log->mark.changed.tv_sec &&
+	       now.changed.tv_nsec == log->mark.changed.tv_nsec;
+}
+
 /* What log->epoch was read from, up to a size that none has. */
 static int read_epoch(const struct softrw_log *log, struct softrw_log *ret)
 {
-	ssize_t n = folder_read(log->folder, EPOCH, ret->epoch, sizeof(ret->epoch), NULL);
+	struct stat st = { 0 };
+	ssize_t n = folder_read(log->folder, EPOCH, ret->epoch, sizeof(ret->epoch), &st);
 
+	ret->mark = mark_of(&st);
 	if (n == FILELOCK_ENOTREGULAR)
 		n = 0;
 	ret->has_epoch = n >= 0;
@@ -138,8 +160,11 @@ static int make_epoch(const struct softrw_log *log)
 static int take_epoch(struct softrw_log *log)
 {
 	struct softrw_log now = { 0 };
-	int r = read_epoch(log, &now);
+	int r;
 
+	if (is_epoch_untouched(log))
+		return 0;
+	r = read_epoch(log, &now);
 	if (r == -ENOENT) {
 		r = make_epoch(log);
 		if (r == 0)
@@ -147,6 +172,7 @@ static int take_epoch(struct softrw_log *log)
 	}
 	if (r < 0 && r != -ENOENT)
 		return r;
+	log->mark = now.mark;
 	if (is_same_epoch(log, &now))
 		return 0;
 	softrw_snapshot_clear(&log->latest);
@@ -156,15 +182,17 @@ static int take_epoch(struct softrw_log *log)
 	return 0;
 }
 
-/* 1: it is there; 0; or an error. It is opened and not only looked at: a client of a network file
-   system asks the server then. */
+/* 1: it is there; 0; or an error. On a network file system it is opened and not only looked at, since a
+   client asks the server then. */
 static int has_generation(const struct softrw_log *log, uint64_t generation)
 {
 	char name[SOFTRW_NAME_SIZE], byte;
+	struct stat st;
 	ssize_t n;
 
 	softrw_name_format(generation, name);
-	n = folder_read(log->folder, name, &byte, 1, NULL);
+	n = log->is_local ? sys_stat_at(log->folder, name, &st)
+	                  : folder_read(log->folder, name, &byte, 1, NULL);
 	if (is_missing(n))
 		return 0;
 	return n >= 0 || n == FILELOCK_ENOTREGULAR ? 1 : (int)n;
@@ -300,19 +328,25 @@ static int find_named(struct softrw_log *log, const struct listing *named, uint6
 	return r == 0 && named->count > 0 && ret->generation == newest ? -ENOENT : r;
 }
 
-static int find(struct softrw_log *log, struct softrw_snapshot *ret)
+/* HEAD's, and what follows it without a gap. That is enough where this kernel looks names up, once the
+   folder was listed, which shows what nobody committed. -ENOENT: it takes the list. */
+static int find_from_head(struct softrw_log *log, uint64_t head, struct softrw_snapshot *ret)
+{
+	int r;
+
+	if (!log->is_local || log->latest.generation == 0 || head < log->latest.generation)
+		return -ENOENT;
+	r = read_snapshot(log, head, ret);
+	return r < 0 ? r : probe(log, ret, 1);
+}
+
+static int find_in_list(struct softrw_log *log, uint64_t head, struct softrw_snapshot *ret)
 {
 	struct listing named = { 0 };
-	uint64_t head = 0;
-	bool is_ours;
-	int r = take_epoch(log);
+	int r = list(log, &named);
 
-	if (r == 0)
-		r = list(log, &named);
 	if (r == 0 && log->latest.generation > 0)
 		r = add(&named, log->latest.generation);
-	if (r == 0)
-		r = read_head(log, &is_ours, &head);
 	if (r == 0 && head > 0)
 		r = add(&named, head);
 	if (r == 0) {
@@ -322,6 +356,20 @@ static int find(struct softrw_log *log, struct softrw_snapshot *ret)
 	}
 	free(named.at);
 	return r;
+}
+
+static int find(struct softrw_log *log, struct softrw_snapshot *ret)
+{
+	uint64_t head = 0;
+	bool is_ours;
+	int r = take_epoch(log);
+
+	if (r == 0)
+		r = read_head(log, &is_ours, &head);
+	if (r < 0)
+		return r;
+	r = find_from_head(log, head, ret);
+	return r == -ENOENT ? find_in_list(log, head, ret) : r;
 }
 
 int softrw_log_look(struct softrw_log *log)
@@ -363,8 +411,11 @@ static int check_place(const struct softrw_log *log, uint64_t generation)
 static int check_epoch(const struct softrw_log *log)
 {
 	struct softrw_log now = { 0 };
-	int r = read_epoch(log, &now);
+	int r;
 
+	if (is_epoch_untouched(log))
+		return 0;
+	r = read_epoch(log, &now);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	return is_same_epoch(log, &now) ? 0 : ATTEMPT_RACED;

@@ -11,11 +11,20 @@
 #include "kinds/folder.h"
 #include "kinds/softrw_record.h"
 
+/* A file as stat(2) shows it: who reads it again need not while this stays. */
+struct softrw_mark {
+	struct identity identity; /* zero: there is none */
+	struct timespec changed;
+	off_t size;
+};
+
 struct softrw_log {
 	int folder; /* gen/, borrowed */
+	bool is_local; /* this kernel alone changes the folder, so a name is what stat(2) says */
 	bool has_epoch;
 	size_t epoch_size;
 	char epoch[SOFTRW_EPOCH_SIZE + 1]; /* its bytes, whatever they are; one more: it is too long */
+	struct softrw_mark mark;           /* of the file that they were read from */
 	struct softrw_snapshot latest; /* by the last look */
 	unsigned absences; /* commits in a row that found their own file, or the folder, gone */
 	char wrong[SOFTRW_NAME_SIZE]; /* the name that -EBADMSG is about; empty: the whole log */

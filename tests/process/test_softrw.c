@@ -674,7 +674,6 @@ START_TEST(test_release_that_cannot_be_written_leaves_the_lock_held)
 }
 END_TEST
 
-/* It could not be released at all: whoever comes sees it dead. */
 /* One call after the commit of the release has landed, or before: whichever it is, it is no loss. */
 START_TEST(test_release_that_failed_is_repeated_without_a_loss)
 {
@@ -694,11 +693,12 @@ START_TEST(test_release_that_failed_is_repeated_without_a_loss)
 			ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_NONE);
 		}
 	} while (r < 0);
-	ck_assert_uint_gt(failures, 5);
+	ck_assert_uint_ge(failures, 4); /* HEAD, two generations, the commit */
 	filelock_close(lock);
 }
 END_TEST
 
+/* It could not be released at all: whoever comes sees it dead. */
 START_TEST(test_handle_that_goes_with_its_hold_is_a_dead_member)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);

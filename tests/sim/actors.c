@@ -102,12 +102,17 @@ void replace_file(const struct library *lib, unsigned self)
 	(void)sim_rename(SIM_FOLDER "/another", LOCK_PATH);
 }
 
-void make_lock_file(const char *content)
+void make_file(const char *path, const char *content)
 {
-	int fd = sim_calls.open(LOCK_PATH, O_WRONLY | O_CREAT, 0666);
+	int fd = sim_calls.open(path, O_WRONLY | O_CREAT, 0666);
 
 	(void)sim_calls.pwrite(fd, content, strlen(content), 0);
 	(void)sim_calls.close(fd);
+}
+
+void make_lock_file(const char *content)
+{
+	make_file(LOCK_PATH, content);
 }
 
 void make_crowded_file(void)

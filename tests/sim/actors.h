@@ -40,9 +40,11 @@ void remove_file(const struct library *lib, unsigned self);
 void rename_file(const struct library *lib, unsigned self);
 void replace_file(const struct library *lib, unsigned self);
 
-/* Makes the lock file, with this content, and closes it: for struct scenario's `before`. */
+/* Makes a file, with this content, and closes it: for struct scenario's `before`. */
+void make_file(const char *path, const char *content);
+/* The same, of the lock file. */
 void make_lock_file(const char *content);
-/* The same, empty, for scenarios with actors in a crowd. */
+/* The lock file, empty, for scenarios with actors in a crowd. */
 void make_crowded_file(void);
 
 #endif

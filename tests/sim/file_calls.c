@@ -25,7 +25,8 @@ int call_open(const char *path, int flags, mode_t mode)
 int call_close(int fd)
 {
 	const struct description *d = descriptor_get(fd);
-	bool noticed = d && d->type == ON_FILE && (d->reads || d->writes);
+	bool noticed = d && d->type == ON_FILE && (d->reads || d->writes) &&
+	               !kernel.nodes[d->node].directory;
 
 	if (call_refused("close", noticed)) {
 		int error = errno; /* close(2): it is closed all the same */
@@ -185,9 +186,10 @@ static int tell_stat(int node, struct stat *ret)
 
 int call_fstat(int fd, struct stat *ret)
 {
-	const struct description *d;
+	const struct description *d = get_file(fd);
+	bool noticed = d && !kernel.nodes[d->node].directory; /* of those nothing changes */
 
-	if (call_refused("fstat", true))
+	if (call_refused("fstat", noticed))
 		return -1;
 	d = get_file(fd);
 	return (int)call_done(tell_stat(d ? d->node : -EBADF, ret), "fstat(%d)", fd);
@@ -267,20 +269,32 @@ int sim_rename(const char *from, const char *to)
 
 int call_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
 {
-	(void)from_fd;
-	(void)to_fd;
+	char from_path[SIM_PATH], to_path[SIM_PATH];
+	int r;
+
 	if (call_refused("linkat", true))
 		return -1;
-	return (int)call_done(file_link(from, to, flags), "linkat(%s, %s)", from, to);
+	r = file_join(from_fd, from, from_path);
+	if (r == 0)
+		r = file_join(to_fd, to, to_path);
+	if (r == 0)
+		r = file_link(from_path, to_path, flags);
+	return (int)call_done(r, "linkat(%s, %s)", from, to);
 }
 
 int call_renameat(int from_folder, const char *from, int to_folder, const char *to)
 {
-	(void)from_folder;
-	(void)to_folder;
+	char from_path[SIM_PATH], to_path[SIM_PATH];
+	int r;
+
 	if (call_refused("renameat", true))
 		return -1;
-	return (int)call_done(file_rename(from, to), "renameat(%s, %s)", from, to);
+	r = file_join(from_folder, from, from_path);
+	if (r == 0)
+		r = file_join(to_folder, to, to_path);
+	if (r == 0)
+		r = file_rename(from_path, to_path);
+	return (int)call_done(r, "renameat(%s, %s)", from, to);
 }
 
 int call_mkdir(const char *path, mode_t mode)

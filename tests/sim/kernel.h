@@ -2,7 +2,7 @@
  * kernel.h - the inside of the simulated kernel. Functions return 0 or more, or a negative errno;
  * file_calls.c and event_calls.c make system calls of them.
  *
- *   *_calls.c -> files.c, poll.c, proc.c -> locks.c, notify.c -> tasks.c -> kernel.c
+ *   *_calls.c -> files.c, folders.c, poll.c, proc.c -> locks.c, notify.c -> tasks.c -> kernel.c
  */
 #ifndef FILELOCK_TESTS_SIM_KERNEL_H
 #define FILELOCK_TESTS_SIM_KERNEL_H
@@ -14,13 +14,14 @@
 #include "sim.h"
 
 enum {
-	ENTRIES = 24,
+	ENTRIES = 48,
 	DESCRIPTIONS = 48,
 	WATCHES = 8, /* of one instance */
 	EVENTS = 16,
 	MEMBERS = 4, /* of one epoll instance */
-	NAME = 64,
+	NAME = 112,
 	TEXT = 512,
+	PIECE = 2, /* of a list of names, that one call gives */
 	RECORD_UNITS = 4 /* PENDING, RESERVED, the SHARED range, the waiters' byte: see locks.c */
 };
 
@@ -203,6 +204,10 @@ int file_link(const char *from, const char *to, int flags);
 int file_unlink(const char *path);
 int file_rename(const char *from, const char *to);
 int file_make(const char *path, mode_t mode, bool directory);
+/* The path of a name in an open directory, or as it is. */
+int file_join(int folder, const char *name, char ret_path[SIM_PATH]);
+/* Names of a directory, at most PIECE at a time, as getdents64(2) gives them. */
+ssize_t file_list(struct description *d, char *buffer, size_t size);
 
 /* proc.c */
 int proc_text(const char *path, char ret[TEXT]); /* the length */

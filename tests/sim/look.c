@@ -10,6 +10,20 @@ bool sim_exists(const char *path)
 	return entry_find(path) != NULL;
 }
 
+unsigned sim_count_in(const char *folder, const char *prefix)
+{
+	size_t length = strlen(folder);
+	unsigned count = 0;
+
+	for (int i = 0; i < ENTRIES; i++) {
+		const char *path = kernel.entries[i].path;
+
+		count += strncmp(path, folder, length) == 0 && path[length] == '/' &&
+		         strncmp(path + length + 1, prefix, strlen(prefix)) == 0;
+	}
+	return count;
+}
+
 static bool has_records(const struct node *node, unsigned process)
 {
 	for (int unit = 0; unit < RECORD_UNITS; unit++)

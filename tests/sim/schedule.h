@@ -23,6 +23,7 @@ struct scenario {
 	unsigned preemptions;
 	bool meddled;      /* somebody replaces the lock file: a holder of another file is excused */
 	bool files_stay;   /* files may be there in the end besides the one at LOCK_PATH */
+	bool in_folder;    /* a hold is told by records beside the path, and by no lock on it */
 	bool by_existence; /* to hold is to have the file open for writing: a lock file without flock */
 	unsigned stay;     /* so many descriptors of a process may stay open, of unlocked handles */
 	unsigned spared;    /* bits of the processes that are never killed */

@@ -12,7 +12,8 @@
  *
  * The model behaves as Linux does:
  *   - regular files and directories, hard links, O_TMPFILE, files without a name; the number of a
- *     file that is gone is given to the next one made;
+ *     file that is gone is given to the next one made; calls on names in an open directory, whose
+ *     list comes in pieces, so that it may lack what was made meanwhile;
  *   - open file descriptions, shared by dup3; flock(2) on them, blocked as well, with the kernel's
  *     queue; leases; record locks of processes, which any close of the file drops, and of open file
  *     descriptions (F_OFD_SETLK, F_OFD_GETLK), which the last close of their own drops;
@@ -24,7 +25,7 @@
  *     /proc/thread-self/fd/N;
  *   - virtual time: it stands still but for sim_advance, or a sleep with nobody to sleep for it.
  * Not modelled: users and permissions, symbolic links, signals, short writes, other
- * file systems. A path is absolute; "." and ".." are not understood, but for a last "/.".
+ * file systems, directories that are renamed or removed. A path is absolute; "." and ".." are not understood, but for a last "/.".
  *
  * When a table of the kernel is full, a call says what Linux would (EMFILE, ENOSPC, …).
  */
@@ -45,8 +46,8 @@ enum {
 	SIM_TASKS = 12, /* threads: the first of process i is i */
 	SIM_FIRST_FD = 3,
 	SIM_DESCRIPTORS = 24, /* of one process, numbered from SIM_FIRST_FD */
-	SIM_NODES = 24,
-	SIM_PATH = 64,
+	SIM_NODES = 40,
+	SIM_PATH = 144,
 	SIM_CONTENT = 1536, /* of one file */
 };
 
@@ -109,6 +110,8 @@ bool sim_can_run(unsigned task);
 /* --- looking, from outside: never a call of anybody --- */
 
 bool sim_exists(const char *path);
+/* How many names that begin so are in the folder. */
+unsigned sim_count_in(const char *folder, const char *prefix);
 /* Whether the process has a flock or a record lock on the file that the path names. */
 bool sim_holds(const char *path, unsigned process);
 /* Whether it has that file open for writing. */

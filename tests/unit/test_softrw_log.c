@@ -348,6 +348,49 @@ START_TEST(test_snapshot_larger_than_a_page_is_read_whole)
 }
 END_TEST
 
+/* Where this kernel alone changes the folder, the epoch is read once, and HEAD is gone on from. */
+START_TEST(test_local_log_sees_what_others_did)
+{
+	struct softrw_log *log = new_log();
+	struct softrw_log other = { .folder = log->folder, .is_local = true };
+
+	log->is_local = true;
+	look(log, 0);
+	ck_assert_int_eq(commit(log), 0);
+	look(&other, 1);
+	ck_assert_int_eq(commit(&other), 0);
+	ck_assert_int_eq(commit(&other), 0);
+	look(log, 3);
+	/* HEAD lags, and names what is gone */
+	write_head(log->epoch, 1);
+	look(log, 3);
+	ck_assert_int_eq(unlink(in_folder(name_of(1))), 0);
+	look(log, 3);
+	ck_assert_int_eq(unlink(in_folder("HEAD")), 0);
+	look(log, 3);
+	softrw_log_reset(&other, -1);
+	free_log(log);
+}
+END_TEST
+
+START_TEST(test_local_log_that_was_begun_anew_is_another_one)
+{
+	struct softrw_log *log = new_log();
+
+	log->is_local = true;
+	look(log, 0);
+	ck_assert_int_eq(commit(log), 0);
+	ck_assert_int_eq(unlink(in_folder("epoch")), 0);
+	ck_assert_int_eq(commit(log), ATTEMPT_RACED);
+	test_write_file(in_folder("new"), EPOCH);
+	ck_assert_int_eq(rename(test_path("gen/new"), in_folder("epoch")), 0);
+	ck_assert_int_eq(commit(log), ATTEMPT_RACED);
+	ck_assert_int_eq(unlink(in_folder(name_of(1))), 0);
+	look(log, 0);
+	free_log(log);
+}
+END_TEST
+
 START_TEST(test_errors_of_the_system_come_through)
 {
 	struct softrw_log *log = new_log();
@@ -378,6 +421,8 @@ int main(void)
 	              test_newest_is_found_whatever_head_says, test_gap_in_what_is_left_is_jumped,
 	              test_64_generations_stay,
 	              test_commit_into_a_log_that_was_begun_anew_is_refused,
+	              test_local_log_sees_what_others_did,
+	              test_local_log_that_was_begun_anew_is_another_one,
 	              test_first_generation_is_refused_where_a_head_says_it_was_passed,
 	              test_commit_in_a_place_that_was_removed_is_taken_back,
 	              test_owner_of_a_generation_is_decided_by_the_inode,
