@@ -216,6 +216,18 @@ static int begin(struct request *request, int64_t now)
 	return -ENOMEM;
 }
 
+/* Notes what filelock_last_error says. */
+static int refuse(struct filelock *lock, int code, const char *what)
+{
+	return lock ? filelock_refuse(lock, code, what) : code;
+}
+
+static int refuse_timeout(struct filelock *lock)
+{
+	return filelock_fail(lock, -EINVAL, "cannot acquire",
+	                     "in the timeout tv_sec is below 0, or tv_usec not from 0 to 999999");
+}
+
 FILELOCK_API struct event_base *evfilelock_base(const struct evfilelock *ev)
 {
 	return ev->loop.base;
@@ -232,10 +244,12 @@ FILELOCK_API int evfilelock_acquire(struct evfilelock *ev, struct filelock *lock
 {
 	struct request *request;
 	int64_t now = filelock_now();
-	int r = ev && lock && cb && event_timeout_is_valid(timeout) ? enter(ev, lock) : -EINVAL;
+	int r = ev && lock && cb ? enter(ev, lock) : -EINVAL;
 
 	if (r < 0)
-		return r;
+		return refuse(lock, r, "cannot acquire");
+	if (!event_timeout_is_valid(timeout))
+		return refuse_timeout(lock);
 	request = request_new(ev, lock, mode, cb, arg);
 	if (!request)
 		return -ENOMEM;
@@ -291,7 +305,9 @@ FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock
 {
 	int r = ev && lock && cb ? enter(ev, lock) : -EINVAL;
 
-	return r < 0 ? r : event_release(ev, lock, cb, arg);
+	if (r == 0 && filelock_depth(lock) == 0)
+		r = -EPERM;
+	return r < 0 ? refuse(lock, r, "cannot release") : event_release(ev, lock, cb, arg);
 }
 
 FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
@@ -299,7 +315,8 @@ FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
 {
 	int r = ev && lock && cb ? enter(ev, lock) : -EINVAL;
 
-	return r < 0 ? r : question_ask(ev, lock, cb, arg);
+	return r < 0 ? refuse(lock, r, "cannot tell the holder of")
+	             : question_ask(ev, lock, cb, arg);
 }
 
 FILELOCK_API int evfilelock_on_lost(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb,
@@ -307,11 +324,13 @@ FILELOCK_API int evfilelock_on_lost(struct evfilelock *ev, struct filelock *lock
 {
 	int r = ev && lock ? enter(ev, lock) : -EINVAL;
 
-	if (r < 0)
-		return r;
-	if (filelock_depth(lock) == 0)
-		return -EPERM;
-	return watch_begin(ev, lock, cb, arg);
+	if (r == 0 && filelock_depth(lock) == 0)
+		r = -EPERM;
+	if (r == 0)
+		r = watch_begin(ev, lock, cb, arg);
+	if (r == -EALREADY)
+		return filelock_fail(lock, r, "cannot watch over", "the hold has a callback already");
+	return r < 0 ? refuse(lock, r, "cannot watch over") : 0;
 }
 
 int event_cancel(struct evfilelock *ev, struct filelock *lock)

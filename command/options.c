@@ -297,7 +297,9 @@ static int take_arguments(struct options *options, int argc, char **argv)
 	if (options->task == TASK_RUN)
 		return argc == 1 ? take_descriptor(options, argv[0]) :
 		                   take_command(options, argc - 1, argv + 1);
-	return argc == 1 ? 0 : wrong("--holder, --break and those of claims take no COMMAND");
+	return argc == 1 ? 0
+	                 : wrong("--holder, --break and those of claims take no COMMAND; "
+	                         "options come before FILE");
 }
 
 static bool can_be_shared(enum filelock_kind kind)

@@ -118,7 +118,8 @@ FILELOCK_API void filelock_lost_watch(struct filelock_lost *lost, struct fileloc
 	if (!inotify_is_subscribed(&lost->name)) {
 		path_parent(path, folder);
 		(void)inotify_subscribe(watcher, &lost->name, lost->proxy, folder,
-		                        IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_CREATE,
+		                        IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_CREATE |
+		                                IN_MOVE_SELF, /* all below it moves, too */
 		                        strrchr(path, '/') + 1);
 	}
 	if (!inotify_is_subscribed(&lost->file))

@@ -399,10 +399,10 @@ FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
 
 /*
  * Calls cb with FILELOCK_ELOST, once and from the loop, when the handle's hold is lost: somebody
- * removed, renamed or replaced its file, so that others may hold the lock, too. cb is never called
- * after the release, nor after evfilelock_free. Events report a loss within milliseconds. What raises
- * none (a folder above the file was renamed; network file systems; no more watches) the context finds
- * by a look once a second.
+ * removed, renamed or replaced its file or renamed its folder, so that others may hold the lock, too.
+ * cb is never called after the release, nor after evfilelock_free. Events report a loss within
+ * milliseconds. Where none comes (a folder further up was renamed; network file systems; no more
+ * watches) the context finds it by a look once a second.
  * Any call may have acquired the hold. While it lasts, the loop has something to wait for, and renews
  * the times of the held file, as it does for holds that it granted (filelock.h). cb NULL: no more.
  *

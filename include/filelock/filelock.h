@@ -532,8 +532,8 @@ FILELOCK_API int filelock_take(const char *path, int timeout_ms, struct filelock
 
 /*
  * Releases one level; the last one unlocks. -EPERM: not held. FILELOCK_ELOST: it is released, but
- * was lost before (FILELOCK_LEASE). If unlocking fails otherwise, the call returns its error, the lock
- * is still held, and the call may be repeated.
+ * was lost before (FILELOCK_LEASE, FILELOCK_SOFT_READWRITE). If unlocking fails otherwise, the call
+ * returns its error, the lock is still held, and the call may be repeated.
  */
 FILELOCK_API int filelock_release(struct filelock *lock);
 
@@ -579,8 +579,8 @@ FILELOCK_API int filelock_verify(struct filelock *lock);
  */
 FILELOCK_API int filelock_renew(struct filelock *lock);
 
-/* Why the present hold is lost, or the last one was when it was released. FILELOCK_LOSS_NONE: it is
-   not, as far as that is known or can be seen at the path. */
+/* Why the present hold is lost, as far as that is known or can be seen at the path; after the release,
+   why the last one was lost (FILELOCK_LEASE, FILELOCK_SOFT_READWRITE). FILELOCK_LOSS_NONE: it is not. */
 FILELOCK_API enum filelock_loss filelock_loss(struct filelock *lock);
 
 /* One claim on a strict lock, where whoever has one keeps all others out; or one member of a soft

@@ -30,7 +30,7 @@
 
 /* What they mean where the library itself refuses. */
 #define REFUSALS(X)                                                                  \
-	X(EBUSY, "this handle holds the lock: release it instead")                   \
+	X(EBUSY, "this handle holds the lock, or waits for it: end that instead")    \
 	X(EINVAL, "an argument is out of its range")                                 \
 	X(EOPNOTSUPP, "this kind of lock cannot do that")                            \
 	X(EPERM, "this handle does not hold the lock")                               \

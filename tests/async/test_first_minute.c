@@ -71,6 +71,40 @@ START_TEST(test_options_of_another_kind_are_named)
 }
 END_TEST
 
+/* Each refused call is noted anew: `says` is in the sentence. */
+static void expect_noted(const struct filelock *lock, int result, int expected, const char *says)
+{
+	ck_assert_int_eq(result, expected);
+	ck_assert_msg(strstr(filelock_last_error(lock), says) != NULL, "%s",
+	              filelock_last_error(lock));
+}
+
+START_TEST(test_calls_of_the_loop_that_are_refused_say_why)
+{
+	struct loop loop = loop_new();
+	struct filelock *lock = open_patient("l");
+	struct timeval second_and_a_half = { 1, 1500000 };
+	struct asked lost = { 0 };
+
+	expect_noted(lock,
+	             evfilelock_acquire(loop.ev, lock, FILELOCK_EXCLUSIVE, &second_and_a_half,
+	                                loop_note, &lost),
+	             -EINVAL, "tv_usec");
+	expect_noted(lock, evfilelock_release(loop.ev, lock, loop_note, &lost), -EPERM,
+	             "does not hold the lock");
+	expect_noted(lock, evfilelock_on_lost(loop.ev, lock, loop_note, &lost), -EPERM,
+	             "cannot watch over");
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(evfilelock_on_lost(loop.ev, lock, loop_note, &lost), 0);
+	expect_noted(lock, evfilelock_on_lost(loop.ev, lock, loop_note, &lost), -EALREADY,
+	             "has a callback already");
+	expect_noted(lock, evfilelock_holder(loop.ev, lock, NULL, NULL), -EINVAL,
+	             "cannot tell the holder");
+	filelock_close(lock);
+	loop_free(&loop);
+}
+END_TEST
+
 static int use_parents_lock(void *arg)
 {
 	struct filelock *lock = arg;
@@ -131,6 +165,7 @@ int main(void)
 	                     test_options_without_their_macro_are_told_it,
 	                     test_context_says_which_option_is_out_of_range,
 	                     test_options_of_another_kind_are_named,
+	                     test_calls_of_the_loop_that_are_refused_say_why,
 	                     test_lock_from_before_daemon_says_when_to_acquire);
 #ifndef NDEBUG
 	TCase *debug = tcase_create("debug builds");

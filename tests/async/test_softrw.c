@@ -11,17 +11,22 @@
 #define SHARED FILELOCK_SHARED
 #define EXCLUSIVE FILELOCK_EXCLUSIVE
 
-/* Renewed often, and long before it would count as dead, however busy the machine is. */
-static struct filelock *open_lock(void)
+static struct filelock *open_renewed(unsigned heartbeat_ms)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
 	struct filelock *lock;
 
 	options.poll_interval_ms = PATIENT_MS;
 	options.duration_ms = 3600000;
-	options.heartbeat_ms = 10;
+	options.heartbeat_ms = heartbeat_ms;
 	ck_assert_int_eq(filelock_open(test_path("lock"), FILELOCK_SOFT_READWRITE, &options, &lock), 0);
 	return lock;
+}
+
+/* Renewed often, and long before it would count as dead, however busy the machine is. */
+static struct filelock *open_lock(void)
+{
+	return open_renewed(10);
 }
 
 /* The records of all holders, one after another. */
@@ -84,11 +89,16 @@ static void await_loss(struct loop *loop, struct asked *held, enum filelock_loss
 	filelock_close(held->lock);
 }
 
+static void watch(struct loop *loop, struct asked *held)
+{
+	ck_assert_int_eq(loop_acquire(loop, held->lock, EXCLUSIVE, -1), 0);
+	ck_assert_int_eq(evfilelock_on_lost(loop->ev, held->lock, loop_note, held), 0);
+}
+
 static void hold_watched(struct loop *loop, struct asked *held)
 {
 	held->lock = open_lock();
-	ck_assert_int_eq(loop_acquire(loop, held->lock, EXCLUSIVE, -1), 0);
-	ck_assert_int_eq(evfilelock_on_lost(loop->ev, held->lock, loop_note, held), 0);
+	watch(loop, held);
 }
 
 /* shows: rw-renewed */
@@ -175,12 +185,14 @@ START_TEST(test_holder_that_others_left_out_is_told_once)
 }
 END_TEST
 
+/* An event says so: no renewal is due for an hour. */
 START_TEST(test_holder_whose_log_is_gone_is_told_once)
 {
 	struct loop loop = loop_new();
-	struct asked held = { 0 };
+	struct asked held = { .lock = open_renewed(3500000) };
 
-	hold_watched(&loop, &held);
+	watch(&loop, &held);
+	loop_for(&loop, 5);
 	ck_assert_int_eq(rename(test_path("lock.rw"), test_path("moved")), 0);
 	await_call(&loop, &held);
 	ck_assert_int_eq(held.result, FILELOCK_ELOST);
