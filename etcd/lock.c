@@ -678,6 +678,19 @@ static int kind_verify(const struct filelock *lock)
 	               : FILELOCK_ELOST;
 }
 
+/* Late: its lease was not renewed, and the session has another one by now, or none. */
+static enum filelock_loss kind_loss(const struct filelock *lock)
+{
+	const struct handle *handle = handle_of(lock);
+	const struct entry *entry = handle->entry;
+
+	if (filelock_depth(lock) == 0 || !entry || kind_verify(lock) == 0)
+		return FILELOCK_LOSS_NONE;
+	return entry->lease == handle->session->lease && session_is_safe(handle->session)
+	               ? FILELOCK_LOSS_MISSING
+	               : FILELOCK_LOSS_LATE;
+}
+
 static bool kind_is_over(const struct filelock *lock)
 {
 	return kind_verify(lock) < 0;
@@ -783,6 +796,7 @@ static const struct kind kind_etcd = {
 	.abandon = drop,
 	.release = kind_release,
 	.verify = kind_verify,
+	.loss = kind_loss,
 	.is_over = kind_is_over,
 	.holder = kind_holder,
 	.fd = kind_fd,

@@ -190,7 +190,7 @@ FILELOCK_API enum filelock_loss filelock_loss(struct filelock *lock)
 		return loss;
 	if (lock->kind->loss)
 		loss = lock->kind->loss(lock);
-	return loss == FILELOCK_LOSS_NONE ? look_for_loss(lock) : loss;
+	return loss == FILELOCK_LOSS_NONE && !lock->kind->pends ? look_for_loss(lock) : loss;
 }
 
 FILELOCK_API int filelock_token(struct filelock *lock, uint64_t *ret_token)

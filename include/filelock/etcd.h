@@ -19,6 +19,8 @@
  * clocks of the machines need not agree; they need to run at the same rate, to a tenth. Between asking
  * and acting a process can be stopped for any time, so a resource that must not be written by a former
  * holder checks filelock_token: it refuses a number below the highest that it has seen.
+ * filelock_loss says FILELOCK_LOSS_LATE if the lease was not renewed, FILELOCK_LOSS_MISSING if somebody
+ * deleted the key.
  *
  * Order. Waiters are served in the order in which they came, across machines. A shared lock waits for
  * the exclusive ones ahead of it, an exclusive one for all ahead of it. A waiter whose session is lost

@@ -347,9 +347,14 @@ START_TEST(test_loss_is_told_once_and_the_next_hold_is_good)
 	turn_until(&scene.loop, gateway_watches(scene.gateway) == 1);
 	loop_turn(&scene.loop);
 	ck_assert_uint_eq(held.calls, 0);
+	ck_assert_int_eq(filelock_loss(held.lock), FILELOCK_LOSS_NONE);
 	lose(&scene, session, (enum loss)_i);
 	turn_until(&scene.loop, held.calls == 1);
 	ck_assert_int_eq(held.result, FILELOCK_ELOST);
+	if (_i == DELETED_KEY)
+		ck_assert_int_eq(filelock_loss(held.lock), FILELOCK_LOSS_MISSING);
+	else
+		ck_assert_int_ne(filelock_loss(held.lock), FILELOCK_LOSS_NONE);
 	ck_assert(!filelock_is_held(held.lock));
 	ck_assert_int_eq(filelock_verify(held.lock), FILELOCK_ELOST);
 	ck_assert_int_eq(filelock_token(held.lock, &token), FILELOCK_ELOST);
