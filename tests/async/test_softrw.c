@@ -185,7 +185,7 @@ START_TEST(test_holder_that_others_left_out_is_told_once)
 }
 END_TEST
 
-/* An event says so: no renewal is due for an hour. */
+/* It need not be late: no renewal is due for an hour. */
 START_TEST(test_holder_whose_log_is_gone_is_told_once)
 {
 	struct loop loop = loop_new();
