@@ -53,6 +53,17 @@ static int64_t next_turn(const struct evfilelock *ev, bool *ret_precise)
 	return timer->at;
 }
 
+/* Another request that is to be served at once will mostly wait by the same events: it costs less to
+   go on listening until then. */
+static bool wants_to_listen(const struct evfilelock *ev)
+{
+	if (ev->queues.waiting == 0 && list_is_empty(&ev->watches))
+		return false;
+	/* a worker may have to close yet what nobody waits for any more */
+	return filelock_watcher_load(ev->watcher) > 0 ||
+	       (ev->loop.listening && !list_is_empty(&ev->queues.ready));
+}
+
 bool context_arm(struct evfilelock *ev)
 {
 	bool precise;
@@ -60,10 +71,7 @@ bool context_arm(struct evfilelock *ev)
 
 	if (ev->inherited)
 		return false;
-	/* a worker may have to close yet what nobody waits for any more */
-	loop_listen(&ev->loop, ev->watcher,
-	            (ev->queues.waiting > 0 || !list_is_empty(&ev->watches)) &&
-	                    filelock_watcher_load(ev->watcher) > 0);
+	loop_listen(&ev->loop, ev->watcher, wants_to_listen(ev));
 	if (ev->loop.hearing && ev->queues.blocked == 0 && ev->awaited == 0 &&
 	    list_is_empty(&ev->watches))
 		loop_stop_hearing(&ev->loop);

@@ -223,9 +223,10 @@ static void on_time(evutil_socket_t fd, short events, void *arg)
 
 	(void)fd;
 	(void)events;
-	loop_unset_timer(&ev->loop); /* also in a forked child: see on_readable */
-	if (context_check(ev))
+	if (context_check(ev)) {
+		loop_unset_timer(&ev->loop); /* see on_readable */
 		return;
+	}
 	/* setting it after the callbacks then needs no memory */
 	loop_park_timer(&ev->loop);
 	ev->next_born = ++ev->turn;

@@ -1,7 +1,8 @@
 /*
  * loop.c - the events of a context on the caller's base: a timer, a watcher, a wake-up.
  *
- *	OFF, PARKED ── set ──> COARSE, PRECISE ── unset ──> OFF ── park ──> PARKED
+ *	OFF, PARKED ── set ──> COARSE, PRECISE ── unset ──> OFF
+ *	OFF, COARSE ── park ──> PARKED
  *
  * libevent's timers are late by milliseconds on most bases. Short delays are worth the two further
  * system calls of a timerfd. Most bases use a clock that ticks every few milliseconds, and is
@@ -22,8 +23,8 @@ static void move(struct loop *loop, enum loop_timer to)
 {
 	static const unsigned char allowed[] __attribute__((unused)) = {
 		[TIMER_OFF] = 1 << TIMER_PARKED | 1 << TIMER_COARSE | 1 << TIMER_PRECISE,
-		[TIMER_PARKED] = 1 << TIMER_OFF,
-		[TIMER_COARSE] = 1 << TIMER_OFF,
+		[TIMER_PARKED] = 1 << TIMER_OFF | 1 << TIMER_COARSE,
+		[TIMER_COARSE] = 1 << TIMER_OFF | 1 << TIMER_PARKED,
 		[TIMER_PRECISE] = 1 << TIMER_OFF,
 	};
 
@@ -120,8 +121,14 @@ void loop_park_timer(struct loop *loop)
 {
 	static const struct timeval later = { 3600, 0 };
 
-	if (event_add(loop->timer, &later) < 0)
+	if (loop->state == TIMER_PARKED)
 		return;
+	if (loop->state == TIMER_PRECISE)
+		loop_unset_timer(loop);
+	if (event_add(loop->timer, &later) < 0) {
+		loop_unset_timer(loop);
+		return;
+	}
 	move(loop, TIMER_PARKED);
 	loop->at = FILELOCK_NEVER - 1;
 }
@@ -143,6 +150,7 @@ static bool set_precise(struct loop *loop, int64_t delay)
 		loop->precise = new_event(loop, loop->timer_fd.fd, loop->on_time);
 	if (!loop->precise || event_add(loop->precise, NULL) < 0)
 		return false;
+	loop_unset_timer(loop); /* it may be parked */
 	move(loop, TIMER_PRECISE);
 	return true;
 }
@@ -187,7 +195,9 @@ bool loop_set_timer(struct loop *loop, int64_t at, bool precise)
 
 	if (at == loop->at)
 		return true;
-	loop_unset_timer(loop);
+	/* where it is parked, adding its event moves it */
+	if (loop->state != TIMER_PARKED || at == FILELOCK_NEVER)
+		loop_unset_timer(loop);
 	if (at == FILELOCK_NEVER)
 		return true;
 	now = filelock_now();
