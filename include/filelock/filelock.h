@@ -414,7 +414,8 @@ struct filelock_options {
 	/* Soft: keep the marker when the process exits (exit(3), the end of main) while it holds
 	   the lock. Otherwise an exit handler removes the marker, never in a forked child. The
 	   library installs that handler when it is loaded, so it runs after those that the program
-	   has registered since, which may still work under the lock. */
+	   has registered since, which may still work under the lock. Soft read/write: the same of
+	   its place in the log, which syncs a file. */
 	bool keep_on_exit;
 
 	/* FILELOCK_READWRITE: the path need not end in .db. */

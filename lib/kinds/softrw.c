@@ -231,11 +231,17 @@ static int fail(struct filelock *lock, int r)
 	return failure_set_detail(&lock->failure, r, "cannot acquire", detail);
 }
 
+/* NULL: a normal exit leaves our name in the log, as a kill does. */
+static const char *exit_root(const struct filelock *lock)
+{
+	return lock->options.keep_on_exit ? NULL : state_of(lock)->paths.root;
+}
+
 static void keep_hold(struct filelock *lock)
 {
 	struct softrw *s = state_of(lock);
 
-	softrw_pulse_add(&s->pulse, &s->claim.badge);
+	softrw_pulse_add(&s->pulse, &s->claim.badge, exit_root(lock));
 	lock->kept_at = s->pulse.number;
 }
 
@@ -332,8 +338,11 @@ static int softrw_release(struct filelock *lock)
 {
 	struct softrw *s = state_of(lock);
 	enum filelock_loss loss = softrw_loss(lock);
-	int r = softrw_claim_leave(&s->claim);
+	int r;
 
+	softrw_pulse_begin_leaving(&s->pulse);
+	r = softrw_claim_leave(&s->claim);
+	softrw_pulse_end_leaving(&s->pulse, r < 0 && r != FILELOCK_ELOST ? exit_root(lock) : NULL);
 	if (r < 0 && r != FILELOCK_ELOST)
 		return handle_fail(lock, r, "cannot release");
 	s->loss = loss == FILELOCK_LOSS_NONE && r < 0 ? FILELOCK_LOSS_EVICTED : loss;
@@ -354,7 +363,7 @@ static void softrw_hand_over(struct filelock *from, struct filelock *to)
 	claim.path = to->path;
 	t->claim = claim;
 	set_up(from);
-	softrw_pulse_move(&f->pulse, &t->pulse);
+	softrw_pulse_move(&f->pulse, &t->pulse, t->paths.root);
 	to->kept_at = t->pulse.number;
 }
 
@@ -388,6 +397,7 @@ static void softrw_forget(struct filelock *lock)
 	inotify_forget(&s->on_head);
 	inotify_forget(&s->on_blocker);
 	s->pulse.number = 0;
+	s->pulse.root = NULL;
 	s->pulse.link = (struct list){ NULL, NULL };
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0)
@@ -395,6 +405,39 @@ static void softrw_forget(struct filelock *lock)
 		*fds[i] = -1;
 	}
 	s->claim.generation = 0;
+}
+
+/* --- exit(3) --- */
+
+/* By a claim of its own, since other threads may still work with the handle. */
+static void leave_for(char *root, const struct softrw_token *token)
+{
+	struct softrw_paths paths = { .root = root, .generations = sys_format("%s/gen", root) };
+	struct softrw_claim claim = { .paths = &paths, .path = root, .holders = -1, .record = -1 };
+
+	softrw_log_reset(&claim.log, -1);
+	if (paths.generations)
+		(void)softrw_claim_evict(&claim, token);
+	softrw_claim_close(&claim);
+	free(paths.generations);
+}
+
+static void leave_at_exit(void)
+{
+	struct softrw_token token;
+	char *root;
+
+	while (softrw_pulse_take_at_exit(&root, &token)) {
+		if (root)
+			leave_for(root, &token);
+		free(root);
+	}
+}
+
+/* As early as possible: see soft_exit.c. */
+__attribute__((constructor)) static void install(void)
+{
+	(void)atexit(leave_at_exit);
 }
 
 /* --- questions --- */

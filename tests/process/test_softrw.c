@@ -5,7 +5,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/magic.h"
@@ -639,6 +641,48 @@ START_TEST(test_lock_of_an_older_release_is_refused)
 }
 END_TEST
 
+enum exit_way { EXITS, KEEPS, EXITS_IN_A_CHILD };
+
+static int hold_and_exit(void *arg)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	const enum exit_way *way = arg;
+	static struct filelock *lock;
+	int status;
+	pid_t pid;
+
+	options.keep_on_exit = *way == KEEPS;
+	lock = test_open(test_path("lock"), &options);
+	ck_assert_int_eq(filelock_acquire(lock, SHARED, 0), 0);
+	if (*way != EXITS_IN_A_CHILD)
+		exit(0);
+	pid = fork();
+	if (pid == 0)
+		exit(0);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	_exit(status == 0 ? 0 : 1);
+}
+
+/* shows: exit-removes-marker */
+START_TEST(test_exit_leaves_the_log_unless_told_not_to)
+{
+	enum exit_way way = EXITS;
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(test_in_child(hold_and_exit, &way), 0);
+	ck_assert_uint_eq(holders(), 0);
+	ck_assert_int_eq(filelock_break(lock), FILELOCK_ENOHOLDER); /* nobody is named */
+	way = KEEPS;
+	ck_assert_int_eq(test_in_child(hold_and_exit, &way), 0);
+	ck_assert_uint_eq(holders(), 1);
+	ck_assert_int_eq(filelock_break(lock), 0);
+	way = EXITS_IN_A_CHILD;
+	ck_assert_int_eq(test_in_child(hold_and_exit, &way), 0);
+	ck_assert_uint_eq(holders(), 1);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_options_that_mean_nothing_are_refused)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -818,6 +862,7 @@ int main(void)
 	              test_broken_claim_lets_the_next_one_in_and_is_a_loss,
 	              test_odd_things_in_the_way_are_errors,
 	              test_folder_of_another_user_is_refused, test_protocol_error_names_the_file,
+	              test_exit_leaves_the_log_unless_told_not_to,
 	              test_options_that_mean_nothing_are_refused,
 	              test_release_that_cannot_be_written_leaves_the_lock_held,
 	              test_release_that_failed_is_repeated_without_a_loss,
