@@ -19,6 +19,23 @@ ACTOR(closing, SOFTRW, .close_holding = true)
 ACTOR(slow_reader, SOFTRW, .mode = FILELOCK_SHARED, .holds_ms = 10000)
 ACTOR(hurried, SOFTRW, .timeout_ms = 100)
 
+/* By a process that gave up the lock with exit(3). */
+static void exiting(const struct library *lib, unsigned self)
+{
+	struct filelock_options options = patient();
+	struct filelock *lock;
+
+	(void)self;
+	CLAIM_EQUAL(lib->open(LOCK_PATH, FILELOCK_SOFT_READWRITE, &options, &lock), 0);
+	CLAIM_EQUAL(lib->acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER), 0);
+	enter(FILELOCK_EXCLUSIVE);
+	pause_here("inside");
+	leave();
+	lib->exit();
+	sim_kill(sim_current());
+	pause_here("gone");
+}
+
 /* Three generations with nobody in. */
 static void used(void)
 {
@@ -89,6 +106,7 @@ static const struct scenario scenarios[] = {
 	  .sleeps_ms = 10020, .late_us = 20000, FEW(1) },
 	{ .name = "closed_while_held", .mains = { closing, reader }, .before = used, LOG, SOON,
 	  FEW(1) },
+	{ .name = "left_by_exit", .mains = { exiting, writer }, .before = used, LOG, SOON, FEW(0) },
 	{ .name = "a_crash", .mains = { writer, reader }, .before = used, LOG, .crashes = 1, SOON,
 	  FEW(0) },
 	{ .name = "hurried_while_others_stall", .mains = { hurried, writer }, .before = used, LOG,
