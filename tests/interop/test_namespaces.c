@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 static const char *python_class;
@@ -16,6 +18,7 @@ static bool python_is_apart; /* starts in a PID namespace of its own */
 #include "softly.h"
 
 enum { NATIVE, SOFT, KINDS };
+#define INITIAL_NAMESPACE 0xEFFFFFFC /* its inode */
 
 static bool may_make_a_namespace(void)
 {
@@ -33,6 +36,28 @@ static bool set_up_pair(struct program *python, int i, bool apart)
 	(void)setenv("FILELOCK_TEST_KIND", i % KINDS == SOFT ? "soft" : "native", 1);
 	python_is_apart = apart;
 	return may_make_a_namespace() && set_up(python, i / KINDS);
+}
+
+/*
+ * Releases 3.30 to 3.32.3 name no PID namespace. One of them, in a namespace, takes a record of this
+ * host's for its own, finds no such process, and breaks the marker (filelock.h says so).
+ */
+static bool takes_ours_for_dead(struct program *python)
+{
+	struct marker marker = { 0 };
+	struct stat st;
+	bool takes;
+
+	if (strcmp(python_class, "SoftFileLock") != 0)
+		return false;
+	ask(python, "acquire 10", "held");
+	ck_assert(read_marker(path, &marker));
+	ask(python, "release", "released");
+	takes = marker.token[0] && !strchr(marker.host, '?') &&
+	        stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == INITIAL_NAMESPACE;
+	if (takes)
+		test_skip("this release knows no PID namespaces");
+	return takes;
 }
 
 /* Runs that in a PID namespace of its own; returns its exit status. */
@@ -59,7 +84,8 @@ START_TEST(test_python_in_another_namespace_and_we_exclude_each_other)
 
 	if (!set_up_pair(&python, _i, true))
 		return;
-	check_exclusion(&python, LONGER_THAN_UNREADABLE);
+	if (!takes_ours_for_dead(&python))
+		check_exclusion(&python, LONGER_THAN_UNREADABLE);
 	ck_assert_int_eq(program_end(&python), 0);
 }
 END_TEST
@@ -102,7 +128,13 @@ START_TEST(test_we_in_another_namespace_and_python_exclude_each_other)
 }
 END_TEST
 
-/* Unless it is a marker with nothing in it. */
+/* Its marker is held where it has nothing in it; and where it has no token, and a process that lives
+   here has the pid that the killed one had there. */
+static bool stays_held(const struct marker *marker)
+{
+	return marker->type == MARKER_EMPTY || (!marker->token[0] && kill(marker->pid, 0) == 0);
+}
+
 START_TEST(test_python_killed_in_another_namespace_is_recovered)
 {
 	struct program python;
@@ -119,8 +151,7 @@ START_TEST(test_python_killed_in_another_namespace_is_recovered)
 	ck_assert(!program_read(&python, line, sizeof(line)));
 	/* both are gone; the end of its input would have made it release */
 	ck_assert_int_eq(program_end(&python), 128 + SIGKILL);
-	ck_assert_int_eq(try_once(path),
-	                 is_soft && marker.type == MARKER_EMPTY ? -ETIMEDOUT : 0);
+	ck_assert_int_eq(try_once(path), is_soft && stays_held(&marker) ? -ETIMEDOUT : 0);
 }
 END_TEST
 
@@ -159,10 +190,14 @@ END_TEST
 
 START_TEST(test_storm_with_python_in_another_namespace_never_overlaps)
 {
-	python_class = _i % KINDS == SOFT ? "SoftFileLock" : "FileLock";
-	(void)setenv("FILELOCK_TEST_KIND", _i % KINDS == SOFT ? "soft" : "native", 1);
-	python_is_apart = true;
-	if (may_make_a_namespace())
+	struct program python;
+	bool skip;
+
+	if (!set_up_pair(&python, _i, true))
+		return;
+	skip = takes_ours_for_dead(&python);
+	ck_assert_int_eq(program_end(&python), 0);
+	if (!skip)
 		storm(_i / KINDS);
 }
 END_TEST
