@@ -97,6 +97,7 @@ static int softrw_open(struct filelock *lock)
 {
 	struct softrw *s = state_of(lock);
 	const char *wrong = wrong_option(lock);
+	int r;
 
 	if (lock->options.lifetime_ms)
 		return FILELOCK_ENOLIFETIME;
@@ -106,10 +107,12 @@ static int softrw_open(struct filelock *lock)
 	s->paths.root = sys_format("%s.rw", lock->path);
 	s->paths.generations = sys_format("%s.rw/gen", lock->path);
 	set_up(lock);
-	if (s->paths.root && s->paths.generations)
+	/* a log that can be opened part by part, but not asked for by its path, could not be left */
+	if (s->paths.root && s->paths.generations && strlen(s->paths.generations) < PATH_MAX)
 		return 0;
+	r = s->paths.root && s->paths.generations ? -ENAMETOOLONG : -ENOMEM;
 	free_paths(&s->paths);
-	return -ENOMEM;
+	return r;
 }
 
 static void softrw_close(struct filelock *lock)

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,6 +82,25 @@ static void read_record(char *text, size_t size)
 		free(entries[i]);
 	free(entries);
 }
+
+/* It could be acquired, and not released. */
+START_TEST(test_path_too_long_for_its_log_is_refused)
+{
+	const size_t most = PATH_MAX - sizeof(".rw/gen");
+	struct filelock *lock = NULL;
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(path); i++)
+		path[i] = i % 2 ? 'd' : '/';
+	path[most] = 'd'; /* and no slash at the end */
+	path[most + 1] = '\0';
+	ck_assert_int_eq(filelock_open(path, FILELOCK_SOFT_READWRITE, NULL, &lock), -ENAMETOOLONG);
+	ck_assert_ptr_null(lock);
+	path[most] = '\0';
+	ck_assert_int_eq(filelock_open(path, FILELOCK_SOFT_READWRITE, NULL, &lock), 0);
+	filelock_close(lock);
+}
+END_TEST
 
 /* --- who is in --- */
 
@@ -843,7 +863,8 @@ int main(void)
 	TCase *modes = tcase_create("modes");
 
 	(void)setenv("FILELOCK_TEST_KIND", "soft-readwrite", 1);
-	suite = SUITE("softrw", test_readers_overlap_and_a_writer_excludes,
+	suite = SUITE("softrw", test_path_too_long_for_its_log_is_refused,
+	              test_readers_overlap_and_a_writer_excludes,
 	              test_waiting_writer_keeps_new_readers_out,
 	              test_writer_that_gives_up_lets_readers_in_again,
 	              test_nothing_but_the_log_stays, test_token_grows_from_hold_to_hold,
