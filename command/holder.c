@@ -11,6 +11,17 @@
 
 #include "etcd.h"
 
+/* A program with a record lock on the file holds nothing that we could wait for, but ought to be known. */
+static void print_nobody(const struct lock *lock)
+{
+	char other[512];
+
+	if (filelock_describe_holder(lock->handle, other, sizeof(other)) == 0)
+		printf("nobody; %s\n", other);
+	else
+		puts("nobody");
+}
+
 int holder_print(const struct options *options, const struct lock *lock)
 {
 	struct filelock_owner owner = FILELOCK_OWNER_INIT;
@@ -19,7 +30,7 @@ int holder_print(const struct options *options, const struct lock *lock)
 	int r = filelock_holder(lock->handle, &owner);
 
 	if (r == FILELOCK_ENOHOLDER || r == -ENOENT) {
-		puts("nobody");
+		print_nobody(lock);
 		return options->conflict;
 	}
 	if (r < 0) {

@@ -290,6 +290,15 @@ test_no_holder_has_its_own_status() {
 	[ ! -e l ]
 }
 
+test_program_with_a_record_lock_is_named_though_nobody_holds() {
+	local status=0
+	hold "$filelock" --fcntl l
+	"$filelock" --holder l >named || status=$?
+	let_go
+	[ $status = 69 ] || grep -q "^nobody; .*by a record lock" named
+	[ $status = 1 ] || [ $status = 69 ] # as above
+}
+
 test_soft_marker_says_who_holds_and_goes_with_the_command() {
 	hold "$filelock" -k soft l
 	[ "$(head -n 1 l)" = "$holder" ]
