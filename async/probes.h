@@ -2,7 +2,7 @@
  * probes.h - probes for tracers from outside (USDT), with cmake -DFILELOCK_USDT=ON. A probe that nobody
  * traces costs a nop and its arguments.
  *
- *	bpftrace -e 'usdt:/usr/lib/libfilelock_event.so.1:filelock:grant { @us = hist(arg2) }'
+ *	bpftrace -e 'usdt:/usr/local/lib/libfilelock_event.so.1:filelock:grant { @us = hist(arg2) }'
  */
 #ifndef EVFILELOCK_PROBES_H
 #define EVFILELOCK_PROBES_H
