@@ -11,6 +11,8 @@
 #define PRIVATE ".commit-"
 #define RETAINED 64 /* generations that stay */
 #define USUAL_SIZE 4096
+#define SECOND INT64_C(1000000000)
+#define COARSEST_TICK 2 /* seconds, of the times of a local file: FAT */
 
 /* A file of the log. Few are larger than a page. */
 struct content {
@@ -89,6 +91,13 @@ static struct softrw_mark mark_of(const struct stat *st)
 	return (struct softrw_mark){ { st->st_dev, st->st_ino }, st->st_ctim, st->st_size };
 }
 
+/* Two changes within one tick of a file system's clock show one time, and another file may have the
+   number of one that is gone. */
+static bool is_settled(const struct stat *st)
+{
+	return sys.date() / SECOND - st->st_ctim.tv_sec > COARSEST_TICK;
+}
+
 /* Whether the epoch is in the file, as it was then, that it was read from. */
 static bool is_epoch_untouched(const struct softrw_log *log)
 {
@@ -110,7 +119,7 @@ static int read_epoch(const struct softrw_log *log, struct softrw_log *ret)
 	struct stat st = { 0 };
 	ssize_t n = folder_read(log->folder, EPOCH, ret->epoch, sizeof(ret->epoch), &st);
 
-	ret->mark = mark_of(&st);
+	ret->mark = n >= 0 && is_settled(&st) ? mark_of(&st) : (struct softrw_mark){ 0 };
 	if (n == FILELOCK_ENOTREGULAR)
 		n = 0;
 	ret->has_epoch = n >= 0;
