@@ -172,7 +172,7 @@ struct findings {
 	struct marker marker;
 };
 
-static int ask(struct filelock *lock, struct findings *ret)
+static int ask(struct filelock *lock, const struct stat *st, struct findings *ret)
 {
 	struct soft *s = soft_state(lock);
 	struct content content;
@@ -190,7 +190,7 @@ static int ask(struct filelock *lock, struct findings *ret)
 		(void)sys_flock(s->marker, LOCK_UN);
 	if (r < 0)
 		return r;
-	ret->proof = soft_judge_weigh(lock, ret->flocked, written);
+	ret->proof = soft_judge_weigh(lock, st, ret->flocked, written);
 	soft_record_parse(content.bytes, (size_t)content.size, &ret->marker);
 	return 0;
 }
@@ -202,7 +202,7 @@ static bool is_dead(const struct findings *findings)
 	if (findings->alive || !soft_record_has_owner(marker))
 		return false;
 	/* what this process has lost, and let go of */
-	if (findings->proof == PROOF_CLOSED && liveness_is_ours(marker))
+	if (findings->proof >= PROOF_CLOSED && liveness_is_ours(marker))
 		return true;
 	return liveness_is_over(marker, findings->proof);
 }
@@ -212,7 +212,7 @@ static int judge(struct filelock *lock, const struct stat *st)
 	struct lease *l = lease_state(lock);
 	struct findings findings;
 	bool is_lease;
-	int r = ask(lock, &findings);
+	int r = ask(lock, st, &findings);
 
 	l->expires = 0;
 	if (r < 0)

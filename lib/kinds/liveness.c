@@ -268,22 +268,37 @@ static bool is_recorded(const struct proc_process *process, void *arg)
 	        (make_token(process, token) && strcmp(record->token, token) == 0));
 }
 
+static bool names_a_namespace(const struct marker *record)
+{
+	return strstr(record->host, "?pidns-") != NULL;
+}
+
+/* In a PID namespace the processes of others do not show, and without /proc none does. */
+static bool sees_all_processes(void)
+{
+	return !*read_own()->suffix && holder_knows_pids();
+}
+
 /*
  * Whether it may be of a living process in a container: releases of Python's before 4.1 name the host
- * there as we do outside. Where the kernel says that nobody has the marker open, nobody lives.
+ * there as we do outside. They close their marker before they remove it, so that only one that nobody
+ * has had open for a while is nobody's. Later releases name the namespace, and remove it first.
  */
 static bool may_be_inside(const struct marker *record, enum proof proof)
 {
 	struct marker copy = *record;
 
-	return proof != PROOF_CLOSED && holder_any_inside(record->pid, is_recorded, &copy);
+	if (proof >= PROOF_LEFT || (proof == PROOF_CLOSED && names_a_namespace(record)))
+		return false;
+	return (proof == PROOF_CLOSED && !sees_all_processes()) ||
+	       holder_any_inside(record->pid, is_recorded, &copy);
 }
 
 /* A record of our own pid that we did not write, since we would have it open: a container's first
    process has always the same pid. */
 static bool is_of_our_pid(const struct marker *record, enum proof proof)
 {
-	return proof == PROOF_CLOSED && record->pid == getpid() && !record->token[0];
+	return proof >= PROOF_CLOSED && record->pid == getpid() && !record->token[0];
 }
 
 bool liveness_is_over(const struct marker *record, enum proof proof)
@@ -299,7 +314,7 @@ bool liveness_is_over(const struct marker *record, enum proof proof)
 		       !may_be_inside(record, proof);
 	/* hosts are renamed, and containers made anew: it was of this kernel, and whoever holds has
 	   the marker open */
-	return proof == PROOF_CLOSED && is_of_this_boot(record->token);
+	return proof >= PROOF_CLOSED && is_of_this_boot(record->token) && !may_be_inside(record, proof);
 }
 
 bool liveness_is_ours(const struct marker *record)

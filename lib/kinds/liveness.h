@@ -19,7 +19,8 @@ int liveness_is_written(int fd, const char *path);
 enum proof {
 	PROOF_NONE,     /* nothing: its locks mean nothing here, or it does not tell */
 	PROOF_UNLOCKED, /* nobody has a flock(2) on it */
-	PROOF_CLOSED    /* and nobody on this kernel has it open for writing */
+	PROOF_CLOSED,   /* and nobody on this kernel has it open for writing */
+	PROOF_LEFT      /* and that for so long that no release is under way */
 };
 
 /*

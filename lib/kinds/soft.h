@@ -82,7 +82,7 @@ void soft_judge_drop(struct soft *s);
 /* Whether the locks of the file system are this kernel's own, and all of them. */
 bool soft_judge_is_local(struct filelock *lock);
 /* How far the kernel's answers about the marker that was met last prove its owner dead. */
-enum proof soft_judge_weigh(struct filelock *lock, bool flocked, int written);
+enum proof soft_judge_weigh(struct filelock *lock, const struct stat *st, bool flocked, int written);
 
 /* Deals with what stands at the path. 0: its holder was dead, and we hold the lock, by s->fd and
    s->identity; ATTEMPT_BUSY, ATTEMPT_RACED, ATTEMPT_ABSENT or an error. */

@@ -121,7 +121,7 @@ int soft_judge_read(int fd, struct content *ret)
 	return ret->size < 0 ? (int)ret->size : 0;
 }
 
-/* Whether this very file has been seen for 2 s, by the clock that nobody sets. */
+/* Whether this very file has been seen for 2 s, by the clock that nobody sets, and never open for writing. */
 static bool is_old_news(struct soft *s, const struct stat *st)
 {
 	struct sighting now = { identity_of(st), st->st_size, st->st_mtim, st->st_ctim,
@@ -348,11 +348,17 @@ static int take_over(struct filelock *lock, const struct content *judged)
 	return r;
 }
 
-enum proof soft_judge_weigh(struct filelock *lock, bool flocked, int written)
+enum proof soft_judge_weigh(struct filelock *lock, const struct stat *st, bool flocked, int written)
 {
+	struct soft *s = soft_state(lock);
+
+	if (written == 1)
+		s->sighting = (struct sighting){ 0 };
 	if (!flocked || !soft_judge_is_local(lock))
 		return PROOF_NONE;
-	return written == 0 ? PROOF_CLOSED : PROOF_UNLOCKED;
+	if (written != 0)
+		return PROOF_UNLOCKED;
+	return is_old_news(s, st) ? PROOF_LEFT : PROOF_CLOSED;
 }
 
 /* 0: dead, and *ret is what was judged. */
@@ -360,13 +366,14 @@ static int judge(struct filelock *lock, const struct stat *st, bool flocked, str
 {
 	struct soft *s = soft_state(lock);
 	int r, written = liveness_is_written(s->marker, lock->path);
+	enum proof proof = soft_judge_weigh(lock, st, flocked, written);
 
 	if (written == 1)
 		return ATTEMPT_BUSY;
 	r = soft_judge_read(s->marker, ret);
 	if (r < 0)
 		return r;
-	if (is_dead(s, st, ret, soft_judge_weigh(lock, flocked, written)))
+	if (is_dead(s, st, ret, proof))
 		return 0;
 	s->by_record = true;
 	return ATTEMPT_BUSY;

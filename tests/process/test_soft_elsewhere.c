@@ -5,12 +5,14 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
+#include "base/sys.h"
 #include "kinds/liveness.h"
 #include "softly.h"
 
-enum { PROCESSES = 3, CANNOT = 200 };
+enum { PROCESSES = 3, CANNOT = 200, NEVER = 3 };
 
 static struct storm {
 	struct witness witness;
@@ -204,14 +206,12 @@ START_TEST(test_living_holder_inside_a_pid_namespace_is_held)
 END_TEST
 
 /* As Python's releases before 4.1 write it: the host without the namespace. */
-static int stay_there(void *arg)
+static int stay(void *arg)
 {
 	struct storm *shared = arg;
 	struct marker own;
 	char host[256], text[MARKER_SIZE + 1];
 
-	if (mount("proc", "/proc", "proc", 0, "") < 0)
-		return CANNOT;
 	if (liveness_read_own(&own) < 0 || gethostname(host, sizeof(host)) < 0)
 		return 1;
 	text[soft_record_format(text, getpid(), host, own.token)] = '\0';
@@ -219,6 +219,14 @@ static int stay_there(void *arg)
 	shared->held = true;
 	await(shared->over);
 	return 0;
+}
+
+/* The first process of each namespace has the same pid, and may have the same start token. */
+static int stay_there(void *arg)
+{
+	if (mount("proc", "/proc", "proc", 0, "") < 0)
+		return CANNOT;
+	return test_in_child(stay, arg);
 }
 
 static int stay_in_a_pid_namespace(void *arg)
@@ -229,22 +237,88 @@ static int stay_in_a_pid_namespace(void *arg)
 	return test_in_child(stay_there, arg);
 }
 
-/* Its pid is nobody's here, or another's. */
-START_TEST(test_record_of_a_living_process_inside_is_held_where_open_files_are_not_known)
+/* Returns whether it stays there. */
+static bool begin_to_stay(pid_t *ret_pid)
 {
-	pid_t pid;
-
 	storm = test_shared(sizeof(*storm));
 	(void)test_folder();
-	pid = test_fork(stay_in_a_pid_namespace, storm);
-	await(storm->held || has_ended(pid));
-	fault_set(FAULT_fcntl_setlease, 1, FAULT_FOR_GOOD, EACCES);
-	if (!has_ended(pid))
-		ck_assert_int_eq(try_once(test_path("lock")), -ETIMEDOUT);
-	fault_clear();
+	*ret_pid = test_fork(stay_in_a_pid_namespace, storm);
+	await(storm->held || has_ended(*ret_pid));
+	return !has_ended(*ret_pid);
+}
+
+static void end_to_stay(pid_t pid)
+{
 	storm->over = true;
 	if (test_reap(pid) == CANNOT)
 		test_skip("no PID namespace to be had");
+}
+
+/* Its pid is nobody's here, or another's. It has closed its marker, as those releases do before they
+   remove it. _i: whether open files are known. */
+/* shows: closed-marker */
+START_TEST(test_closed_record_of_a_living_process_inside_is_held)
+{
+	pid_t pid;
+
+	if (begin_to_stay(&pid)) {
+		if (!_i)
+			fault_set(FAULT_fcntl_setlease, 1, FAULT_FOR_GOOD, EACCES);
+		ck_assert_int_eq(try_once(test_path("lock")), -ETIMEDOUT);
+		fault_clear();
+	}
+	end_to_stay(pid);
+}
+END_TEST
+
+static int look_there(void *arg)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	int64_t now = test_now();
+	int r;
+
+	(void)arg;
+	if (mount("proc", "/proc", "proc", 0, "") < 0)
+		return CANNOT;
+	clock_fake(now);
+	r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
+	if (r != -ETIMEDOUT)
+		return 1;
+	clock_fake(now + 2 * SECONDS - 1);
+	r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
+	if (r != -ETIMEDOUT)
+		return 2;
+	clock_fake(now + 2 * SECONDS);
+	r = filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
+	filelock_close(lock);
+	return r < 0 ? NEVER : 0;
+}
+
+static int look_in_a_pid_namespace(void *arg)
+{
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0 ||
+	    mount("none", "/", "", MS_REC | MS_PRIVATE, "") < 0)
+		return CANNOT;
+	return test_in_child(look_there, arg);
+}
+
+static bool is_local(void)
+{
+	struct statfs fs;
+
+	return statfs(test_folder(), &fs) == 0 && sys_is_local(&fs);
+}
+
+/* From a third one, where no process of the others shows. */
+/* shows: closed-marker */
+START_TEST(test_closed_record_that_names_no_namespace_is_held_for_two_seconds_more)
+{
+	pid_t pid;
+
+	if (begin_to_stay(&pid))
+		ck_assert_int_eq(test_in_child(look_in_a_pid_namespace, NULL),
+		                 is_local() ? 0 : NEVER);
+	end_to_stay(pid);
 }
 END_TEST
 
@@ -289,13 +363,19 @@ END_TEST
 
 int main(void)
 {
+	Suite *suite;
+	TCase *closed = tcase_create("closed record");
+
 	(void)setenv("FILELOCK_TEST_KIND", "soft", 1);
-	return support_main(SUITE("soft elsewhere", test_processes_never_overlap,
-	                          test_killed_processes_leave_the_lock_to_the_others,
-	                          test_killed_holder_is_recovered,
-	                          test_living_holder_of_another_pid_namespace_is_held,
-	                          test_living_holder_inside_a_pid_namespace_is_held,
-	                          test_record_of_a_living_process_inside_is_held_where_open_files_are_not_known,
-	                          test_release_leaves_nothing,
-	                          test_release_of_a_marker_that_is_not_seen_keeps_nobody_out));
+	suite = SUITE("soft elsewhere", test_processes_never_overlap,
+	              test_killed_processes_leave_the_lock_to_the_others,
+	              test_killed_holder_is_recovered,
+	              test_living_holder_of_another_pid_namespace_is_held,
+	              test_living_holder_inside_a_pid_namespace_is_held,
+	              test_closed_record_that_names_no_namespace_is_held_for_two_seconds_more,
+	              test_release_leaves_nothing,
+	              test_release_of_a_marker_that_is_not_seen_keeps_nobody_out);
+	tcase_add_loop_test(closed, test_closed_record_of_a_living_process_inside_is_held, 0, 2);
+	suite_add_tcase(suite, closed);
+	return support_main(suite);
 }

@@ -355,14 +355,15 @@ START_TEST(test_hosts_of_earlier_releases_are_this_host)
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
 		strcpy(record.host, ours[i]);
 		ck_assert(liveness_is_here(&record));
-		ck_assert(liveness_is_over(&record, PROOF_CLOSED));
+		ck_assert(liveness_is_over(&record, PROOF_LEFT));
+		ck_assert(liveness_is_over(&record, PROOF_CLOSED) == (i == 2));
 		ck_assert(liveness_is_over(&record, PROOF_UNLOCKED) == (i == 2));
 		ck_assert(liveness_is_over(&record, PROOF_NONE) == (i == 2));
 	}
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		strcpy(record.host, others[i]);
 		ck_assert(!liveness_is_here(&record));
-		ck_assert(!liveness_is_over(&record, PROOF_CLOSED));
+		ck_assert(!liveness_is_over(&record, PROOF_LEFT));
 	}
 }
 END_TEST
