@@ -569,9 +569,10 @@ FILELOCK_API unsigned filelock_depth(const struct filelock *lock);
 
 /*
  * Whether the path still names the file that we hold: 0, or FILELOCK_ELOST if somebody removed,
- * renamed or replaced the lock file, so that others may hold the lock, too. -EPERM: not held. A soft
- * marker that another program has emptied gets its record again. Times of the held file that are
- * old become new: for a marker after half a minute, for other files after half a day.
+ * renamed or replaced the lock file, or the folder of its claims, so that others may hold the lock,
+ * too. -EPERM: not held. A soft marker that another program has emptied gets its record again. Times
+ * of the held file that are old become new: for a marker after half a minute, for other files after
+ * half a day.
  */
 FILELOCK_API int filelock_verify(struct filelock *lock);
 

@@ -175,15 +175,32 @@ static int check_claim(const struct strict *s, bool held)
 	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
 }
 
+/* Likewise: others claim in the folder that the path names by now. */
+static int check_folder(const struct strict *s)
+{
+	struct stat st;
+	int r = sys_fstat(s->claims, &st);
+	int names = r < 0 ? r : path_check(s->folder, st.st_dev, st.st_ino);
+
+	return names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
+}
+
+static int check_claims(const struct strict *s)
+{
+	int r = check_folder(s);
+
+	if (r == 0)
+		r = check_claim(s, false);
+	return r == 0 ? check_claim(s, true) : r;
+}
+
 static int strict_verify(const struct filelock *lock)
 {
 	const struct strict *s = strict_state(lock);
 	int names = path_check(lock->path, s->identity.dev, s->identity.ino);
 	int r = names == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : names;
 
-	if (r == 0)
-		r = check_claim(s, false);
-	return r == 0 ? check_claim(s, true) : r;
+	return r == 0 ? check_claims(s) : r;
 }
 
 static enum filelock_loss strict_loss(const struct filelock *lock)
@@ -192,9 +209,7 @@ static enum filelock_loss strict_loss(const struct filelock *lock)
 
 	if (!s->token[0] || s->claims < 0)
 		return FILELOCK_LOSS_NONE;
-	return check_claim(s, false) == FILELOCK_ELOST || check_claim(s, true) == FILELOCK_ELOST
-	               ? FILELOCK_LOSS_EVICTED
-	               : FILELOCK_LOSS_NONE;
+	return check_claims(s) == FILELOCK_ELOST ? FILELOCK_LOSS_EVICTED : FILELOCK_LOSS_NONE;
 }
 
 static void strict_hand_over(struct filelock *from, struct filelock *to)

@@ -447,6 +447,30 @@ START_TEST(test_occupant_of_the_path_is_waited_for_or_refused)
 }
 END_TEST
 
+/* Of another user, or on a server that has just removed it: it may be a lock all the same. */
+START_TEST(test_sentinel_that_may_not_be_opened_is_waited_for)
+{
+	static const int errors[] = { EACCES, EPERM, EWOULDBLOCK };
+	struct filelock *lock = open_strict();
+
+	make_folders();
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		fault_watch();
+		fault_set(FAULT_open, 1, FAULT_FOR_GOOD, errors[i]);
+		ck_assert_msg(try(lock) == -ETIMEDOUT, "error %d", errors[i]);
+		ck_assert_uint_ge(fault_hits(FAULT_open), 1);
+		fault_clear();
+		ck_assert_uint_eq(count_claims(), 0);
+	}
+	fault_set(FAULT_open, 1, FAULT_FOR_GOOD, EIO);
+	ck_assert_int_eq(try(lock), -EIO);
+	fault_set(FAULT_open, 1, FAULT_ONCE, ESTALE);
+	ck_assert_int_eq(try(lock), 0);
+	fault_clear();
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_file_system_without_links_is_refused)
 {
 	static const int errors[] = { EPERM, EXDEV, ENOSYS, EOPNOTSUPP };
@@ -545,6 +569,32 @@ START_TEST(test_broken_claim_is_a_lost_hold)
 }
 END_TEST
 
+/* Others claim in another one by then. */
+/* shows: strict-lost */
+START_TEST(test_hold_whose_folder_was_moved_is_lost)
+{
+	struct filelock *lock = open_strict(), *other = open_strict();
+	char path[4096];
+
+	(void)snprintf(path, sizeof(path), "%s.filelock", test_path("lock"));
+	ck_assert_int_eq(try(lock), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(rename(path, test_path("away")), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(try(other), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_EVICTED);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_uint_eq(count_claims(), 2);
+	ck_assert_int_eq(filelock_verify(other), 0);
+	fault_set(FAULT_fstat, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(filelock_verify(other), -EIO);
+	fault_clear();
+	filelock_close(other);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_claims_are_not_listed_beside_what_is_none)
 {
 	struct filelock *lock = open_strict();
@@ -621,9 +671,11 @@ int main(void)
 	        test_claim_that_cannot_be_read_has_half_a_second,
 	        test_stale_claim_is_skipped_after_half_a_second, test_what_is_no_folder_is_refused,
 	        test_occupant_of_the_path_is_waited_for_or_refused,
+	        test_sentinel_that_may_not_be_opened_is_waited_for,
 	        test_file_system_without_links_is_refused,
 	        test_private_files_are_swept_and_are_no_claims,
-	        test_claims_are_told_and_broken_by_name, test_broken_claim_is_a_lost_hold, test_claims_are_not_listed_beside_what_is_none,
+	        test_claims_are_told_and_broken_by_name, test_broken_claim_is_a_lost_hold,
+	        test_hold_whose_folder_was_moved_is_lost, test_claims_are_not_listed_beside_what_is_none,
 	        test_only_a_person_ends_the_hold_of_the_killed,
 	        test_options_and_modes_are_checked));
 }
