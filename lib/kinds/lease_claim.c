@@ -183,15 +183,17 @@ static int refresh(struct lease_claim *claim, int64_t *ret_again)
 
 int lease_claim_refresh(struct lease_claim *claim, int64_t *ret_again)
 {
-	int r = 0;
+	int r;
 
 	enter();
-	if (!claim->is_held)
+	if (!claim->is_held) {
 		r = -ESTALE;
-	else if (claim->busy) /* by another, who will see to it */
+	} else if (claim->busy) { /* by another, who will see to it, but may hang for long */
 		*ret_again = claim->heartbeat;
-	else
+		r = judge(claim);
+	} else {
 		r = refresh(claim, ret_again);
+	}
 	leave();
 	return r;
 }

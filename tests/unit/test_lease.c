@@ -311,6 +311,29 @@ START_TEST(test_refresh_that_fails_for_long_loses)
 }
 END_TEST
 
+static void come_too_late(void *lock)
+{
+	clock_advance(DURATION * SECONDS);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+}
+
+/* As when the heartbeat hangs on a mount that is dead. */
+START_TEST(test_late_holder_is_told_while_a_refresh_hangs)
+{
+	struct filelock *lock;
+
+	clock_fake(SECONDS);
+	lock = hold();
+	fault_watch();
+	fault_before(FAULT_futimens, 1, come_too_late, lock);
+	ck_assert_int_eq(lock->kind->held(lock, filelock_now()), FILELOCK_ELOST);
+	ck_assert_uint_eq(fault_hits(FAULT_futimens), 1);
+	fault_clear();
+	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_LATE);
+	filelock_close(lock);
+}
+END_TEST
+
 /* --- the path --- */
 
 START_TEST(test_one_missing_look_is_no_loss_for_the_refresh)
@@ -381,6 +404,66 @@ START_TEST(test_marker_refreshed_just_in_time_is_put_back)
 	ck_assert_uint_eq(look().st_ino, inode);
 	ck_assert_uint_eq(look().st_nlink, 1);
 	ck_assert_uint_eq(count_files(), 1);
+	filelock_close(other);
+	filelock_close(lock);
+}
+END_TEST
+
+/* It cannot be moved, or not looked at, or not be removed: nobody's file is lost by that. */
+START_TEST(test_takeover_that_is_refused_leaves_the_marker)
+{
+	static const struct {
+		enum fault_call call;
+		unsigned nth;
+		int error, result;
+	} cases[] = { { FAULT_renameat, 1, EACCES, -ETIMEDOUT },
+		      { FAULT_renameat, 1, EROFS, -ETIMEDOUT },
+		      { FAULT_renameat, 1, EIO, -EIO },
+		      { FAULT_getrandom, 1, EIO, -EIO },
+		      { FAULT_lstat, 2, EIO, -EIO },   /* the last look */
+		      { FAULT_lstat, 3, EIO, -EIO } }; /* at what was moved */
+	struct filelock *lock, *other = open_lease(NULL);
+	ino_t inode;
+
+	clock_fake(SECONDS);
+	lock = hold();
+	inode = look().st_ino;
+	ck_assert_int_eq(try(other), -ETIMEDOUT);
+	clock_advance(DURATION * SECONDS);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		fault_watch();
+		fault_set(cases[i].call, cases[i].nth, FAULT_ONCE, cases[i].error);
+		ck_assert_msg(try(other) == cases[i].result, "case %zu", i);
+		ck_assert_uint_eq(fault_hits(cases[i].call), 1);
+		fault_clear();
+		ck_assert_uint_eq(look().st_ino, inode);
+		ck_assert_uint_eq(look().st_nlink, 1);
+		ck_assert_uint_eq(count_files(), 1);
+	}
+	ck_assert_int_eq(try(other), 0);
+	ck_assert_uint_ne(look().st_ino, inode);
+	filelock_close(other);
+	filelock_close(lock);
+}
+END_TEST
+
+/* The one that is over stays beside it, under a name that nobody takes for a lock. */
+START_TEST(test_old_marker_that_cannot_be_removed_keeps_nobody_out)
+{
+	struct filelock *lock, *other = open_lease(NULL);
+
+	clock_fake(SECONDS);
+	lock = hold();
+	ck_assert_int_eq(try(other), -ETIMEDOUT);
+	clock_advance(DURATION * SECONDS);
+	fault_watch();
+	fault_set(FAULT_unlink, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(try(other), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_unlink), 1);
+	fault_clear();
+	ck_assert_uint_eq(count_files(), 2);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_verify(other), 0);
 	filelock_close(other);
 	filelock_close(lock);
 }
@@ -521,10 +604,12 @@ int main(void)
 	        test_another_duration_is_an_error_of_its_own, test_only_what_ends_can_be_renewed,
 	        test_lease_ends_by_the_clock_of_whoever_waits, test_refresh_begins_the_duration_anew,
 	        test_late_holder_finds_its_loss_before_it_touches_anything,
-	        test_refresh_that_fails_for_long_loses,
+	        test_refresh_that_fails_for_long_loses, test_late_holder_is_told_while_a_refresh_hangs,
 	        test_one_missing_look_is_no_loss_for_the_refresh,
 	        test_lost_file_is_told_by_verify_and_release,
-	        test_marker_refreshed_just_in_time_is_put_back, test_one_takes_over_at_a_time,
+	        test_marker_refreshed_just_in_time_is_put_back,
+	        test_takeover_that_is_refused_leaves_the_marker,
+	        test_old_marker_that_cannot_be_removed_keeps_nobody_out, test_one_takes_over_at_a_time,
 	        test_release_waits_for_no_turn_and_removes_nothing,
 	        test_markers_of_the_dead_are_taken_over, test_only_leases_end_by_time,
 	        test_lease_of_another_host_ends_by_the_clock));
