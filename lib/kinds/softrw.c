@@ -301,6 +301,9 @@ static int beat(const struct filelock *lock, struct softrw_claim *claim, int64_t
 		softrw_pulse_renew(number, badge.renewed_at);
 	if (r == FILELOCK_ELOST)
 		return lose(number, FILELOCK_LOSS_EVICTED);
+	/* it was stopped before it came to write */
+	if (r == 0 && softrw_claim_is_late(claim, &badge))
+		return lose(number, FILELOCK_LOSS_LATE);
 	/* it could not be renewed for so long that others may count it as dead before the next one */
 	if (r < 0 && sys.boot() - badge.renewed_at >= most)
 		return lose(number, FILELOCK_LOSS_REFRESH_FAILED);

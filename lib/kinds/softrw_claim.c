@@ -513,8 +513,9 @@ static int get_out(struct softrw_claim *claim)
 		r = look(claim);
 		if (r == 0 && !claim->is_entered)
 			return claim->may_be_out ? 0 : FILELOCK_ELOST;
-		if (r == 0)
-			r = commit_out(claim);
+		if (r < 0)
+			break;
+		r = commit_out(claim);
 		/* the commit of a release that failed may have landed all the same */
 		claim->may_be_out |= r < 0;
 	}

@@ -517,7 +517,8 @@ int softrw_log_commit(struct softrw_log *log, struct softrw_snapshot *successor)
 	uint64_t generation = successor->generation;
 	size_t size;
 	char *bytes;
-	int r = check_epoch(log);
+	/* none follows the last one, which nobody but a person can have made */
+	int r = generation == 0 ? -EOVERFLOW : check_epoch(log);
 
 	if (r == 0)
 		r = check_place(log, generation);

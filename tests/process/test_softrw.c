@@ -388,6 +388,30 @@ START_TEST(test_late_holder_has_lost_though_nobody_came)
 }
 END_TEST
 
+static void stop_for_too_long(void *arg)
+{
+	(void)arg;
+	clock_advance(90 * SECONDS);
+}
+
+/* Its record is written, but others may have counted it as dead before. */
+START_TEST(test_holder_that_is_stopped_before_it_writes_is_late)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+
+	clock_fake(test_now());
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	fault_watch();
+	fault_before(FAULT_pwrite, 1, stop_for_too_long, NULL);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_uint_eq(fault_hits(FAULT_pwrite), 1);
+	fault_clear();
+	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_LATE);
+	ck_assert_int_eq(filelock_release(lock), FILELOCK_ELOST);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_heartbeat_that_fails_for_too_long_is_a_loss)
 {
 	struct filelock *lock = test_open(test_path("lock"), NULL);
@@ -762,6 +786,24 @@ START_TEST(test_release_that_failed_is_repeated_without_a_loss)
 }
 END_TEST
 
+/* It has committed nothing: others have left it out. */
+START_TEST(test_loss_after_a_release_that_could_not_begin_is_told)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	struct filelock *other = test_open(test_path("lock"), NULL);
+
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+	fault_set(FAULT_openat, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(filelock_release(lock), -EIO);
+	fault_clear();
+	ck_assert_int_eq(filelock_break(other), 0);
+	ck_assert_int_eq(filelock_release(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_EVICTED);
+	filelock_close(other);
+	filelock_close(lock);
+}
+END_TEST
+
 /* It could not be released at all: whoever comes sees it dead. */
 START_TEST(test_handle_that_goes_with_its_hold_is_a_dead_member)
 {
@@ -873,6 +915,7 @@ int main(void)
 	              test_killed_writer_that_waited_keeps_nobody_out,
 	              test_stopped_holder_of_this_kernel_holds, test_verify_renews_the_record,
 	              test_late_holder_has_lost_though_nobody_came,
+	              test_holder_that_is_stopped_before_it_writes_is_late,
 	              test_heartbeat_that_fails_for_too_long_is_a_loss,
 	              test_holder_of_a_removed_log_has_lost, test_waiter_goes_over_to_a_new_log,
 	              test_record_that_was_removed_is_a_loss_for_a_holder,
@@ -887,6 +930,7 @@ int main(void)
 	              test_options_that_mean_nothing_are_refused,
 	              test_release_that_cannot_be_written_leaves_the_lock_held,
 	              test_release_that_failed_is_repeated_without_a_loss,
+	              test_loss_after_a_release_that_could_not_begin_is_told,
 	              test_handle_that_goes_with_its_hold_is_a_dead_member,
 	              test_failed_acquisition_leaves_nothing,
 	              test_child_of_a_holder_leaves_its_lock,

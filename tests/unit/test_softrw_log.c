@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/sys.h"
@@ -391,6 +392,48 @@ START_TEST(test_local_log_that_was_begun_anew_is_another_one)
 }
 END_TEST
 
+static int64_t a_minute_later(void)
+{
+	struct timespec now;
+
+	ck_assert_int_eq(clock_gettime(CLOCK_REALTIME, &now), 0);
+	return ((int64_t)now.tv_sec + 60) * 1000000000;
+}
+
+/* Known by its file's times, it is not read again. */
+START_TEST(test_settled_epoch_that_was_replaced_is_another_one)
+{
+	struct softrw_log *log = new_log();
+
+	sys.date = a_minute_later;
+	log->is_local = true;
+	look(log, 0);
+	ck_assert_uint_ne(log->mark.identity.ino, 0);
+	ck_assert_int_eq(commit(log), 0);
+	test_write_file(in_folder("new"), EPOCH);
+	ck_assert_int_eq(rename(test_path("gen/new"), in_folder("epoch")), 0);
+	ck_assert_int_eq(commit(log), ATTEMPT_RACED);
+	ck_assert_int_eq(unlink(in_folder(name_of(1))), 0);
+	look(log, 0);
+	free_log(log);
+}
+END_TEST
+
+/* Only a person can have made it: the next one would be the first. */
+START_TEST(test_last_generation_has_no_successor)
+{
+	struct softrw_log *log = new_log();
+
+	test_write_file(in_folder("18446744073709551615"),
+	                LOG "generation=18446744073709551615\n");
+	ck_assert_int_eq(softrw_log_look(log), 0);
+	ck_assert(log->latest.generation == UINT64_MAX);
+	ck_assert_int_eq(commit(log), -EOVERFLOW);
+	ck_assert(!is_there(name_of(0)));
+	free_log(log);
+}
+END_TEST
+
 START_TEST(test_errors_of_the_system_come_through)
 {
 	struct softrw_log *log = new_log();
@@ -423,6 +466,8 @@ int main(void)
 	              test_commit_into_a_log_that_was_begun_anew_is_refused,
 	              test_local_log_sees_what_others_did,
 	              test_local_log_that_was_begun_anew_is_another_one,
+	              test_settled_epoch_that_was_replaced_is_another_one,
+	              test_last_generation_has_no_successor,
 	              test_first_generation_is_refused_where_a_head_says_it_was_passed,
 	              test_commit_in_a_place_that_was_removed_is_taken_back,
 	              test_owner_of_a_generation_is_decided_by_the_inode,
