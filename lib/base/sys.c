@@ -143,6 +143,7 @@ struct sys_table sys = {
 	.fstat = fstat,
 	.lstat = lstat,
 	.statfs = statfs,
+	.name_to_handle_at = name_to_handle_at,
 	.openat = openat_mode,
 	.fstatat = fstatat,
 	.mkdirat = mkdirat,
@@ -620,6 +621,35 @@ bool sys_is_local(const struct statfs *fs)
 bool sys_is_nfs(const struct statfs *fs)
 {
 	return (unsigned long)fs->f_type == NFS_SUPER_MAGIC;
+}
+
+bool sys_is_fuse(const struct statfs *fs)
+{
+	return (unsigned long)fs->f_type == FUSE_SUPER_MAGIC;
+}
+
+union handle {
+	struct file_handle head;
+	unsigned char room[sizeof(struct file_handle) + 128]; /* name_to_handle_at(2) needs no more */
+};
+
+static int get_handle(int folder, const char *path, int flags, union handle *ret)
+{
+	int mount;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->head.handle_bytes = sizeof(*ret) - sizeof(ret->head);
+	return sys.name_to_handle_at(folder, path, &ret->head, &mount, flags) < 0 ? -errno : 0;
+}
+
+int sys_is_file_at(int fd, const char *path)
+{
+	union handle ours, named;
+	int r = get_handle(fd, "", AT_EMPTY_PATH, &ours);
+
+	if (r == 0)
+		r = get_handle(AT_FDCWD, path, 0, &named);
+	return r < 0 ? r : memcmp(&ours, &named, sizeof(ours)) == 0;
 }
 
 char *sys_strdup(const char *text)

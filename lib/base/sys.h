@@ -36,6 +36,8 @@ struct sys_table {
 	int (*fstat)(int fd, struct stat *ret);
 	int (*lstat)(const char *path, struct stat *ret);
 	int (*statfs)(const char *path, struct statfs *ret);
+	int (*name_to_handle_at)(int folder, const char *path, struct file_handle *ret, int *ret_mount,
+	                         int flags);
 	int (*openat)(int folder, const char *name, int flags, mode_t mode);
 	int (*fstatat)(int folder, const char *name, struct stat *ret, int flags);
 	int (*mkdirat)(int folder, const char *name, mode_t mode);
@@ -164,6 +166,10 @@ void sys_fd_link(char link[SYS_FD_LINK], int fd);
 /* Whether the file system is on this machine's own disks or memory, by statfs(2). */
 bool sys_is_local(const struct statfs *fs);
 bool sys_is_nfs(const struct statfs *fs);
+bool sys_is_fuse(const struct statfs *fs);
+/* Whether the path names the file of the descriptor, as the kernel knows files: 1 or 0; an error where it does
+   not say. A symbolic link is not followed. */
+int sys_is_file_at(int fd, const char *path);
 char *sys_strdup(const char *text);
 /* Like asprintf(3), through the table's allocator; NULL out of memory. */
 char *sys_format(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -24,6 +24,8 @@ struct native {
 	int post;        /* for that, where fd is the caller's; -1: none */
 	bool placed;     /* whether the file system is this machine's own is known ... */
 	bool local;      /* ... and it is */
+	bool fuse;       /* `device` is one of FUSE ... */
+	dev_t device;    /* ... as was asked; 0: it was not */
 	unsigned forks; /* fork_count() when it was opened */
 	bool seen; /* the path named the file, whose status has been `changed` since then ... */
 	struct timespec changed; /* ... unless it has another time of change now */

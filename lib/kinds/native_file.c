@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/sysmacros.h>
 
 #include "fork.h"
 #include "base/path.h"
@@ -203,29 +204,95 @@ static bool is_earlier(const struct timespec *a, const struct timespec *b)
 }
 
 /*
+ * Whether the path names the file of the descriptor, by their times of change, where the numbers agree:
+ * only the same file's time is not behind what was seen of it just before, by either of them. (rclone
+ * gives a file that it removes a new time, which is later than its successor's.)
+ */
+static int compare_times(const struct filelock *lock, int fd, struct stat *own, struct stat *named)
+{
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < MOST_LOOKS; i++) {
+		if (own->st_nlink == 0 || own->st_dev != named->st_dev || own->st_ino != named->st_ino ||
+		    is_earlier(&own->st_ctim, &named->st_ctim))
+			return PATH_NAMES_ANOTHER;
+		if (native_is_same_time(&own->st_ctim, &named->st_ctim))
+			break;
+		/* changed since the path was looked at? */
+		r = sys_lstat(lock->path, named);
+		if (r == 0 && is_earlier(&named->st_ctim, &own->st_ctim))
+			return PATH_NAMES_ANOTHER;
+		if (r == 0)
+			r = sys_fstat(fd, own);
+	}
+	return r < 0 ? r : PATH_NAMES_OURS;
+}
+
+/*
  * Another number, or another time of change, than the file had: its descriptor tells. An overlay
  * gives a file another number when it copies it up. Elsewhere a removed file's number goes to
- * its successor at once; but that has changed later than the file that we have.
+ * its successor at once; but that has another time of change than the file that we have.
  */
-static int look_again(struct native *n, const struct stat *named)
+static int look_again(const struct filelock *lock, struct stat *named)
 {
+	struct native *n = native_state(lock);
+	int fd = n->wait ? helpers_fd(n->wait) : n->fd;
 	struct stat own;
-	int r = sys_fstat(n->wait ? helpers_fd(n->wait) : n->fd, &own);
+	int r = sys_fstat(fd, &own);
 
+	n->suspect = r == 0 && own.st_nlink > 0 ? FILELOCK_EUNSTABLE : 0;
+	if (r == 0)
+		r = compare_times(lock, fd, &own, named);
 	/* the helper has closed it, or does so now: the next look tells */
 	if (n->wait && r == -EBADF)
 		return PATH_NAMES_OURS;
 	if (native_is_gone(r))
 		return PATH_NAMES_ANOTHER;
-	if (r < 0)
+	if (r != PATH_NAMES_OURS)
 		return r;
-	n->suspect = own.st_nlink > 0 ? FILELOCK_EUNSTABLE : 0;
-	if (own.st_nlink == 0 || own.st_dev != named->st_dev || own.st_ino != named->st_ino ||
-	    is_earlier(&own.st_ctim, &named->st_ctim))
-		return PATH_NAMES_ANOTHER;
 	n->ctime = named->st_ctim;
 	n->identity = (struct identity){ own.st_dev, own.st_ino };
 	return PATH_NAMES_OURS;
+}
+
+static bool is_on(const struct filelock *lock, bool (*is_such)(const struct statfs *fs))
+{
+	char link[SYS_FD_LINK];
+	struct statfs fs;
+
+	if (native_is_borrowed(lock))
+		sys_fd_link(link, native_state(lock)->fd);
+	return sys.statfs(native_is_borrowed(lock) ? link : lock->path, &fs) == 0 && is_such(&fs);
+}
+
+static bool is_on_fuse(const struct filelock *lock)
+{
+	struct native *n = native_state(lock);
+
+	/* no server's: it has a block device */
+	if (major(n->identity.dev) != 0)
+		return false;
+	if (n->device != n->identity.dev)
+		n->fuse = is_on(lock, sys_is_fuse);
+	n->device = n->identity.dev;
+	return n->fuse;
+}
+
+/*
+ * Servers of FUSE may call a removed file and its successor alike, and tell the same times of both
+ * (rclone). The kernel takes them for two files, and has a lock on each: its own handles differ.
+ */
+static int look_closely(const struct filelock *lock)
+{
+	int r;
+
+	if (native_state(lock)->wait || !is_on_fuse(lock))
+		return PATH_NAMES_OURS;
+	r = sys_is_file_at(native_state(lock)->fd, lock->path);
+	if (native_is_gone(r))
+		return PATH_NAMES_ANOTHER;
+	native_state(lock)->suspect = r == 0 ? FILELOCK_EUNSTABLE : 0;
+	return r == 0 ? PATH_NAMES_ANOTHER : PATH_NAMES_OURS;
 }
 
 int native_check_path(const struct filelock *lock)
@@ -247,8 +314,9 @@ int native_check_path(const struct filelock *lock)
 	n->modified = named.st_mtim;
 	if (identity_equal(n->identity, (struct identity){ named.st_dev, named.st_ino }) &&
 	    native_is_same_time(&n->ctime, &named.st_ctim))
-		return PATH_NAMES_OURS;
-	return look_again(n, &named);
+		return look_closely(lock);
+	r = look_again(lock, &named);
+	return r == PATH_NAMES_OURS ? look_closely(lock) : r;
 }
 
 /* Whether flock(2) does not work here; the handle's failure says how it was refused. */
@@ -337,16 +405,6 @@ int native_probe(struct filelock *lock)
 		return handle_fail(lock, error, "cannot flock");
 	n->probed = true;
 	return 0;
-}
-
-static bool is_on(const struct filelock *lock, bool (*is_such)(const struct statfs *fs))
-{
-	char link[SYS_FD_LINK];
-	struct statfs fs;
-
-	if (native_is_borrowed(lock))
-		sys_fd_link(link, native_state(lock)->fd);
-	return sys.statfs(native_is_borrowed(lock) ? link : lock->path, &fs) == 0 && is_such(&fs);
 }
 
 bool native_is_on_local(const struct filelock *lock)

@@ -62,6 +62,29 @@ START_TEST(test_holder_sees_a_successor_of_the_same_number)
 }
 END_TEST
 
+/* As rclone does: the time of a file that it removes is later than its successor's. */
+START_TEST(test_holder_sees_a_successor_that_changed_earlier_than_the_removed_file)
+{
+	struct timespec successor;
+	struct filelock *lock;
+	const char *path;
+	struct stat st;
+
+	if (!set_up(FUSE_NUMBERS_SAME))
+		return;
+	path = fuse_path(fuse, "lock");
+	lock = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	replace(path);
+	successor = changed_at(path);
+	await(fchmod(filelock_fd(lock), 0644) == 0 && fstat(filelock_fd(lock), &st) == 0 &&
+	      (st.st_ctim.tv_sec != successor.tv_sec || st.st_ctim.tv_nsec > successor.tv_nsec));
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	filelock_close(lock);
+	fuse_stop(fuse);
+}
+END_TEST
+
 static struct filelock *rival;
 
 static void replace_and_hold(void *arg)
@@ -86,6 +109,82 @@ START_TEST(test_removed_file_whose_number_went_on_is_not_what_we_hold)
 	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
 	ck_assert_uint_eq(fault_hits(FAULT_flock), 1);
 	filelock_close(rival);
+	filelock_close(lock);
+	fuse_stop(fuse);
+}
+END_TEST
+
+static void put_another_in_its_place(void *arg)
+{
+	ck_assert_int_eq(unlink(arg), 0);
+	test_write_file(arg, "");
+}
+
+/* As rclone's mount does, where an upload brings the removed file back: all that stat(2) says is the same. */
+START_TEST(test_removed_file_that_looks_as_its_successor_is_not_what_we_hold)
+{
+	enum filelock_mode mode = _i == 0 ? FILELOCK_EXCLUSIVE : FILELOCK_SHARED;
+	struct filelock *lock;
+	const char *path;
+
+	if (!set_up(FUSE_NUMBERS_AND_TIMES_SAME))
+		return;
+	path = fuse_path(fuse, "lock");
+	lock = test_open(path, NULL);
+	rival = test_open(path, NULL);
+	ck_assert_int_eq(filelock_acquire(lock, mode, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	fault_before(FAULT_flock, 1, put_another_in_its_place, (void *)path);
+	ck_assert_int_eq(filelock_acquire(lock, mode, 0), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_flock), 1);
+	ck_assert_int_eq(filelock_acquire(rival, FILELOCK_EXCLUSIVE, 0), -ETIMEDOUT);
+	put_another_in_its_place((void *)path);
+	ck_assert_int_eq(filelock_acquire(rival, mode, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	filelock_close(rival);
+	filelock_close(lock);
+	fuse_stop(fuse);
+}
+END_TEST
+
+/* Who removes the lock file at the release removes no successor. */
+START_TEST(test_successor_that_looks_as_our_file_is_not_removed)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	struct filelock *lock;
+	const char *path;
+
+	if (!set_up(FUSE_NUMBERS_AND_TIMES_SAME))
+		return;
+	path = fuse_path(fuse, "lock");
+	options.unlink_on_release = true;
+	lock = test_open(path, &options);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	put_another_in_its_place((void *)path);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_int_eq(access(path, F_OK), 0);
+	filelock_close(lock);
+	fuse_stop(fuse);
+}
+END_TEST
+
+/* As a sandbox, which refuses the call. */
+START_TEST(test_without_handles_the_numbers_decide)
+{
+	struct filelock *lock;
+	const char *path;
+
+	if (!set_up(FUSE_NUMBERS_AND_TIMES_SAME))
+		return;
+	path = fuse_path(fuse, "lock");
+	lock = test_open(path, NULL);
+	fault_set(FAULT_name_to_handle_at, 1, FAULT_FOR_GOOD, EPERM);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_name_to_handle_at), 2);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
 	filelock_close(lock);
 	fuse_stop(fuse);
 }
@@ -314,7 +413,11 @@ int main(void)
 	TCase *tcase = tcase_create("native_files");
 
 	tcase_add_test(tcase, test_holder_sees_a_successor_of_the_same_number);
+	tcase_add_test(tcase, test_holder_sees_a_successor_that_changed_earlier_than_the_removed_file);
 	tcase_add_test(tcase, test_removed_file_whose_number_went_on_is_not_what_we_hold);
+	tcase_add_loop_test(tcase, test_removed_file_that_looks_as_its_successor_is_not_what_we_hold, 0, 2);
+	tcase_add_test(tcase, test_successor_that_looks_as_our_file_is_not_removed);
+	tcase_add_test(tcase, test_without_handles_the_numbers_decide);
 	tcase_add_test(tcase, test_numbers_that_change_are_an_error_that_names_them);
 	tcase_add_test(tcase, test_folder_that_takes_no_file_is_enoent);
 	tcase_add_test(tcase, test_folder_of_the_kernel_takes_no_file);

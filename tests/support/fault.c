@@ -72,6 +72,9 @@ WRAP(int, flock, -1, FD(fd), (int fd, int operation), (fd, operation))
 WRAP(int, fstat, -1, FD(fd), (int fd, struct stat *ret), (fd, ret))
 WRAP(int, lstat, -1, PATH(path), (const char *path, struct stat *ret), (path, ret))
 WRAP(int, statfs, -1, PATH(path), (const char *path, struct statfs *ret), (path, ret))
+WRAP(int, name_to_handle_at, -1, PATH(path),
+     (int folder, const char *path, struct file_handle *ret, int *ret_mount, int flags),
+     (folder, path, ret, ret_mount, flags))
 WRAP(ssize_t, pread, -1, FD(fd),
      (int fd, void *buffer, size_t size, off_t at), (fd, buffer, size, at))
 WRAP(int, ftruncate, -1, FD(fd), (int fd, off_t size), (fd, size))

@@ -27,6 +27,7 @@ enum fuse_flock {
 enum fuse_numbers {
 	FUSE_NUMBERS_REAL,
 	FUSE_NUMBERS_SAME,    /* one number, one link: a removed file's successor has its number */
+	FUSE_NUMBERS_AND_TIMES_SAME, /* and its times */
 	FUSE_NUMBERS_CHANGING /* another number with each look */
 };
 

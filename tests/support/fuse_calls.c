@@ -533,7 +533,9 @@ static void renumber(struct job *job)
 	if (!attr || numbers == FUSE_NUMBERS_REAL || !S_ISREG(attr->mode))
 		return;
 	attr->nlink = 1;
-	attr->ino = numbers == FUSE_NUMBERS_SAME ? 1000 : ++looks;
+	attr->ino = numbers == FUSE_NUMBERS_CHANGING ? ++looks : 1000;
+	if (numbers == FUSE_NUMBERS_AND_TIMES_SAME)
+		attr->ctime = attr->mtime = attr->ctimensec = attr->mtimensec = 1000;
 }
 
 int fuse_do(struct job *job)

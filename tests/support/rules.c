@@ -73,6 +73,8 @@ const struct fault_errors fault_errors[] = {
 	/* also on file systems of other machines: process/test_readwrite_files.c */
 	{ FAULT_fcntl_ofd_setlk, BOTH(NATIVE | READWRITE), { EAGAIN, EACCES, ENOLCK, ENOMEM, EINVAL, EINTR } },
 	{ FAULT_fcntl_ofd_getlk, NATIVE, { EINVAL, EINTR, ENOLCK } },
+	/* On FUSE only: process/test_native_files.c */
+	{ FAULT_name_to_handle_at, 0, { EOPNOTSUPP } },
 	{ FAULT_fchmod, 0, { EPERM } },
 	{ FAULT_openat, BOTH(STRICT | SOFTRW), { EACCES, EDQUOT, EINTR, EIO, ELOOP, EMFILE, ENFILE,
 	  ENOENT, ENOMEM, ENOSPC, ENOTDIR, EROFS, ESTALE } },

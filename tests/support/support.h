@@ -187,6 +187,7 @@ int program_run(const char *const *arguments);
  */
 #define FAULT_CALLS(X)                                                                         \
 	X(open) X(close) X(read) X(write) X(flock) X(fstat) X(lstat) X(statfs) X(unlink)       \
+	X(name_to_handle_at)                                                                   \
 	X(mkdir) X(mknod) X(utimensat) X(readlink) X(realpath) X(getcwd) X(kill)               \
 	X(gethostname)                                                          \
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \

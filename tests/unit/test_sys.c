@@ -136,6 +136,10 @@ START_TEST(test_only_known_file_systems_are_local)
 	ck_assert(sys_is_nfs(&fs));
 	fs.f_type = EXT4_SUPER_MAGIC;
 	ck_assert(!sys_is_nfs(&fs));
+	ck_assert(!sys_is_fuse(&fs));
+	fs.f_type = FUSE_SUPER_MAGIC;
+	ck_assert(!sys_is_local(&fs));
+	ck_assert(sys_is_fuse(&fs));
 }
 END_TEST
 
