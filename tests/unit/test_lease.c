@@ -377,9 +377,11 @@ START_TEST(test_lost_file_is_told_by_verify_and_release)
 }
 END_TEST
 
+static time_t renewed_at = 4000000000;
+
 static void touch_now(void *arg)
 {
-	const struct timespec later[2] = { { 4000000000, 0 }, { 4000000000, 0 } };
+	const struct timespec later[2] = { { renewed_at, 0 }, { renewed_at, 0 } };
 
 	(void)arg;
 	ck_assert_int_eq(utimensat(AT_FDCWD, test_path("lock"), later, 0), 0);
@@ -442,6 +444,70 @@ START_TEST(test_takeover_that_is_refused_leaves_the_marker)
 	}
 	ck_assert_int_eq(try(other), 0);
 	ck_assert_uint_ne(look().st_ino, inode);
+	filelock_close(other);
+	filelock_close(lock);
+}
+END_TEST
+
+/* Between the look and the turn, the turn and the last look: it is judged anew. */
+START_TEST(test_marker_that_changes_while_it_is_taken_over_stays)
+{
+	static const struct {
+		enum fault_call call;
+		unsigned nth;
+	} cases[] = { { FAULT_open, 1 }, { FAULT_lstat, 2 } };
+	struct filelock *lock, *other = open_lease(NULL);
+	ino_t inode;
+
+	clock_fake(SECONDS);
+	lock = hold();
+	inode = look().st_ino;
+	ck_assert_int_eq(try(other), -ETIMEDOUT);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		clock_advance(DURATION * SECONDS);
+		renewed_at = (time_t)(4000000000 + i);
+		fault_watch();
+		fault_before(cases[i].call, cases[i].nth, touch_now, NULL);
+		ck_assert_int_eq(try(other), -ETIMEDOUT);
+		ck_assert_uint_eq(fault_hits(cases[i].call), 1);
+		fault_clear();
+		ck_assert_uint_eq(look().st_ino, inode);
+	}
+	filelock_close(other);
+	filelock_close(lock);
+}
+END_TEST
+
+/* Of who judges it: nothing is moved, and the next attempt is as good as the first. */
+START_TEST(test_errors_of_judging_come_through)
+{
+	static const struct {
+		enum fault_call call;
+		int error, result;
+	} cases[] = { { FAULT_flock, EIO, -EIO },   { FAULT_pread, EIO, -EIO },
+		      { FAULT_open, EIO, -EIO },    { FAULT_fstat, EIO, -EIO },
+		      { FAULT_calloc, ENOMEM, -ENOMEM } };
+	struct filelock *lock, *other = open_lease(NULL);
+	ino_t inode;
+
+	clock_fake(SECONDS);
+	lock = hold();
+	inode = look().st_ino;
+	ck_assert_int_eq(try(other), -ETIMEDOUT);
+	clock_advance(DURATION * SECONDS);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		fault_watch();
+		fault_set(cases[i].call, 1, FAULT_ONCE, cases[i].error);
+		ck_assert_msg(try(other) == cases[i].result, "case %zu", i);
+		ck_assert_uint_eq(fault_hits(cases[i].call), 1);
+		fault_clear();
+		ck_assert_uint_eq(look().st_ino, inode);
+		ck_assert_uint_eq(count_files(), 1);
+	}
+	/* and of a network: it was removed meanwhile */
+	fault_set(FAULT_pread, 1, FAULT_ONCE, ESTALE);
+	ck_assert_int_eq(try(other), 0);
+	fault_clear();
 	filelock_close(other);
 	filelock_close(lock);
 }
@@ -609,6 +675,8 @@ int main(void)
 	        test_lost_file_is_told_by_verify_and_release,
 	        test_marker_refreshed_just_in_time_is_put_back,
 	        test_takeover_that_is_refused_leaves_the_marker,
+	        test_marker_that_changes_while_it_is_taken_over_stays,
+	        test_errors_of_judging_come_through,
 	        test_old_marker_that_cannot_be_removed_keeps_nobody_out, test_one_takes_over_at_a_time,
 	        test_release_waits_for_no_turn_and_removes_nothing,
 	        test_markers_of_the_dead_are_taken_over, test_only_leases_end_by_time,

@@ -544,6 +544,82 @@ START_TEST(test_marker_that_cannot_be_disowned_is_left_as_it_is)
 }
 END_TEST
 
+static int statfs_of_memory(const char *path, struct statfs *ret)
+{
+	(void)path;
+	*ret = (struct statfs){ .f_type = TMPFS_MAGIC };
+	return 0;
+}
+
+static void check_look(int fd, int result, enum fault_call call, int error)
+{
+	fault_set(call, 1, FAULT_ONCE, error);
+	ck_assert_int_eq(soft_proof_look(test_path("lock"), fd, false), result);
+	ck_assert_uint_eq(fault_hits(call), 1);
+	fault_clear();
+}
+
+static int statfs_of_a_network(const char *path, struct statfs *ret)
+{
+	(void)path;
+	*ret = (struct statfs){ .f_type = NFS_SUPER_MAGIC };
+	return 0;
+}
+
+static int look_unread(int fd)
+{
+	int r;
+
+	fault_set(FAULT_open, 1, FAULT_ONCE, EACCES);
+	r = soft_proof_look(test_path("lock"), fd, true);
+	fault_clear();
+	return r;
+}
+
+/* With umask 0777 nobody may read it, nor its maker. */
+START_TEST(test_marker_that_may_not_be_read_is_known_by_its_number)
+{
+	int fd;
+
+	test_write_file(test_path("lock"), "1\nhost\n");
+	fd = open(test_path("lock"), O_RDWR | O_CLOEXEC);
+	sys.statfs = statfs_of_memory;
+	ck_assert_int_eq(look_unread(fd), PROOF_SHOWN);
+	fault_set(FAULT_lstat, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(look_unread(fd), -EIO);
+	fault_set(FAULT_fstat, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(look_unread(fd), PROOF_HIDDEN);
+	sys.statfs = statfs_of_a_network;
+	ck_assert_int_eq(look_unread(fd), PROOF_HIDDEN);
+	sys.statfs = statfs_of_memory;
+	ck_assert_int_eq(unlink(test_path("lock")), 0);
+	test_write_file(test_path("lock"), "1\nhost\n");
+	ck_assert_int_eq(look_unread(fd), PROOF_ELSEWHERE);
+	close(fd);
+}
+END_TEST
+
+START_TEST(test_what_a_look_cannot_tell_is_its_error)
+{
+	int fd, other;
+
+	test_write_file(test_path("lock"), "1\nhost\n");
+	test_write_file(test_path("other"), "1\nhost\n");
+	fd = open(test_path("lock"), O_RDWR | O_CLOEXEC);
+	other = open(test_path("other"), O_RDWR | O_CLOEXEC);
+	check_look(fd, -EIO, FAULT_open, EIO);
+	check_look(fd, -EIO, FAULT_fstat, EIO);
+	check_look(other, -EIO, FAULT_pread, EIO);
+	check_look(fd, PROOF_ELSEWHERE, FAULT_open, ENOENT);
+	check_look(fd, PROOF_ELSEWHERE, FAULT_open, ELOOP);
+	ck_assert_int_eq(soft_proof_look(test_path("lock"), other, true), PROOF_HIDDEN);
+	test_write_file(test_path("other"), "2\nhost\n");
+	ck_assert_int_eq(soft_proof_look(test_path("lock"), other, true), PROOF_ELSEWHERE);
+	close(other);
+	close(fd);
+}
+END_TEST
+
 static ssize_t short_random(void *buffer, size_t size, unsigned flags)
 {
 	(void)buffer;
@@ -684,6 +760,8 @@ int main(void)
 	        test_folders_that_cannot_be_made_are_their_error,
 	        test_disowned_marker_is_nobodys_whatever_it_was,
 	        test_marker_that_cannot_be_disowned_is_left_as_it_is,
+	        test_marker_that_may_not_be_read_is_known_by_its_number,
+	        test_what_a_look_cannot_tell_is_its_error,
 	        test_without_randomness_there_is_no_private_name,
 	        test_without_getrandom_the_device_serves,
 		              test_a_private_name_that_cannot_be_removed_is_logged_and_no_failure,

@@ -380,10 +380,14 @@ START_TEST(test_claim_that_cannot_be_read_has_half_a_second)
 }
 END_TEST
 
-static void open_stale(void *arg)
+static int (*openat_of_the_system)(int folder, const char *name, int flags, mode_t mode);
+
+static int openat_without_the_claim(int folder, const char *name, int flags, mode_t mode)
 {
-	(void)arg;
-	fault_set(FAULT_openat, 1, FAULT_ONCE, ESTALE);
+	if (strcmp(name, "held-v1-" TOKEN_A ".claim") != 0)
+		return openat_of_the_system(folder, name, flags, mode);
+	errno = ESTALE;
+	return -1;
 }
 
 /* A server has no such claim any more: it is skipped when that lasts. */
@@ -394,14 +398,15 @@ START_TEST(test_stale_claim_is_skipped_after_half_a_second)
 	make_folders();
 	put_claim("held", TOKEN_A, getppid());
 	clock_fake(SECONDS);
-	for (int i = 0; i < 2; i++) {
-		fault_watch();
-		fault_before(FAULT_getdents, 1, open_stale, NULL);
-		ck_assert_int_eq(try(lock), -ETIMEDOUT);
-		fault_clear();
-		clock_advance(499 * MILLISECONDS);
-	}
+	openat_of_the_system = sys.openat;
+	sys.openat = openat_without_the_claim;
+	ck_assert_int_eq(try(lock), -ETIMEDOUT);
+	clock_advance(500 * MILLISECONDS - 1);
+	ck_assert_int_eq(try(lock), -ETIMEDOUT);
 	ck_assert_uint_eq(count_claims(), 1);
+	clock_advance(1);
+	ck_assert_int_eq(try(lock), 0);
+	ck_assert_uint_eq(count_claims(), 3);
 	filelock_close(lock);
 }
 END_TEST
@@ -443,6 +448,134 @@ START_TEST(test_occupant_of_the_path_is_waited_for_or_refused)
 	ck_assert_int_eq(try(lock), -ETIMEDOUT);
 	clock_advance(SECONDS / 2);
 	check_refused(lock, "no regular file");
+	filelock_close(lock);
+}
+END_TEST
+
+static void remove_claim(void *name)
+{
+	ck_assert_int_eq(unlink(claim_path(name)), 0);
+}
+
+/* Its folders are opened by the first two calls, and listed by the third. */
+START_TEST(test_claim_that_goes_while_it_is_listed_keeps_nobody_out)
+{
+	static char claim[] = "held-v1-" TOKEN_A ".claim";
+	struct filelock *lock = open_strict();
+
+	make_folders();
+	put_claim("held", TOKEN_A, getppid());
+	fault_watch();
+	fault_before(FAULT_openat, 4, remove_claim, claim);
+	ck_assert_int_eq(try(lock), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_openat), 1);
+	fault_clear();
+	filelock_close(lock);
+}
+END_TEST
+
+/* Short of descriptors, it does not say that a claim is odd. */
+START_TEST(test_shortage_of_descriptors_is_told_as_it_is)
+{
+	struct filelock *lock = open_strict();
+
+	make_folders();
+	put_claim("held", TOKEN_A, getppid());
+	fail_open(EMFILE, 4);
+	ck_assert_int_eq(try(lock), -EMFILE);
+	fault_clear();
+	filelock_close(lock);
+}
+END_TEST
+
+static void try_beside(void *other)
+{
+	ck_assert_int_eq(try(other), -ETIMEDOUT);
+}
+
+START_TEST(test_one_attempt_of_a_process_is_in_the_doorway)
+{
+	struct filelock *lock = open_strict(), *other = open_strict();
+
+	make_folders();
+	fault_watch();
+	fault_before(FAULT_linkat, 1, try_beside, other);
+	ck_assert_int_eq(try(lock), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_linkat), 1);
+	fault_clear();
+	ck_assert_uint_eq(count_claims(), 2);
+	filelock_close(other);
+	filelock_close(lock);
+}
+END_TEST
+
+/* Peers have taken the private file for left over, or have the name. */
+START_TEST(test_claim_that_cannot_be_published_is_tried_again)
+{
+	static const struct {
+		unsigned nth;
+		int error, result;
+	} cases[] = { { 1, ENOENT, -ETIMEDOUT },        { 1, EEXIST, -ETIMEDOUT },
+		      { 2, ESTALE, -ETIMEDOUT },        { 1, EXDEV, FILELOCK_EPROTOCOL },
+		      { 2, EPERM, FILELOCK_EPROTOCOL } };
+	struct filelock *lock = open_strict();
+
+	make_folders();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		fault_watch();
+		fault_set(FAULT_linkat, cases[i].nth, FAULT_ONCE, cases[i].error);
+		ck_assert_msg(try(lock) == cases[i].result, "case %zu", i);
+		ck_assert_uint_eq(fault_hits(FAULT_linkat), 1);
+		fault_clear();
+		ck_assert_uint_eq(count_claims(), 0);
+	}
+	ck_assert_int_eq(try(lock), 0);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_private_name_that_is_no_file_fails_closed)
+{
+	static const char name[] = ".held-v1-" TOKEN_A ".claim.private-v1-" TOKEN_Z ".tmp";
+	struct filelock *lock = open_strict();
+
+	make_folders();
+	ck_assert_int_eq(mkdir(claim_path(name), 0700), 0);
+	check_refused(lock, name);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_symbolic_link_at_the_path_is_refused_after_half_a_second)
+{
+	struct filelock *lock = open_strict();
+
+	ck_assert_int_eq(symlink("elsewhere", test_path("lock")), 0);
+	clock_fake(SECONDS);
+	ck_assert_int_eq(try(lock), -ETIMEDOUT);
+	clock_advance(500 * MILLISECONDS);
+	ck_assert_int_eq(try(lock), -ELOOP);
+	ck_assert(!exists(test_path("elsewhere")));
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_owner_of_odd_claims_is_not_known)
+{
+	struct filelock *lock = open_strict();
+	struct filelock_owner owner = FILELOCK_OWNER_INIT;
+
+	ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_ENOHOLDER);
+	make_folders();
+	ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_ENOHOLDER);
+	put_claim("held", TOKEN_A, getppid());
+	fail_open(EACCES, 4);
+	ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_EUNKNOWNHOLDER);
+	fault_clear();
+	ck_assert_int_eq(filelock_holder(lock, &owner), 0);
+	ck_assert_int_eq(owner.pid, getppid());
+	put_bytes(claim_path("odd"), "odd", 3);
+	ck_assert_int_eq(filelock_holder(lock, &owner), FILELOCK_EPROTOCOL);
 	filelock_close(lock);
 }
 END_TEST
@@ -671,6 +804,13 @@ int main(void)
 	        test_claim_that_cannot_be_read_has_half_a_second,
 	        test_stale_claim_is_skipped_after_half_a_second, test_what_is_no_folder_is_refused,
 	        test_occupant_of_the_path_is_waited_for_or_refused,
+	        test_claim_that_goes_while_it_is_listed_keeps_nobody_out,
+	        test_shortage_of_descriptors_is_told_as_it_is,
+	        test_one_attempt_of_a_process_is_in_the_doorway,
+	        test_claim_that_cannot_be_published_is_tried_again,
+	        test_private_name_that_is_no_file_fails_closed,
+	        test_symbolic_link_at_the_path_is_refused_after_half_a_second,
+	        test_owner_of_odd_claims_is_not_known,
 	        test_sentinel_that_may_not_be_opened_is_waited_for,
 	        test_file_system_without_links_is_refused,
 	        test_private_files_are_swept_and_are_no_claims,
