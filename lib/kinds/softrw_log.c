@@ -459,9 +459,15 @@ static int publish(const struct softrw_log *log, uint64_t generation, const char
 	return folder_publish(log->folder, &record, &identity);
 }
 
-/* Only a help: readers look at what it names. */
-static void move_head(const struct softrw_log *log, uint64_t generation, const char *bytes,
-                      size_t size)
+/* Its predecessor was only left over, of another one that was stopped meanwhile. HEAD may be wrong, so
+   what it names is asked for. */
+static bool was_passed(const struct softrw_log *log, uint64_t generation, uint64_t head)
+{
+	return head > generation && head - generation > RETAINED && has_generation(log, head) > 0;
+}
+
+/* 0, or ATTEMPT_RACED. Only a help: readers look at what it names. */
+static int move_head(const struct softrw_log *log, uint64_t generation, const char *bytes, size_t size)
 {
 	char private_name[SOFTRW_PRIVATE_SIZE];
 	struct folder_record record = { .private_name = private_name, .name = HEAD,
@@ -470,18 +476,23 @@ static void move_head(const struct softrw_log *log, uint64_t generation, const c
 	bool is_ours;
 	char *copy;
 
-	if (!is_epoch_valid(log) || check_epoch(log) != 0 ||
-	    read_head(log, &is_ours, &head) < 0 || head >= generation ||
-	    make_private_name(private_name) < 0)
-		return;
+	if (!is_epoch_valid(log) || check_epoch(log) != 0 || read_head(log, &is_ours, &head) < 0)
+		return 0;
+	if (was_passed(log, generation, head)) {
+		unlink_generation(log, generation);
+		return ATTEMPT_RACED;
+	}
+	if (head >= generation || make_private_name(private_name) < 0)
+		return 0;
 	copy = sys.calloc(1, record.size);
 	if (!copy)
-		return;
+		return 0;
 	memcpy(copy, log->epoch, log->epoch_size);
 	memcpy(copy + log->epoch_size, bytes, size);
 	record.bytes = copy;
 	(void)folder_replace(log->folder, &record);
 	free(copy);
+	return 0;
 }
 
 /* Removes what is older than stays, the oldest first: so there is never a gap in what is left. */
@@ -527,8 +538,9 @@ int softrw_log_commit(struct softrw_log *log, struct softrw_snapshot *successor)
 	if (r != 0)
 		return r;
 	r = land(log, generation, bytes, size);
+	if (r == 0)
+		r = move_head(log, generation, bytes, size);
 	if (r == 0) {
-		move_head(log, generation, bytes, size);
 		compact(log, generation);
 		softrw_snapshot_clear(&log->latest);
 		log->latest = *successor;

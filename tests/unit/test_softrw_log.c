@@ -250,6 +250,51 @@ static int link_and_lie(int from_fd, const char *from, int to_fd, const char *to
 }
 
 /* shows: rw-one-successor */
+/* Others have gone on to 70. The second generation stands there, as one that was stopped, too, has put it
+   back. */
+static void go_on_and_leave_one_over(void *arg)
+{
+	const struct softrw_log *log = arg;
+
+	write_generation(69);
+	write_generation(70);
+	write_head(log->epoch, 70);
+}
+
+/* It seems to have a predecessor. */
+START_TEST(test_commit_after_a_generation_that_was_left_over_is_taken_back)
+{
+	struct softrw_log *log = new_log();
+
+	look(log, 0);
+	ck_assert_int_eq(commit(log), 0);
+	ck_assert_int_eq(commit(log), 0);
+	fault_before(FAULT_linkat, 1, go_on_and_leave_one_over, log);
+	ck_assert_int_eq(commit(log), ATTEMPT_RACED);
+	ck_assert_uint_eq(fault_hits(FAULT_linkat), 1);
+	fault_clear();
+	ck_assert(!is_there(name_of(3)));
+	look(log, 70);
+	ck_assert_int_eq(commit(log), 0);
+	free_log(log);
+}
+END_TEST
+
+/* What it names is not there, as no commit leaves it. */
+START_TEST(test_head_that_is_wrong_keeps_nobody_from_committing)
+{
+	struct softrw_log *log = new_log();
+
+	look(log, 0);
+	ck_assert_int_eq(commit(log), 0);
+	write_head(log->epoch, 999);
+	look(log, 1);
+	ck_assert_int_eq(commit(log), 0);
+	look(log, 2);
+	free_log(log);
+}
+END_TEST
+
 START_TEST(test_owner_of_a_generation_is_decided_by_the_inode)
 {
 	struct softrw_log *log = new_log();
@@ -470,6 +515,8 @@ int main(void)
 	              test_last_generation_has_no_successor,
 	              test_first_generation_is_refused_where_a_head_says_it_was_passed,
 	              test_commit_in_a_place_that_was_removed_is_taken_back,
+	              test_commit_after_a_generation_that_was_left_over_is_taken_back,
+	              test_head_that_is_wrong_keeps_nobody_from_committing,
 	              test_owner_of_a_generation_is_decided_by_the_inode,
 	              test_head_moves_forward_only, test_malformed_generation_is_named,
 	              test_generation_that_is_no_file_is_malformed,
