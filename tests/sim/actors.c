@@ -60,8 +60,15 @@ static void act_once(const struct library *lib, struct filelock *lock, const str
 	enter(actor->mode);
 	stay_inside(actor->holds_ms);
 	leave();
-	if (!actor->close_holding)
+	if (!actor->close_holding && !actor->exits)
 		CLAIM_EQUAL(lib->release(lock), 0);
+}
+
+static void leave_by_exit(const struct library *lib)
+{
+	lib->exit();
+	sim_kill(sim_current());
+	pause_here("gone");
 }
 
 void act(const struct library *lib, const struct actor *actor)
@@ -76,7 +83,9 @@ void act(const struct library *lib, const struct actor *actor)
 	act_once(lib, lock, actor);
 	if (actor->twice)
 		act_once(lib, lock, &again);
-	if (!actor->stays_open)
+	if (actor->exits)
+		leave_by_exit(lib);
+	else if (!actor->stays_open)
 		lib->close(lock);
 }
 

@@ -18,6 +18,7 @@ struct actor {
 	unsigned poll_interval_ms; /* 0: never, in effect */
 	unsigned holds_ms;      /* so long each time, asleep */
 	bool close_holding;     /* without a release at the end */
+	bool exits;             /* gives the lock up by exit(3) */
 	bool in_crowd;          /* waits in the kernel's queue: see make_crowded_file */
 	bool stays_open;        /* goes on to do something else, and keeps its handle */
 };

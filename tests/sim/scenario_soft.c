@@ -13,6 +13,7 @@
 ACTOR(exclusive, SOFT)
 ACTOR(exclusive_twice, SOFT, .twice = true)
 ACTOR(closing, SOFT, .close_holding = true)
+ACTOR(exiting, SOFT, .exits = true)
 ACTOR(slow, SOFT, .holds_ms = 10000)
 ACTOR(hurried, SOFT, .timeout_ms = 100)
 ACTOR(polling, SOFT, .poll_interval_ms = 500)
@@ -50,23 +51,6 @@ static void no_marker(void)
 {
 	if (sim_exists(LOCK_PATH) && !anybody_died())
 		CLAIM(!"a marker without a holder", 0);
-}
-
-/* By a process that gave up the lock with exit(3). */
-static void exiting(const struct library *lib, unsigned self)
-{
-	struct filelock_options options = patient();
-	struct filelock *lock;
-
-	(void)self;
-	CLAIM_EQUAL(lib->open(LOCK_PATH, FILELOCK_SOFT, &options, &lock), 0);
-	CLAIM_EQUAL(lib->acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER), 0);
-	enter(FILELOCK_EXCLUSIVE);
-	pause_here("inside");
-	leave();
-	lib->exit();
-	sim_kill(sim_current());
-	pause_here("gone");
 }
 
 static void breaking(const struct library *lib, unsigned self)

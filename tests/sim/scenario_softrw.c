@@ -16,25 +16,9 @@ ACTOR(writer, SOFTRW)
 ACTOR(reader, SOFTRW, .mode = FILELOCK_SHARED)
 ACTOR(writer_twice, SOFTRW, .twice = true)
 ACTOR(closing, SOFTRW, .close_holding = true)
+ACTOR(exiting, SOFTRW, .exits = true)
 ACTOR(slow_reader, SOFTRW, .mode = FILELOCK_SHARED, .holds_ms = 10000)
 ACTOR(hurried, SOFTRW, .timeout_ms = 100)
-
-/* By a process that gave up the lock with exit(3). */
-static void exiting(const struct library *lib, unsigned self)
-{
-	struct filelock_options options = patient();
-	struct filelock *lock;
-
-	(void)self;
-	CLAIM_EQUAL(lib->open(LOCK_PATH, FILELOCK_SOFT_READWRITE, &options, &lock), 0);
-	CLAIM_EQUAL(lib->acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER), 0);
-	enter(FILELOCK_EXCLUSIVE);
-	pause_here("inside");
-	leave();
-	lib->exit();
-	sim_kill(sim_current());
-	pause_here("gone");
-}
 
 /* Three generations with nobody in. */
 static void used(void)

@@ -13,24 +13,8 @@
 ACTOR(exclusive, STRICT)
 ACTOR(exclusive_twice, STRICT, .twice = true)
 ACTOR(closing, STRICT, .close_holding = true)
+ACTOR(exiting, STRICT, .exits = true)
 ACTOR(hurried, STRICT, .timeout_ms = 100)
-
-/* By a process that gave up the lock with exit(3). */
-static void exiting(const struct library *lib, unsigned self)
-{
-	struct filelock_options options = patient();
-	struct filelock *lock;
-
-	(void)self;
-	CLAIM_EQUAL(lib->open(LOCK_PATH, FILELOCK_STRICT, &options, &lock), 0);
-	CLAIM_EQUAL(lib->acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER), 0);
-	enter(FILELOCK_EXCLUSIVE);
-	pause_here("inside");
-	leave();
-	lib->exit();
-	sim_kill(sim_current());
-	pause_here("gone");
-}
 
 /* The lock was held before. */
 static void used(void)
