@@ -168,9 +168,14 @@ static json_t *newest(const struct codec_key *me, int64_t before)
 	return json_pack("{s:o}", "request_range", range);
 }
 
+static json_t *range_of(const char *key)
+{
+	return json_pack("{s:{s:o,s:b}}", "request_range", "key", encoded(key), "keys_only", 1);
+}
+
 static json_t *myself(const struct codec_key *me)
 {
-	return json_pack("{s:{s:o,s:b}}", "request_range", "key", encoded(me->key), "keys_only", 1);
+	return range_of(me->key);
 }
 
 static json_t *put(const struct codec_key *me)
@@ -228,12 +233,13 @@ char *codec_recheck(const struct codec_key *me)
 
 char *codec_confirm(const struct codec_key *me)
 {
-	return text_of(json_pack("{s:[o]}", "compare", created_at(me, me->revision)));
+	return text_of(json_pack("{s:[o],s:[o]}", "compare", created_at(me, me->revision),
+	                         "success", myself(me)));
 }
 
-char *codec_nothing(void)
+char *codec_agree(const char *folder)
 {
-	return strdup("{}");
+	return folder ? text_of(json_pack("{s:[o]}", "success", range_of(folder))) : strdup("{}");
 }
 
 char *codec_release(const struct codec_key *me)

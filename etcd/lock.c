@@ -546,6 +546,11 @@ static bool any_key(struct filelock_etcd *session, struct codec_key *ret_key)
 	return !visit_entries(session, take_key, ret_key);
 }
 
+static const char *any_folder(const struct filelock_etcd *session)
+{
+	return list_is_empty(&session->locks) ? NULL : queue_at(session->locks.next)->folder;
+}
+
 static bool lose_key(struct entry *entry, void *arg)
 {
 	const char *key = arg;
@@ -576,6 +581,7 @@ const struct session_events lock_events = {
 	.look = on_look,
 	.tick = on_tick,
 	.any_key = any_key,
+	.any_folder = any_folder,
 	.missed = on_missed,
 	.end = on_end,
 };

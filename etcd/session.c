@@ -238,7 +238,8 @@ static void confirm_by_key(struct filelock_etcd *session)
 	session->confirmed_key = has_key ? strdup(key.key) : NULL;
 	if (session->confirmed_key || !has_key)
 		session->confirmation = rpc_post(&session->calls, "/v3/kv/txn",
-		                                 has_key ? codec_confirm(&key) : codec_nothing(),
+		                                 has_key ? codec_confirm(&key)
+		                                         : codec_agree(session->events->any_folder(session)),
 		                                 on_confirmed, session);
 	if (!session->confirmation)
 		stop_confirming(session); /* out of memory: the next renewal tries again */

@@ -31,6 +31,8 @@ struct session_events {
 	void (*tick)(struct filelock_etcd *session);
 	/* Any key of ours, for a confirmation; false: there is none. */
 	bool (*any_key)(struct filelock_etcd *session, struct codec_key *ret_key);
+	/* "NAME//" of any lock; NULL: none is open. */
+	const char *(*any_folder)(const struct filelock_etcd *session);
 	/* A confirmation did not find this key. */
 	void (*missed)(struct filelock_etcd *session, const char *key);
 	/* The memory goes, and no handle is left. */

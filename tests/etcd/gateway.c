@@ -272,6 +272,16 @@ static json_t *operate(struct gateway *gateway, const json_t *operations)
 	return responses;
 }
 
+/* As etcd does: one without an operation is answered by the server alone, which may be the one that was the
+   leader when it answered the keepalive. */
+static int term_of(const struct gateway *gateway, const json_t *request)
+{
+	return json_array_size(json_object_get(request, "success")) > 0 ||
+	                       json_array_size(json_object_get(request, "failure")) > 0
+	               ? gateway->transaction_term
+	               : gateway->keepalive_term;
+}
+
 static json_t *transact(struct gateway *gateway, const json_t *request, int *ret_status)
 {
 	const json_t *compare;
@@ -288,7 +298,7 @@ static json_t *transact(struct gateway *gateway, const json_t *request, int *ret
 		                 "code", 5);
 	}
 	answer = json_pack("{s:{s:o,s:o}}", "header", "revision", numeral(gateway->revision),
-	                   "raft_term", numeral(gateway->transaction_term));
+	                   "raft_term", numeral(term_of(gateway, request)));
 	if (succeeded)
 		(void)json_object_set_new(answer, "succeeded", json_true());
 	(void)json_object_set_new(answer, "responses", responses);
