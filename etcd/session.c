@@ -222,6 +222,9 @@ static void on_confirmed(void *arg, const struct rpc_answer *answer)
 			session->events->missed(session, key);
 			confirm_by_key(session);
 		}
+	} else if (answer->result == -EACCES && !key) {
+		/* of a lock that this user may not have: nothing is held that could be lost */
+		session_confirm(session, answer->sent_at, session->renewed_term);
 	}
 	free(key);
 }

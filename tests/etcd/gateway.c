@@ -480,6 +480,9 @@ static void go_wrong(struct gateway *gateway, struct evhttp_request *request, en
 	case WAY_401:
 		send_text(request, 401, "{\"error\":\"etcdserver: invalid auth token\",\"code\":16}");
 		break;
+	case WAY_DENIED:
+		send_text(request, 403, "{\"error\":\"etcdserver: permission denied\",\"code\":7}");
+		break;
 	case WAY_CUT:
 		text = json_dumps(answer, 0);
 		send_half(request, text);

@@ -27,6 +27,7 @@ enum fault_way {
 	WAY_FULL,           /* there is no room for another key */
 	WAY_OLD_TOKEN,      /* users were changed since the token was given */
 	WAY_401,
+	WAY_DENIED,         /* the user may not */
 	WAY_COUNT
 };
 

@@ -88,6 +88,19 @@ START_TEST(test_renewal_by_a_leader_that_was_deposed_does_not_count)
 }
 END_TEST
 
+START_TEST(test_idle_session_of_who_may_not_read_the_lock_is_renewed)
+{
+	struct scene scene = scene_new();
+	int64_t deadline = scene.session->deadline;
+
+	gateway_fault(scene.gateway, "/v3/kv/txn", 1, WAY_DENIED);
+	renew(&scene);
+	ck_assert(gateway_fault_is_met(scene.gateway));
+	ck_assert_int_gt(scene.session->deadline, deadline);
+	scene_end(&scene);
+}
+END_TEST
+
 /* The answer that it was made comes after the news that it is deleted. */
 START_TEST(test_key_that_is_gone_before_it_is_known_is_held_by_nobody)
 {
@@ -410,6 +423,7 @@ END_TEST
 int main(void)
 {
 	Suite *suite = SUITE("etcd_rare", test_store_that_is_full_refuses_requests_and_keeps_holds,
+	                     test_idle_session_of_who_may_not_read_the_lock_is_renewed,
 	                     test_news_may_come_a_byte_at_a_time,
 	                     test_watch_whose_history_is_cut_begins_anew,
 	                     test_token_of_before_a_change_of_users_is_asked_for_again,
