@@ -87,8 +87,8 @@
  *     before 3.22 write nothing); a marker that may be read but not written; on a local file system
  *     without flock(2) every marker, since two processes that took one over could not tell each
  *     other. filelock_break removes such a marker.
- *   - a record that names no PID namespace, of a process that may be in one, until the handle saw it closed
- *     and unchanged for 2 s: Python's releases before 4.1 close a marker before they remove it;
+ *   - for a handle in a PID namespace a record that names none, until the handle saw it closed and unchanged
+ *     for 2 s: Python's releases before 4.1 name none, and close a marker before they remove it;
  *   - a record whose writing was cut short, until it was seen unchanged for 2 s and the process
  *     that it names has ended, and for as long as the file has another name (a hard link);
  *   - the lock of another program, until it goes: content that is no record of ours or of Python's

@@ -273,25 +273,19 @@ static bool names_a_namespace(const struct marker *record)
 	return strstr(record->host, "?pidns-") != NULL;
 }
 
-/* In a PID namespace the processes of others do not show, and without /proc none does. */
-static bool sees_all_processes(void)
-{
-	return !*read_own()->suffix && holder_knows_pids();
-}
-
 /*
  * Whether it may be of a living process in a container: releases of Python's before 4.1 name the host
- * there as we do outside. They close their marker before they remove it, so that only one that nobody
- * has had open for a while is nobody's. Later releases name the namespace, and remove it first.
+ * there as we do outside. They also close their marker before they remove it, so that in a namespace, where
+ * such a process does not show, only a marker that nobody has had open for a while is nobody's. Outside they
+ * break ours in any case (filelock.h).
  */
 static bool may_be_inside(const struct marker *record, enum proof proof)
 {
 	struct marker copy = *record;
 
-	if (proof >= PROOF_LEFT || (proof == PROOF_CLOSED && names_a_namespace(record)))
-		return false;
-	return (proof == PROOF_CLOSED && !sees_all_processes()) ||
-	       holder_any_inside(record->pid, is_recorded, &copy);
+	if (proof >= PROOF_CLOSED)
+		return proof < PROOF_LEFT && *read_own()->suffix && !names_a_namespace(record);
+	return holder_any_inside(record->pid, is_recorded, &copy);
 }
 
 /* A record of our own pid that we did not write, since we would have it open: a container's first
