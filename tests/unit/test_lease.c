@@ -449,6 +449,29 @@ START_TEST(test_takeover_that_is_refused_leaves_the_marker)
 }
 END_TEST
 
+/* Refreshed just then. Its file stays for a person, and its holder learns of the loss. */
+START_TEST(test_marker_that_cannot_be_put_back_is_lost_and_not_removed)
+{
+	struct filelock *lock, *other = open_lease(NULL);
+
+	clock_fake(SECONDS);
+	lock = hold();
+	ck_assert_int_eq(try(other), -ETIMEDOUT);
+	clock_advance(DURATION * SECONDS);
+	fault_watch();
+	fault_before(FAULT_renameat, 1, touch_now, NULL);
+	fault_set(FAULT_linkat, 1, FAULT_ONCE, EIO);
+	ck_assert_int_eq(try(other), -EIO);
+	ck_assert_uint_eq(fault_hits(FAULT_linkat), 1);
+	fault_clear();
+	ck_assert(!exists(test_path("lock")));
+	ck_assert_uint_eq(count_files(), 1);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	filelock_close(other);
+	filelock_close(lock);
+}
+END_TEST
+
 /* Between the look and the turn, the turn and the last look: it is judged anew. */
 START_TEST(test_marker_that_changes_while_it_is_taken_over_stays)
 {
@@ -675,6 +698,7 @@ int main(void)
 	        test_lost_file_is_told_by_verify_and_release,
 	        test_marker_refreshed_just_in_time_is_put_back,
 	        test_takeover_that_is_refused_leaves_the_marker,
+	        test_marker_that_cannot_be_put_back_is_lost_and_not_removed,
 	        test_marker_that_changes_while_it_is_taken_over_stays,
 	        test_errors_of_judging_come_through,
 	        test_old_marker_that_cannot_be_removed_keeps_nobody_out, test_one_takes_over_at_a_time,
