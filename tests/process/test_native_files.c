@@ -142,6 +142,7 @@ START_TEST(test_removed_file_that_looks_as_its_successor_is_not_what_we_hold)
 	put_another_in_its_place((void *)path);
 	ck_assert_int_eq(filelock_acquire(rival, mode, 0), 0);
 	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_REPLACED);
 	filelock_close(rival);
 	filelock_close(lock);
 	fuse_stop(fuse);
