@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include "handle.h"
+#include "base/magic.h"
 #include "kinds/strict_record.h"
 #include "softly.h"
 #include "base/sys.h"
@@ -702,6 +703,34 @@ START_TEST(test_broken_claim_is_a_lost_hold)
 }
 END_TEST
 
+static int statfs_of_fuse(const char *path, struct statfs *ret)
+{
+	(void)path;
+	*ret = (struct statfs){ .f_type = FUSE_SUPER_MAGIC };
+	return 0;
+}
+
+/* As sshfs, mergerfs and unionfs-fuse number hard links: each has a number of its own. */
+START_TEST(test_claim_of_another_number_is_ours_on_fuse_until_it_is_gone)
+{
+	struct filelock *lock = open_strict();
+	char name[64] = "";
+
+	ck_assert_int_eq(try(lock), 0);
+	ck_assert_int_eq(filelock_claims(lock, keep_name, name), 0);
+	ck_assert_int_eq(rename(claim_path(name), test_path("away")), 0);
+	test_write_file(claim_path(name), "");
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST); /* here numbers tell */
+	sys.statfs = statfs_of_fuse;
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_NONE);
+	ck_assert_int_eq(unlink(claim_path(name)), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_EVICTED);
+	filelock_close(lock);
+}
+END_TEST
+
 /* Others claim in another one by then. */
 /* shows: strict-lost */
 START_TEST(test_hold_whose_folder_was_moved_is_lost)
@@ -815,6 +844,7 @@ int main(void)
 	        test_file_system_without_links_is_refused,
 	        test_private_files_are_swept_and_are_no_claims,
 	        test_claims_are_told_and_broken_by_name, test_broken_claim_is_a_lost_hold,
+	        test_claim_of_another_number_is_ours_on_fuse_until_it_is_gone,
 	        test_hold_whose_folder_was_moved_is_lost, test_claims_are_not_listed_beside_what_is_none,
 	        test_only_a_person_ends_the_hold_of_the_killed,
 	        test_options_and_modes_are_checked));
