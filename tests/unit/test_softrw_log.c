@@ -249,7 +249,6 @@ static int link_and_lie(int from_fd, const char *from, int to_fd, const char *to
 	return -1;
 }
 
-/* shows: rw-one-successor */
 /* Others have gone on to 70. The second generation stands there, as one that was stopped, too, has put it
    back. */
 static void go_on_and_leave_one_over(void *arg)
@@ -262,6 +261,7 @@ static void go_on_and_leave_one_over(void *arg)
 }
 
 /* It seems to have a predecessor. */
+/* shows: rw-one-successor */
 START_TEST(test_commit_after_a_generation_that_was_left_over_is_taken_back)
 {
 	struct softrw_log *log = new_log();
@@ -295,6 +295,7 @@ START_TEST(test_head_that_is_wrong_keeps_nobody_from_committing)
 }
 END_TEST
 
+/* shows: rw-one-successor */
 START_TEST(test_owner_of_a_generation_is_decided_by_the_inode)
 {
 	struct softrw_log *log = new_log();
