@@ -177,12 +177,9 @@ static enum filelock_loss look_for_loss(const struct filelock *lock)
 	r = sys_lstat(handle_place(lock), &st);
 	if (r < 0)
 		return r == -ENOENT || r == -ENOTDIR ? FILELOCK_LOSS_MISSING : FILELOCK_LOSS_NONE;
-	if (st.st_dev != lock->held.identity.dev || st.st_ino != lock->held.identity.ino)
-		return FILELOCK_LOSS_REPLACED;
-	/* the numbers are not all that tells */
-	return lock->kind->id == FILELOCK_NATIVE && lock->kind->verify(lock) == FILELOCK_ELOST
-	               ? FILELOCK_LOSS_REPLACED
-	               : FILELOCK_LOSS_NONE;
+	return st.st_dev == lock->held.identity.dev && st.st_ino == lock->held.identity.ino
+	               ? FILELOCK_LOSS_NONE
+	               : FILELOCK_LOSS_REPLACED;
 }
 
 FILELOCK_API enum filelock_loss filelock_loss(struct filelock *lock)

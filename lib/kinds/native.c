@@ -259,6 +259,18 @@ static int native_verify(const struct filelock *lock)
 	return native_state(lock)->suspect == -ESTALE ? -ESTALE : FILELOCK_ELOST;
 }
 
+/* What stands at the path may be another file although its number says the same. */
+static enum filelock_loss native_loss(const struct filelock *lock)
+{
+	struct stat st;
+
+	return lock->depth > 0 && !native_is_borrowed(lock) &&
+	                       native_check_path(lock) == PATH_NAMES_ANOTHER &&
+	                       sys_lstat(lock->path, &st) == 0
+	               ? FILELOCK_LOSS_REPLACED
+	               : FILELOCK_LOSS_NONE;
+}
+
 typedef int native_question(int fd, struct filelock_owner *ret_owner);
 
 static int native_ask(const struct filelock *lock, native_question *question,
@@ -329,6 +341,7 @@ const struct kind kind_native = {
 	.held = native_held,
 	.held_after = refresh_after,
 	.verify = native_verify,
+	.loss = native_loss,
 	.holder = native_holder,
 	.bystander = native_bystander,
 	.fd = native_fd,
