@@ -29,6 +29,18 @@ static int try(struct filelock *lock)
 	return filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_NO_WAIT);
 }
 
+/* And the other one has seen it for so long. */
+static struct filelock *hold_until_it_is_over(struct filelock *other)
+{
+	struct filelock *lock;
+
+	clock_fake(SECONDS);
+	lock = hold();
+	ck_assert_int_eq(try(other), -ETIMEDOUT);
+	clock_advance(DURATION * SECONDS);
+	return lock;
+}
+
 static struct stat look(void)
 {
 	struct stat st;
@@ -394,11 +406,8 @@ START_TEST(test_marker_refreshed_just_in_time_is_put_back)
 	struct filelock *lock, *other = open_lease(NULL);
 	ino_t inode;
 
-	clock_fake(SECONDS);
-	lock = hold();
+	lock = hold_until_it_is_over(other);
 	inode = look().st_ino;
-	ck_assert_int_eq(try(other), -ETIMEDOUT);
-	clock_advance(DURATION * SECONDS);
 	fault_watch();
 	fault_before(FAULT_renameat, 1, touch_now, NULL);
 	ck_assert_int_eq(try(other), -ETIMEDOUT);
@@ -427,11 +436,8 @@ START_TEST(test_takeover_that_is_refused_leaves_the_marker)
 	struct filelock *lock, *other = open_lease(NULL);
 	ino_t inode;
 
-	clock_fake(SECONDS);
-	lock = hold();
+	lock = hold_until_it_is_over(other);
 	inode = look().st_ino;
-	ck_assert_int_eq(try(other), -ETIMEDOUT);
-	clock_advance(DURATION * SECONDS);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		fault_watch();
 		fault_set(cases[i].call, cases[i].nth, FAULT_ONCE, cases[i].error);
@@ -454,10 +460,7 @@ START_TEST(test_marker_that_cannot_be_put_back_is_lost_and_not_removed)
 {
 	struct filelock *lock, *other = open_lease(NULL);
 
-	clock_fake(SECONDS);
-	lock = hold();
-	ck_assert_int_eq(try(other), -ETIMEDOUT);
-	clock_advance(DURATION * SECONDS);
+	lock = hold_until_it_is_over(other);
 	fault_watch();
 	fault_before(FAULT_renameat, 1, touch_now, NULL);
 	fault_set(FAULT_linkat, 1, FAULT_ONCE, EIO);
@@ -513,11 +516,8 @@ START_TEST(test_errors_of_judging_come_through)
 	struct filelock *lock, *other = open_lease(NULL);
 	ino_t inode;
 
-	clock_fake(SECONDS);
-	lock = hold();
+	lock = hold_until_it_is_over(other);
 	inode = look().st_ino;
-	ck_assert_int_eq(try(other), -ETIMEDOUT);
-	clock_advance(DURATION * SECONDS);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		fault_watch();
 		fault_set(cases[i].call, 1, FAULT_ONCE, cases[i].error);
@@ -541,10 +541,7 @@ START_TEST(test_old_marker_that_cannot_be_removed_keeps_nobody_out)
 {
 	struct filelock *lock, *other = open_lease(NULL);
 
-	clock_fake(SECONDS);
-	lock = hold();
-	ck_assert_int_eq(try(other), -ETIMEDOUT);
-	clock_advance(DURATION * SECONDS);
+	lock = hold_until_it_is_over(other);
 	fault_watch();
 	fault_set(FAULT_unlink, 1, FAULT_ONCE, EIO);
 	ck_assert_int_eq(try(other), 0);
@@ -565,10 +562,7 @@ START_TEST(test_one_takes_over_at_a_time)
 	struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	int fd;
 
-	clock_fake(SECONDS);
-	lock = hold();
-	ck_assert_int_eq(try(other), -ETIMEDOUT);
-	clock_advance(DURATION * SECONDS);
+	lock = hold_until_it_is_over(other);
 	fd = open(test_path("lock"), O_RDWR | O_CLOEXEC);
 	ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &range), 0);
 	ck_assert_int_eq(try(other), -ETIMEDOUT);
