@@ -41,10 +41,11 @@ char *codec_enqueue(const struct codec_key *me);
 char *codec_try(const struct codec_key *me);
 /* Asks for the last one ahead, if we are there yet. */
 char *codec_recheck(const struct codec_key *me);
-/* Asks only whether we are there yet. It reads something, too: a transaction of comparisons alone is answered
-   by one server, without the others. */
+/* Asks only whether we are there yet. It reads something, too: a transaction of comparisons alone is
+   answered by one server, without the others. */
 char *codec_confirm(const struct codec_key *me);
-/* Asks only what the term is. folder: of any lock, which may be read; NULL: of none, and one server answers. */
+/* Asks only what the term is. folder: of any lock, which may be read; NULL: of none, and one server
+   answers. */
 char *codec_agree(const char *folder);
 char *codec_release(const struct codec_key *me);
 /* Watches the keys of a lock for deletions from a revision on. */

@@ -188,7 +188,8 @@ struct filelock_lost;
 
 /* Of a hold that nobody watches (else -EALREADY). proxy: a clone of the handle, borrowed; what
    happens to the file wakes it. NULL where attempts are pending: the kind calls `changed`. ended:
-   called once when the hold ends first, on the thread that releases it. 0, -ENOTSUP (a descriptor of the caller's has no path), -ENOMEM. */
+   called once when the hold ends first, on the thread that releases it. 0, -ENOTSUP (a descriptor
+   of the caller's has no path), -ENOMEM. */
 FILELOCK_API int filelock_lost_new(struct filelock *lock, struct filelock *proxy,
                                    void (*ended)(void *arg), void (*changed)(void *arg),
                                    void *arg, struct filelock_lost **ret_lost);

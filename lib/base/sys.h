@@ -167,8 +167,8 @@ void sys_fd_link(char link[SYS_FD_LINK], int fd);
 bool sys_is_local(const struct statfs *fs);
 bool sys_is_nfs(const struct statfs *fs);
 bool sys_is_fuse(const struct statfs *fs);
-/* Whether the path names the file of the descriptor, as the kernel knows files: 1 or 0; an error where it does
-   not say. A symbolic link is not followed. */
+/* Whether the path names the file of the descriptor, as the kernel knows files: 1 or 0; an error where
+   it does not say. A symbolic link is not followed. */
 int sys_is_file_at(int fd, const char *path);
 char *sys_strdup(const char *text);
 /* Like asprintf(3), through the table's allocator; NULL out of memory. */
