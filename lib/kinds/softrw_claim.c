@@ -268,26 +268,45 @@ static struct softrw_look look_of(const struct softrw_claim *claim, int folder)
 		                     .threshold = threshold(claim) };
 }
 
+static int look(struct softrw_claim *claim)
+{
+	int r = softrw_log_look(&claim->log);
+
+	if (r == -EBADMSG) {
+		strcpy(claim->wrong, claim->log.wrong);
+		return FILELOCK_EPROTOCOL;
+	}
+	if (r == 0)
+		claim->is_entered = softrw_snapshot_names(&claim->log.latest, &claim->badge.token);
+	return r;
+}
+
 struct sweep {
 	struct softrw_claim *claim;
 	struct softrw_ledger *ledger;
 	struct softrw_look look;
+	int result; /* of looks at the log meanwhile */
 };
 
 static int sweep_holder(const char *name, void *arg)
 {
-	const struct sweep *sweep = arg;
+	struct sweep *sweep = arg;
+	const struct softrw_snapshot *latest = &sweep->claim->log.latest;
 	struct softrw_token token;
 	int r;
 
 	if (!softrw_token_parse(name, strlen(name), &token) ||
 	    softrw_token_equal(&token, &sweep->claim->badge.token) ||
-	    softrw_snapshot_names(&sweep->claim->log.latest, &token))
+	    softrw_snapshot_names(latest, &token))
 		return 0;
 	r = softrw_member_is_dead(sweep->ledger, &sweep->look, &token);
-	if (r > 0)
+	if (r <= 0)
+		return r == -ENOMEM ? r : 0;
+	/* it may have entered since the look, before it died: then its record tells that it is dead */
+	sweep->result = look(sweep->claim);
+	if (sweep->result == 0 && !softrw_snapshot_names(latest, &token))
 		(void)sys_unlink_at(sweep->look.folder, name);
-	return r == -ENOMEM ? r : 0;
+	return sweep->result;
 }
 
 static int sweep_private(const char *name, void *arg)
@@ -307,7 +326,7 @@ static int sweep_private(const char *name, void *arg)
 /* Removes what the dead left that no snapshot names: it hinders nobody, so now and then. */
 static int sweep(struct softrw_claim *claim, struct softrw_ledger *ledger)
 {
-	struct sweep sweep = { claim, ledger, look_of(claim, claim->holders) };
+	struct sweep sweep = { claim, ledger, look_of(claim, claim->holders), 0 };
 	int r;
 
 	if (sweep.look.now < claim->next_sweep)
@@ -319,7 +338,7 @@ static int sweep(struct softrw_claim *claim, struct softrw_ledger *ledger)
 	if (r == 0)
 		r = folder_list(claim->log.folder, sweep_private, &sweep);
 	softrw_ledger_end_sweep(ledger, &claim->log.latest);
-	return r == -ENOMEM ? r : 0;
+	return r == -ENOMEM ? r : sweep.result;
 }
 
 static int leave_out(struct softrw_snapshot *next, struct softrw_snapshot *dead,
@@ -415,19 +434,6 @@ static int decide(struct softrw_claim *claim, enum filelock_mode mode, struct so
 		r = make_move(claim, ledger, &next, &dead, move);
 	softrw_snapshot_clear(&next);
 	softrw_snapshot_clear(&dead);
-	return r;
-}
-
-static int look(struct softrw_claim *claim)
-{
-	int r = softrw_log_look(&claim->log);
-
-	if (r == -EBADMSG) {
-		strcpy(claim->wrong, claim->log.wrong);
-		return FILELOCK_EPROTOCOL;
-	}
-	if (r == 0)
-		claim->is_entered = softrw_snapshot_names(&claim->log.latest, &claim->badge.token);
 	return r;
 }
 

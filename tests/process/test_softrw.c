@@ -260,6 +260,32 @@ START_TEST(test_killed_holder_is_seen_dead_at_once)
 }
 END_TEST
 
+static void enter_and_die(void *arg)
+{
+	struct peer *peer = arg;
+
+	peer_order_acquire(peer, EXCLUSIVE, 0);
+	ck_assert_int_eq(peer_answer(peer), 0);
+	peer_kill(peer, SIGKILL);
+}
+
+/* _i: between which parts of an attempt, which lists the log, and the records of those who left none behind. */
+START_TEST(test_holder_that_enters_and_dies_in_the_midst_of_an_attempt_is_seen_dead)
+{
+	struct filelock_options options = rarely_polling();
+	struct filelock *lock = test_open(test_path("lock"), &options);
+	struct peer peer;
+
+	peer_start(&peer);
+	ck_assert_int_eq(peer_open(&peer, test_path("lock"), &options), 0);
+	ck_assert_int_eq(attempt_once(test_path("lock"), EXCLUSIVE), 0);
+	fault_before(FAULT_getdents, (unsigned)_i, enter_and_die, &peer);
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, FILELOCK_NO_WAIT), 0);
+	ck_assert_uint_eq(fault_hits(FAULT_getdents), 1);
+	filelock_close(lock);
+}
+END_TEST
+
 START_TEST(test_killed_writer_that_waited_keeps_nobody_out)
 {
 	struct peer reader, writer;
@@ -936,6 +962,8 @@ int main(void)
 	              test_child_of_a_holder_leaves_its_lock,
 	              test_living_child_does_not_keep_a_dead_parents_lock);
 	tcase_add_loop_test(modes, test_death_of_the_holder_wakes_a_waiter, 0, 2);
+	tcase_add_loop_test(modes, test_holder_that_enters_and_dies_in_the_midst_of_an_attempt_is_seen_dead,
+	                    1, 5);
 	tcase_add_loop_test(modes, test_holder_that_was_stopped_for_too_long_has_lost, 0, 2);
 	tcase_add_loop_test(modes, test_lock_of_an_older_release_is_refused, 0, 2);
 	suite_add_tcase(suite, modes);
