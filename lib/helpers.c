@@ -18,7 +18,8 @@
  * mutex, and the helper asks for that under the mutex before it waits; so a request to cancel that
  * comes too early, or too late, ends a thread that has nothing to do. On glibc it needs libgcc_s,
  * which the first helper looks for; without it an orphan stays until it is granted, and no second
- * wait begins on its file.
+ * wait begins on its file. That look takes as long as the constructor of a library that is being
+ * loaded, which may itself wait for the lock: an owner that asks meanwhile gets its wait back.
  *
  * Somebody has to look at the clock for orphans: a helper that is idle. If there is none, one more
  * is made, beyond the maximum; else the orphan is aborted at once.
@@ -67,6 +68,7 @@ struct helper {
 	pthread_t thread;
 	pthread_cond_t wake;
 	struct blocked *wait; /* NULL: idle */
+	bool looks; /* for the unwinder, without the mutex */
 	bool dies; /* its thread was, or might be, cancelled: it takes no more waits */
 };
 
@@ -331,6 +333,21 @@ static void serve(struct helper *helper)
 		wait_for_owner(helper);
 }
 
+/* The mutex is held before and after. */
+static void look_for_unwinder(struct helper *helper)
+{
+	bool found;
+
+	if (pool.aborting != UNKNOWN)
+		return;
+	helper->looks = true;
+	leave();
+	found = has_unwinder();
+	enter();
+	helper->looks = false;
+	pool.aborting = found ? POSSIBLE : IMPOSSIBLE;
+}
+
 static void *run(void *arg)
 {
 	struct helper *helper = arg;
@@ -338,8 +355,7 @@ static void *run(void *arg)
 
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	enter();
-	if (pool.aborting == UNKNOWN)
-		pool.aborting = has_unwinder() ? POSSIBLE : IMPOSSIBLE;
+	look_for_unwinder(helper);
 	while (wait_for_work(helper))
 		serve(helper);
 	retire(helper);
@@ -471,6 +487,7 @@ static int result_of(const struct blocked *wait)
 
 int helpers_take(struct blocked *wait, int *ret_fd)
 {
+	int fd = -1;
 	int r;
 
 	enter();
@@ -478,8 +495,14 @@ int helpers_take(struct blocked *wait, int *ret_fd)
 	if (r == 0) {
 		*ret_fd = wait->fd;
 		detach(wait->helper); /* it sleeps on: waking it would cost more than it is worth */
+	} else if (r == -EINPROGRESS && wait->helper->looks) {
+		fd = wait->fd;
+		detach(wait->helper);
+		r = -EAGAIN;
 	}
 	leave();
+	if (fd >= 0)
+		(void)sys_close(fd);
 	if (r != -EINPROGRESS)
 		free(wait);
 	return r;

@@ -42,8 +42,8 @@ bool helpers_adopt(struct identity identity, enum filelock_mode mode, helpers_no
                    void *arg, struct blocked **ret_wait);
 /*
  * 0: ret_fd has the lock, and is the caller's. -EINPROGRESS: not yet. Else the wait has no
- * descriptor any more: -EAGAIN, it was given back; FILELOCK_EFORKED; or what flock(2) said. The wait
- * is gone, unless it goes on.
+ * descriptor any more: -EAGAIN, it was given back, or its helper is not ready yet;
+ * FILELOCK_EFORKED; or what flock(2) said. The wait is gone, unless it goes on.
  */
 int helpers_take(struct blocked *wait, int *ret_fd);
 /* The wait is gone for the caller. is_dead: no path names the file any more. */

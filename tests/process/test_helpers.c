@@ -482,6 +482,54 @@ START_TEST(test_without_an_unwinder_an_orphan_stays_and_keeps_other_waits_for_it
 }
 END_TEST
 
+/* The first helper's look for it, which is kept up. */
+struct look {
+	int begins[2], ends[2];
+};
+
+static void keep_up(void *arg)
+{
+	const struct look *look = arg;
+	char end;
+
+	ck_assert_int_eq(write(look->begins[1], "", 1), 1);
+	ck_assert_int_eq(read(look->ends[0], &end, 1), 1);
+}
+
+static void await_look(const struct look *look)
+{
+	char begun;
+
+	ck_assert_int_eq(read(look->begins[0], &begun, 1), 1);
+}
+
+/* With the dynamic linker busy: a library's constructor may itself wait for the lock. */
+START_TEST(test_while_the_unwinder_is_looked_for_nobody_waits_for_that)
+{
+	struct owner owner = { 0 }, other = { 0 };
+	struct look look;
+	int fd;
+
+#ifndef __GLIBC__
+	test_skip("this C library needs no unwinder");
+	return;
+#endif
+	be_patient();
+	ck_assert_int_eq(pipe2(look.begins, O_CLOEXEC), 0);
+	ck_assert_int_eq(pipe2(look.ends, O_CLOEXEC), 0);
+	fault_before(FAULT_dlopen, 1, keep_up, &look);
+	submit(&owner, "lock", EX);
+	await_look(&look);
+	ck_assert_int_eq(helpers_take(owner.wait, &fd), -EAGAIN);
+	ck_assert(is_free("lock"));
+	submit(&other, "lock", EX);
+	helpers_cancel(other.wait, false);
+	ck_assert(adopt(&owner, "lock", EX));
+	ck_assert_int_eq(write(look.ends[1], "", 1), 1);
+	ck_assert_int_eq(close(take_granted(&owner)), 0);
+}
+END_TEST
+
 /* --- the process --- */
 
 START_TEST(test_helpers_have_every_signal_blocked)
@@ -770,6 +818,7 @@ int main(void)
 	        test_maximum_bounds_waits_and_orphans_make_room,
 	        test_maximum_of_none_makes_no_thread,
 	        test_without_an_unwinder_an_orphan_stays_and_keeps_other_waits_for_its_file_away,
+	        test_while_the_unwinder_is_looked_for_nobody_waits_for_that,
 	        test_helpers_have_every_signal_blocked,
 	        test_child_has_no_helper_and_none_of_their_descriptors_but_helpers_of_its_own,
 	        test_cancel_in_a_child_does_not_touch_the_parents_wait,
