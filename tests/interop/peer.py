@@ -7,10 +7,12 @@
     holder              whom the marker names: pid, or none
     loss                why a lease was lost, or none
     storm ROUNDS WHO    done
+    count FILE WHO ROUNDS  done | lost
 
 FILELOCK_PEER_DURATION: the seconds of a lease. WITNESS is a file with struct witness of support.h: inside, readers, overlaps, entries.
 """
 
+import array
 import mmap
 import os
 import struct
@@ -67,6 +69,29 @@ def storm(lock, witness, rounds, who):
             witness.leave(who)
 
 
+def add(file, who, own):
+    """Adds one, as test_mixed.c does; false: somebody else was inside as well."""
+    ledger = array.array("Q", file.read())
+    if ledger[1 + who] != own:
+        return False
+    ledger[0] += 1
+    ledger[1 + who] += 1
+    file.seek(0)
+    file.write(ledger)
+    return True
+
+
+def count(lock, path, who, rounds):
+    for own in range(rounds):
+        lock.acquire()
+        with open(path, "r+b", buffering=0) as file:
+            added = add(file, who, own)
+        lock.release()
+        if not added:
+            return "lost"
+    return "done"
+
+
 def obey(words, lock, witness):
     if words[0] == "acquire":
         try:
@@ -83,6 +108,8 @@ def obey(words, lock, witness):
         return str(getattr(lock, "pid", None) or "none")
     if words[0] == "loss":
         return lock.compromise.reason if lock.compromise else "none"
+    if words[0] == "count":
+        return count(lock, words[1], int(words[2]), int(words[3]))
     storm(lock, witness, int(words[1]), int(words[2]))
     return "done"
 

@@ -62,7 +62,7 @@ static bool start_python(struct program *python, int which)
 	return false;
 }
 
-static bool set_up(struct program *python, int which)
+static inline bool set_up(struct program *python, int which)
 {
 	make_witness();
 	return start_python(python, which);
@@ -95,7 +95,7 @@ static inline void check_exclusion(struct program *python, const char *patience)
 
 static _Atomic bool *python_is_done;
 
-static int run_ours(void *arg)
+static inline int run_ours(void *arg)
 {
 	unsigned who = (unsigned)(size_t)arg;
 	struct filelock *lock = test_open(path, NULL);
@@ -115,7 +115,7 @@ static int run_ours(void *arg)
 }
 
 /* Ours and Python's together. */
-static void storm(int which)
+static inline void storm(int which)
 {
 	unsigned rounds = test_rounds(100);
 	struct program python;
