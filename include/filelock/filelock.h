@@ -163,9 +163,8 @@
  *   - A file system whose record locks exclude nobody gives FILELOCK_ENOEXCLUSION: it is tried once,
  *     with a file beside the database. Where SQLite has no mutexes the library's own calls of it are
  *     serialised; the program's calls of SQLite must then stay in its one thread.
- *   - On NFS they exclude between machines as native locks do; but a hold that the server gave to
- *     another machine, after it had not heard of this one for its lease's time, is not found by
- *     filelock_verify.
+ *   - On NFS they exclude between machines as native locks do, and filelock_verify asks the server as it
+ *     does for those, where /proc shows the descriptors of this process. SQLite itself does not ask.
  *   - An exclusive hold nests only in the thread that took it (-EDEADLK); any thread may release.
  *   - By default Python makes one lock of all ReadWriteLocks on a path in a process. Here two
  *     handles exclude each other, unless the option singleton makes them one.
@@ -224,7 +223,7 @@
  *   - On NFS byte-range locks of the server emulate flock(2), depending on host and mount options.
  *     Releases by other machines raise no event; the poll finds them. A server of NFSv4 that has not
  *     heard of a machine for its lease's time gives that machine's locks to others, of this kind and
- *     FILELOCK_READWRITE. filelock_verify and filelock_renew ask it, by a flock(2) more, whether
+ *     FILELOCK_READWRITE. filelock_verify and filelock_renew ask it, by a lock more, whether
  *     another one has the lock now: FILELOCK_ELOST; a lock that nobody has they take again.
  *     evfilelock_on_lost does not ask.
  *   - The lock file stays after the release. unlink_on_release says why.

@@ -71,6 +71,11 @@ static int fcntl_ofd_setlk(int fd, struct flock *range)
 	return fcntl(fd, F_OFD_SETLK, range);
 }
 
+static int fcntl_setlk(int fd, struct flock *range)
+{
+	return fcntl(fd, F_SETLK, range);
+}
+
 static int fcntl_setsig(int fd, int signal)
 {
 	return fcntl(fd, F_SETSIG, signal);
@@ -165,6 +170,7 @@ struct sys_table sys = {
 	.fcntl_getfl = fcntl_getfl,
 	.fcntl_ofd_getlk = fcntl_ofd_getlk,
 	.fcntl_ofd_setlk = fcntl_ofd_setlk,
+	.fcntl_setlk = fcntl_setlk,
 	.fchmod = fchmod,
 	.chmod = chmod,
 	.fcntl_setsig = fcntl_setsig,

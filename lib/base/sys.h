@@ -60,6 +60,7 @@ struct sys_table {
 	int (*fcntl_getfl)(int fd);
 	int (*fcntl_ofd_setlk)(int fd, struct flock *range);
 	int (*fcntl_ofd_getlk)(int fd, struct flock *range);
+	int (*fcntl_setlk)(int fd, struct flock *range);
 	int (*fchmod)(int fd, mode_t mode);
 	int (*chmod)(const char *path, mode_t mode);
 	int (*fcntl_setsig)(int fd, int signal);

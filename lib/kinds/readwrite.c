@@ -30,7 +30,9 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "kinds/readwrite_bytes.h"
 #include "kinds/readwrite_database.h"
+#include "kinds/readwrite_server.h"
 #include "kinds/readwrite_waiters.h"
 #include "kinds/holder.h"
 #include "kinds/refresh.h"
@@ -41,10 +43,6 @@
 
 #define WATCHED (IN_ATTRIB | IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_MOVE_SELF)
 #define EXTENSION ".db"
-/* Where SQLite locks: lockingv3.html, "Locking Implementation". */
-#define RESERVED_BYTE UINT64_C(0x40000001)
-#define SHARED_FIRST UINT64_C(0x40000002)
-#define SHARED_LAST UINT64_C(0x400001ff)
 #define MILLISECOND INT64_C(1000000)
 
 struct readwrite {
@@ -356,11 +354,20 @@ static int64_t readwrite_held(struct filelock *keeper, int64_t now)
 	return refresh_held(keeper, now, REFRESH_FILE);
 }
 
+static bool is_on_nfs(const struct filelock *lock)
+{
+	struct statfs fs;
+
+	return sys.statfs(lock->path, &fs) == 0 && sys_is_nfs(&fs);
+}
+
 static int readwrite_verify(const struct filelock *lock)
 {
 	struct stat st;
 	int r = check_path(lock, &st);
 
+	if (r == 0 && is_on_nfs(lock) && readwrite_server_forgot(state_of(lock)->identity, lock->mode))
+		return FILELOCK_ELOST;
 	if (r == 0 && refresh_is_due(&st.st_mtim, REFRESH_FILE))
 		refresh_times(lock);
 	return r == ATTEMPT_RACED ? FILELOCK_ELOST : r;

@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/sys.h"
 #include "fuse.h"
+#include "kinds/readwrite_bytes.h"
 #include "support.h"
 
 #ifdef FILELOCK_SQLITE
@@ -273,6 +275,105 @@ START_TEST(test_threads_exclude_each_other_where_sqlite_has_no_mutexes)
 }
 END_TEST
 
+static int statfs_of_nfs(const char *path, struct statfs *ret)
+{
+	(void)path;
+	*ret = (struct statfs){ .f_type = NFS_SUPER_MAGIC };
+	return 0;
+}
+
+/* As a server forgets it that has not heard of its client for long: a close drops what the process has. */
+static struct filelock *open_forgotten(enum filelock_mode mode)
+{
+	struct filelock *lock = open_rw(test_path("lock.db"));
+	int fd;
+
+	sys.statfs = statfs_of_nfs;
+	ck_assert_int_eq(filelock_acquire(lock, mode, 0), 0);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	fd = open(test_path("lock.db"), O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	return lock;
+}
+
+/* Of another owner: an open file description. */
+static int lock_for_another(int fd, short type)
+{
+	struct flock range = { .l_type = type, .l_whence = SEEK_SET, .l_start = SHARED_FIRST,
+		               .l_len = SHARED_LAST - SHARED_FIRST + 1 };
+
+	return fcntl(fd, F_OFD_SETLK, &range);
+}
+
+START_TEST(test_lock_that_nfs_gave_to_another_is_lost)
+{
+	struct filelock *lock = open_forgotten((enum filelock_mode)_i);
+	int fd = open(test_path("lock.db"), O_RDWR | O_CLOEXEC);
+
+	ck_assert_int_eq(lock_for_another(fd, F_WRLCK), 0);
+	ck_assert_int_eq(filelock_verify(lock), FILELOCK_ELOST);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	close(fd);
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_lock_that_nfs_forgot_and_gave_to_nobody_is_taken_again)
+{
+	struct filelock *lock = open_forgotten((enum filelock_mode)_i);
+	int fd = open(test_path("lock.db"), O_RDWR | O_CLOEXEC);
+
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_int_eq(lock_for_another(fd, F_WRLCK), -1);
+	ck_assert_int_eq(errno, EAGAIN);
+	ck_assert_int_eq(lock_for_another(fd, F_RDLCK), _i == FILELOCK_SHARED ? 0 : -1);
+	ck_assert_int_eq(lock_for_another(fd, F_UNLCK), 0);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_int_eq(lock_for_another(fd, F_WRLCK), 0);
+	close(fd);
+	filelock_close(lock);
+}
+END_TEST
+
+/* Where nobody answers, the names decide. */
+START_TEST(test_server_that_cannot_be_asked_says_nothing)
+{
+	static const struct {
+		enum fault_call call;
+		int error;
+	} cases[] = { { FAULT_open, EMFILE }, { FAULT_openat, EMFILE }, { FAULT_getdents, EIO },
+		      { FAULT_fcntl_setlk, ENOLCK } };
+	struct filelock *lock = open_rw(test_path("lock.db"));
+
+	sys.statfs = statfs_of_nfs;
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	fault_set(cases[_i].call, 1, FAULT_FOR_GOOD, cases[_i].error);
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_uint_ge(fault_hits(cases[_i].call), 1);
+	fault_clear();
+	filelock_close(lock);
+}
+END_TEST
+
+START_TEST(test_nobody_is_asked_for_the_lock_again_on_a_local_file_system)
+{
+	struct filelock *lock = open_rw(test_path("lock.db"));
+	struct statfs fs;
+
+	ck_assert_int_eq(statfs(test_folder(), &fs), 0);
+	if (sys_is_nfs(&fs)) {
+		test_skip("NFS");
+		return;
+	}
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	fault_watch();
+	ck_assert_int_eq(filelock_verify(lock), 0);
+	ck_assert_uint_eq(fault_calls(FAULT_fcntl_setlk), 0);
+	filelock_close(lock);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("readwrite_files");
@@ -287,6 +388,10 @@ int main(void)
 	tcase_add_loop_test(tcase, test_exact_mode_is_set_before_the_file_has_its_name, 0, 2);
 	tcase_add_test(tcase, test_mode_that_cannot_be_set_is_no_obstacle);
 	tcase_add_test(tcase, test_threads_exclude_each_other_where_sqlite_has_no_mutexes);
+	tcase_add_loop_test(tcase, test_lock_that_nfs_gave_to_another_is_lost, 0, 2);
+	tcase_add_loop_test(tcase, test_lock_that_nfs_forgot_and_gave_to_nobody_is_taken_again, 0, 2);
+	tcase_add_loop_test(tcase, test_server_that_cannot_be_asked_says_nothing, 0, 4);
+	tcase_add_test(tcase, test_nobody_is_asked_for_the_lock_again_on_a_local_file_system);
 	suite_add_tcase(suite, tcase);
 	return support_main(suite);
 }

@@ -73,6 +73,8 @@ const struct fault_errors fault_errors[] = {
 	/* also on file systems of other machines: process/test_readwrite_files.c */
 	{ FAULT_fcntl_ofd_setlk, BOTH(NATIVE | READWRITE), { EAGAIN, EACCES, ENOLCK, ENOMEM, EINVAL, EINTR } },
 	{ FAULT_fcntl_ofd_getlk, NATIVE, { EINVAL, EINTR, ENOLCK } },
+	/* On NFS only: process/test_readwrite_files.c */
+	{ FAULT_fcntl_setlk, 0, { EAGAIN, EINTR, ENOLCK } },
 	/* On FUSE only: process/test_native_files.c */
 	{ FAULT_name_to_handle_at, 0, { EOPNOTSUPP } },
 	{ FAULT_fchmod, 0, { EPERM } },
@@ -203,7 +205,7 @@ const struct rule rules[] = {
 	/* A file that stays is unlocked; a removed one is released whatever unlocking gives. */
 	{ RULE, NATIVE, ON(REMOVING), FAULT_lstat, THE_LOCK, { 0 }, ANY_TIME, FINE, 0 },
 	/* a file system that is not known is not asked for its lock */
-	{ RULE, NATIVE, ON(VERIFYING), FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, NATIVE | READWRITE, ON(VERIFYING), FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(REMOVING), FAULT_flock, ELSE, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(REMOVING), FAULT_flock, THE_LOCK, { 0 }, 1, FINE, 0 },
 	/* Closing has nobody to tell, and ends the hold by closing the descriptor. */

@@ -193,7 +193,7 @@ int program_run(const char *const *arguments);
 	X(dup3) X(inotify_init1) X(inotify_add_watch) X(inotify_rm_watch) X(eventfd) X(ppoll)  \
 	X(pread) X(pwrite) X(ftruncate) X(fsync) X(futimens) X(linkat) X(fcntl_setsig)         \
 	X(fcntl_dupfd) X(fcntl_getfl) X(fcntl_ofd_setlk) X(fcntl_ofd_getlk) X(fchmod) X(chmod) \
-	X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime)                    \
+	X(fcntl_setlk) X(fcntl_setlease) X(getrandom) X(timerfd_create) X(timerfd_settime)                    \
 	X(nanosleep) X(openat) X(fstatat) X(mkdirat) X(unlinkat) X(renameat) X(getdents)       \
 	X(pidfd_open) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(pthread_create) X(dlopen)  \
 	X(calloc)
