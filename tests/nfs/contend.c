@@ -2,7 +2,8 @@
  * contend: what one machine does to a lock that another one wants too.
  *
  *   contend hold KIND PATH MODE       waits for the lock, for ever, and holds it until SIGTERM. It says
- *                                     "held"; then once "loss NUMBER" and "lost ERROR"; and at the end
+ *                                     "held"; at each SIGUSR1 "asked" and what verify says; once "loss NUMBER"
+ *                                     and "lost ERROR"; and at the end
  *                                     "verify ERROR" and "released ERROR". Leases and soft read/write locks are renewed.
  *   contend storm KIND PATH FOLDER COUNT PROCESSES
  *                                     so many processes take it so many times and count in the folder;
@@ -33,6 +34,7 @@
 
 #define BLOCK 4096
 #define DURATION_MS 6000
+#define LONG_DURATION_MS 600000 /* of holds that must not end however slow the machines are */
 #define HEARTBEAT_MS 500
 
 struct tallies {
@@ -58,7 +60,7 @@ static bool ends_by_itself(enum filelock_kind kind)
 	return kind == FILELOCK_LEASE || kind == FILELOCK_SOFT_READWRITE;
 }
 
-/* Nobody renews in a storm, so its holds last as long as is usual. */
+/* Nobody renews in a storm, nor is killed there. */
 static struct filelock *open_lock(const char *name, const char *path, bool renewed)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;
@@ -67,8 +69,8 @@ static struct filelock *open_lock(const char *name, const char *path, bool renew
 
 	if (kind < 0)
 		fail(name, -EINVAL);
-	if (renewed && ends_by_itself((enum filelock_kind)kind)) {
-		options.duration_ms = DURATION_MS;
+	if (ends_by_itself((enum filelock_kind)kind)) {
+		options.duration_ms = renewed ? DURATION_MS : LONG_DURATION_MS;
 		options.heartbeat_ms = HEARTBEAT_MS;
 	}
 	r = filelock_open(path, (enum filelock_kind)kind, &options, &lock);
@@ -77,22 +79,30 @@ static struct filelock *open_lock(const char *name, const char *path, bool renew
 	return lock;
 }
 
+/* Whether that went well. */
+static bool renew(struct filelock *lock)
+{
+	int r = filelock_renew(lock);
+
+	if (r == 0)
+		return true;
+	printf("loss %d\n", (int)filelock_loss(lock));
+	say("lost", r);
+	return false;
+}
+
 /* Until SIGTERM; renewing, if the kind wants that. */
-static void keep(struct filelock *lock, const sigset_t *until)
+static void keep(struct filelock *lock, const sigset_t *signals)
 {
 	const struct timespec pause = { .tv_nsec = HEARTBEAT_MS * 1000000L };
-	bool lost = false;
-	int r;
+	bool renews = ends_by_itself(filelock_kind(lock));
+	int signal;
 
-	while (sigtimedwait(until, NULL, &pause) != SIGTERM) {
-		if (lost || !ends_by_itself(filelock_kind(lock)))
-			continue;
-		r = filelock_renew(lock);
-		if (r == 0)
-			continue;
-		lost = true;
-		printf("loss %d\n", (int)filelock_loss(lock));
-		say("lost", r);
+	while ((signal = sigtimedwait(signals, NULL, &pause)) != SIGTERM) {
+		if (signal == SIGUSR1)
+			say("asked", filelock_verify(lock));
+		else if (renews)
+			renews = renew(lock);
 	}
 }
 
@@ -100,19 +110,20 @@ static int hold(char **arguments)
 {
 	bool shared = strcmp(arguments[2], "shared") == 0;
 	struct filelock *lock;
-	sigset_t term;
+	sigset_t signals;
 	int r;
 
-	sigemptyset(&term);
-	sigaddset(&term, SIGTERM);
-	sigprocmask(SIG_BLOCK, &term, NULL);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
 	lock = open_lock(arguments[0], arguments[1], true);
 	say("waits", 0);
 	r = filelock_acquire(lock, shared ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER);
 	if (r < 0)
 		fail(filelock_last_error(lock), r);
 	say("held", 0);
-	keep(lock, &term);
+	keep(lock, &signals);
 	say("verify", filelock_verify(lock));
 	r = filelock_release(lock);
 	say("released", r);
@@ -191,7 +202,8 @@ static void work_together(struct tallies *tallies, int fd, void *block)
 
 static void cycle(struct filelock *lock, struct tallies *tallies, bool together, int fd, void *block)
 {
-	int r = filelock_acquire(lock, together ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE, 120 * 1000);
+	int r = filelock_acquire(lock, together ? FILELOCK_SHARED : FILELOCK_EXCLUSIVE,
+	                         FILELOCK_WAIT_FOREVER);
 
 	if (r == 0) {
 		(together ? work_together : work_alone)(tallies, fd, block);

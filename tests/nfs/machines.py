@@ -102,7 +102,7 @@ class Machine:
         self.reader.start()
         return self
 
-    def wait_ready(self, seconds=120):
+    def wait_ready(self, seconds):
         end = time.monotonic() + seconds
         while not self.ready.wait(0.1):
             if self.process.poll() is not None or time.monotonic() > end:
@@ -128,7 +128,7 @@ class Machine:
         self.process.stdin.flush()
         return job
 
-    def run(self, command, seconds=60, required=True):
+    def run(self, command, seconds=600, required=True):
         job = self.begin(command)
         said = job.finish(seconds)
         if required and job.status != 0:

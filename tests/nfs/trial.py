@@ -6,18 +6,25 @@ import time
 
 from machines import Machine, Trouble
 
-GRACE = 10      # seconds: the server's lease time and its grace period
+GRACE = 10      # seconds: the server's lease time and its grace period; with --quick, for slow machines:
+QUICK_GRACE = 20
 VERSIONS = ["4.2", "4.1", "3"]
 KINDS = ["native", "soft", "lease", "strict", "soft-readwrite", "readwrite"]
 ENDING = ["lease", "soft-readwrite"]  # holds end on a machine that is too slow, and say so
-UNTOLD = ["readwrite"]  # filelock.h says so
+SERVED = ["native", "readwrite"]      # locks of the server
 PROCESSES, COUNT = 2, 12
-PATIENCE = 120  # seconds: for what must come
-SILENCE = 30    # seconds without a grant that count as "never"
+APART = 3600    # seconds: each client's clock from the server's
+PATIENCE = 600  # seconds: for what must come, on a machine as slow as it likes
+SILENCE = 20    # seconds without a grant, after those that must come, that count as "never"
 
 
 def duration(seconds):
     return "at once" if seconds < 1.5 else f"after {seconds:.0f} s"
+
+
+def goes_on(version, kind):
+    """Whether others get a lock of a machine that is silent."""
+    return kind in ENDING or kind in SERVED and version != "3"
 
 
 class Hold:
@@ -39,6 +46,11 @@ class Hold:
     def signal(self, name):
         self.machine.begin(f"kill -{name} {self.pid}")
 
+    def asked(self):
+        """What verify says."""
+        self.signal("USR1")
+        return self.job.wait_for("asked", PATIENCE)[1]
+
     def released(self):
         """The time of the release, and what verify said just before."""
         self.signal("TERM")
@@ -48,10 +60,12 @@ class Hold:
 
 class Trial:
     def __init__(self, packages, scratch, kinds, quick):
+        grace = QUICK_GRACE if quick else GRACE
+        self.silence = 5 if quick else SILENCE
         self.contend = os.path.join(scratch, "contend")
         self.kinds = kinds
         self.versions = ["4.2", "3"] if quick else VERSIONS
-        self.machines = {name: Machine(name, scratch, packages, GRACE) for name in ("server", "one", "two")}
+        self.machines = {name: Machine(name, scratch, packages, grace) for name in ("server", "one", "two")}
         self.facts, self.failures = {}, []
         self.began = time.monotonic()
 
@@ -79,14 +93,16 @@ class Trial:
         for machine in self.machines.values():
             machine.start()
         for machine in self.machines.values():
-            machine.wait_ready()
+            machine.wait_ready(PATIENCE)
 
     def prepare(self):
         for machine in (self.one, self.two):
             self.mount(machine)
+        self.one.run(f"date --set '{APART} seconds ago'")
+        self.two.run(f"date --set '{APART} seconds'")
         for version, kind in self.both:
             self.one.run(f"mkdir /nfs/{version}/{version}-{kind}")
-        self.progress("three machines, two of them clients of the third; " + self.server.run("uname -r"))
+        self.progress("three machines, two of them clients of the third, all clocks an hour apart; " + self.server.run("uname -r"))
 
     def end(self):
         for machine in self.machines.values():
@@ -103,7 +119,7 @@ class Trial:
             jobs[kind] = [machine.begin(f"{self.contend} storm {kind} {path} {folder} {COUNT} {PROCESSES}")
                           for machine in (self.one, self.two)]
         for kind, pair in jobs.items():
-            self.judge_storm(version, kind, [job.finish(3 * PATIENCE).split("\n") for job in pair])
+            self.judge_storm(version, kind, [job.finish(PATIENCE).split("\n") for job in pair])
 
     def judge_storm(self, version, kind, said):
         tallies = [dict(zip(words[::2], map(int, words[1::2])))
@@ -143,16 +159,22 @@ class Trial:
     def waiters(self, machine, holders, phase):
         return {key: Hold(self, machine, holder.version, holder.kind, phase) for key, holder in holders.items()}
 
-    def granted(self, waiters, since, fact, seconds=SILENCE):
-        """Notes how long after `since`, a time for each, each waiter got its lock; those that did."""
-        got = {}
-        for key, waiter in waiters.items():
-            when = waiter.held_at_last(since[key] + seconds - time.monotonic())
+    def granted(self, waiters, since, fact, coming):
+        """Notes how long after `since`, a time for each, each waiter got its lock; those that did. Those of
+        `coming` must get it, however late."""
+        got, end = {}, None
+        for key in sorted(waiters, key=lambda key: key not in coming):
+            waiter = waiters[key]
+            if key not in coming and end is None:
+                end = time.monotonic() + self.silence
+            when = waiter.held() if key in coming else waiter.held_at_last(end - time.monotonic())
             text = "never" if when is None else duration(when - since[key])
             self.note(waiter.version, waiter.kind, fact, text)
             self.progress(f"NFS {waiter.version}, {waiter.kind}: {fact}: {text}")
             if when is not None:
                 got[key] = waiter
+                if waiter.kind not in ENDING + SERVED:
+                    self.fail(waiter.version, waiter.kind, "taken over from another machine")
         return got
 
     def kill_holders(self, holders):
@@ -164,9 +186,9 @@ class Trial:
             holder.signal("KILL")
             holder.job.finish(PATIENCE)
             since[key] = holder.job.ended
-        self.granted(waiters, since, "holder killed: others go on", seconds=15)
-        for waiter in waiters.values():
-            waiter.signal("KILL")
+        self.granted(waiters, since, "holder killed: others go on",
+                     [kind for kind in waiters if kind in ENDING + SERVED])
+        self.let_all_go({}, waiters)
 
     # --- machines ---
 
@@ -175,6 +197,9 @@ class Trial:
         for holder in holders.values():
             holder.held()
         return holders, self.waiters(self.two, holders, phase)
+
+    def granted_in_silence(self, waiters, since, fact):
+        return self.granted(waiters, since, fact, [key for key in waiters if goes_on(*key)])
 
     def let_all_go(self, holders, waiters):
         for hold in list(holders.values()) + list(waiters.values()):
@@ -198,9 +223,10 @@ class Trial:
         fact = "server restarted: holder"
         holders, waiters = self.hold_all("restart")
         self.server.kill()
-        self.server.start().wait_ready()
+        self.server.start().wait_ready(PATIENCE)
         self.progress("the server is there again")
-        time.sleep(GRACE + 5)
+        for version in self.versions:  # what is new, it gives only after its grace period
+            Hold(self, self.two, version, "native", "grace").held()
         for key, holder in holders.items():
             early = waiters[key].held_at_last(0.1)
             released, verified = holder.released()
@@ -212,33 +238,62 @@ class Trial:
                 waiters[key].held()
         self.let_all_go({}, waiters)
 
-    def stop_machine(self):
-        holders, waiters = self.hold_all("stop")
+    def hold_unwanted(self, phase):
+        """Locks of the server that nobody else asks for meanwhile."""
+        holders = {(version, kind): Hold(self, self.one, version, kind, phase)
+                   for version, kind in self.both if kind in SERVED}
+        for holder in holders.values():
+            holder.held()
+        return holders
+
+    def want_them_after_all(self, holders):
+        """Either the holder is told, or it has taken the lock again before it was asked for."""
+        said = {key: holder.asked() for key, holder in holders.items()}
+        waiters = self.waiters(self.two, holders, "unwanted")
+        end = time.monotonic() + self.silence
+        for key, waiter in waiters.items():
+            granted = waiter.held_at_last(end - time.monotonic())
+            self.progress(f"NFS {key[0]}, {key[1]}: nobody wanted it: {said[key]}, "
+                          f"then another {'got it' if granted else 'waited'}")
+            if granted and said[key] == "ok":
+                self.fail(*key, "a hold that says it goes on is none")
+        self.let_all_go(holders, waiters)
+
+    def silence_machine(self, what, phase, begin, end):
+        holders, waiters = self.hold_all(phase)
+        unwanted = self.hold_unwanted("unwanted")
+        begin()
         since = dict.fromkeys(holders, time.monotonic())
-        self.one.stop()
-        got = self.granted(waiters, since, "machine stopped: others go on")
-        self.one.go_on()
-        fact = "... then the holder"
+        got = self.granted_in_silence(waiters, since, f"{what}: others go on")
+        end()
+        fact = f"{what}: the holder then"
         for key, holder in holders.items():
             _, verified = holder.released()
             self.progress(f"NFS {key[0]}, {key[1]}: {fact}: {verified}")
             self.note(*key, fact, "holds" if verified == "ok" else "told of loss")
             if key in got and verified == "ok":
                 self.note(*key, fact, "not told")
-                if key[1] not in UNTOLD:
-                    self.fail(*key, "a stopped holder is not told that another one holds the lock")
+                self.fail(*key, f"{what}: the holder is not told that another one holds the lock")
         self.let_all_go({}, waiters)
+        self.want_them_after_all(unwanted)
+
+    def stop_machine(self):
+        self.silence_machine("machine stopped", "stop", self.one.stop, self.one.go_on)
+
+    def cut_network(self):
+        self.silence_machine("network cut", "cut", lambda: self.one.run("ip link set eth0 down"),
+                             lambda: self.one.run("ip link set eth0 up"))
 
     def lose_machine(self):
         holders, waiters = self.hold_all("lose")
         since = dict.fromkeys(holders, time.monotonic())
         self.one.kill()
-        got = self.granted(waiters, since, "machine lost: others go on")
-        self.one.start().wait_ready()
+        got = self.granted_in_silence(waiters, since, "machine lost: others go on")
+        self.one.start().wait_ready(PATIENCE)
         again = dict.fromkeys(holders, time.monotonic())
         rest = {key: waiter for key, waiter in waiters.items() if key not in got}
         if rest:
-            self.granted(rest, again, "... it starts again")
+            self.granted(rest, again, "... it starts again", [key for key in rest if key[1] in SERVED])
 
     def try_processes(self, rounds):
         for version in self.versions:
@@ -249,6 +304,7 @@ class Trial:
     def try_machines(self):
         self.restart_server()
         self.stop_machine()
+        self.cut_network()
         self.lose_machine()
 
     def table(self):
@@ -279,8 +335,7 @@ def main():
         trial.prepare()
         if not machines:
             trial.try_processes(2 if quick else 4)
-        if not quick:
-            trial.try_machines()
+        trial.try_machines()
     except Trouble as trouble:
         trial.failures.append(str(trouble))
     finally:
