@@ -88,7 +88,8 @@ static void write_waits(const struct page *page)
 	write_head(page, name, "histogram", "How long granted requests had waited.");
 	for (unsigned i = 0; i < EVFILELOCK_WAIT_BUCKETS - 1; i++) {
 		count += page->stats->waits[i];
-		snprintf(end, sizeof(end), "%.6f", (double)(UINT64_C(1) << i) / 1e6);
+		/* not as a double, whose point is a comma in some locales */
+		snprintf(end, sizeof(end), "%u.%06u", (1u << i) / 1000000, (1u << i) % 1000000);
 		write_value(page, "filelock_wait_seconds_bucket", "le", end, count);
 	}
 	count += page->stats->waits[EVFILELOCK_WAIT_BUCKETS - 1];

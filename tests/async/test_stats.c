@@ -1,4 +1,5 @@
 /* The counts of a context. */
+#include <locale.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -443,6 +444,55 @@ START_TEST(test_waits_are_written_as_a_histogram)
 }
 END_TEST
 
+/* A locale of glibc's format whose numbers have a comma: few machines have one. */
+static void write_locale(const char *path)
+{
+	const struct {
+		uint32_t magic, count, places[6]; /* the point, separator, grouping; both as wide; charset */
+		char texts[4];
+		uint32_t wide[2];
+		char charset[8];
+	} file = { 0x20031115 ^ LC_NUMERIC, 6, { 32, 34, 34, 36, 40, 44 }, ",", { ',', 0 }, "UTF-8" };
+	FILE *out = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(out);
+	ck_assert_int_eq(fwrite(&file, sizeof(file), 1, out), 1);
+	ck_assert_int_eq(fclose(out), 0);
+}
+
+static locale_t comma_locale(void)
+{
+	const char *folder = test_path("");
+	locale_t locale;
+
+	ck_assert_int_eq(mkdir(test_path("comma"), 0755), 0);
+	write_locale(test_path("comma/LC_NUMERIC"));
+	ck_assert_int_eq(setenv("LOCPATH", folder, 1), 0);
+	locale = newlocale(LC_NUMERIC_MASK, "comma", (locale_t)0);
+	ck_assert(locale != (locale_t)0);
+	return locale;
+}
+
+START_TEST(test_locale_with_a_decimal_comma_changes_no_count)
+{
+	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
+	char *plain = exposed(&stats, NULL), *text, half[8];
+	locale_t locale = comma_locale();
+	locale_t before = uselocale(locale);
+
+	snprintf(half, sizeof(half), "%.1f", 0.5);
+#ifdef __GLIBC__
+	ck_assert_str_eq(half, "0,5");
+#endif
+	text = exposed(&stats, NULL);
+	(void)uselocale(before);
+	freelocale(locale);
+	ck_assert(strcmp(text, plain) == 0); /* too long for a message */
+	free(text);
+	free(plain);
+}
+END_TEST
+
 START_TEST(test_counts_that_cannot_be_written_are_an_error)
 {
 	struct evfilelock_stats stats = EVFILELOCK_STATS_INIT;
@@ -473,5 +523,6 @@ int main(void)
 	        test_grant_that_the_watch_was_too_late_for_is_no_rescue,
 	        test_waits_are_counted_by_powers_of_two,
 	        test_every_count_is_written_for_prometheus, test_waits_are_written_as_a_histogram,
+	        test_locale_with_a_decimal_comma_changes_no_count,
 	        test_counts_that_cannot_be_written_are_an_error));
 }
