@@ -47,6 +47,14 @@ char *codec_key(const char *folder, bool shared, int64_t lease, uint64_t number)
 	              number);
 }
 
+bool codec_is_text(const char *text)
+{
+	json_t *json = json_string(text);
+
+	json_decref(json);
+	return json != NULL;
+}
+
 /* --- base64 and numbers --- */
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

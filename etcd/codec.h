@@ -30,6 +30,9 @@ bool codec_is_name(const char *name);
 char *codec_folder(const char *name);
 char *codec_key(const char *folder, bool shared, int64_t lease, uint64_t number);
 
+/* Whether it is UTF-8: no other text goes into a request. */
+bool codec_is_text(const char *text);
+
 /* Requests: to be freed with free(3); NULL: out of memory. */
 char *codec_login(const char *user, const char *password);
 char *codec_grant(int64_t ttl);

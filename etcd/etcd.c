@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec.h"
 #include "driver_private.h"
 #include "event_private.h"
 #include "lock.h"
@@ -46,6 +47,10 @@ static const char *wrong_option(const struct filelock_etcd_options *options)
 		return "cert_file and key_file go together";
 	if (options->password && !options->user)
 		return "a password without a user";
+	if (options->user && !codec_is_text(options->user))
+		return "user: this is not UTF-8";
+	if (options->password && !codec_is_text(options->password))
+		return "password: this is not UTF-8";
 	return NULL;
 }
 

@@ -60,8 +60,9 @@ static bool has_wrong_flag(const struct filelock_options *options)
 	return false;
 }
 
-/* NULL, or the name of the option that is out of its range. */
-static const char *wrong_option(const struct filelock_options *options, bool has_path)
+/* NULL, or the name of the option that is out of its range, or not of this kind. */
+static const char *wrong_option(const struct filelock_options *options, const struct kind *kind,
+                                bool has_path)
 {
 	if (options->file_mode > 07777)
 		return "file_mode";
@@ -76,6 +77,10 @@ static const char *wrong_option(const struct filelock_options *options, bool has
 		return "singleton";
 	if (options->unlink_on_release && !has_path)
 		return "unlink_on_release";
+	if (options->duration_ms && !kind->expires)
+		return "duration_ms";
+	if (options->heartbeat_ms && !kind->expires)
+		return "heartbeat_ms";
 	return NULL;
 }
 
@@ -205,14 +210,14 @@ static int make_path(const char *path, bool canonical, char **ret_path)
 	return r;
 }
 
-static int check_options(const struct filelock_options *from, bool has_path,
-                         const char *path, struct filelock_options *ret)
+static int check_options(const struct filelock_options *from, const struct kind *kind,
+                         bool has_path, const char *path, struct filelock_options *ret)
 {
 	const char *wrong = "size: begin the options with FILELOCK_OPTIONS_INIT";
 	int r = read_options(from, ret);
 
 	if (r == 0)
-		wrong = wrong_option(ret, has_path);
+		wrong = wrong_option(ret, kind, has_path);
 	return wrong ? open_failure(-EINVAL, path, "cannot open", wrong) : 0;
 }
 
@@ -231,12 +236,9 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
 		                    table ? "ret_lock is NULL" : "no such kind");
 	if (!path || !*path)
 		return open_failure(-EINVAL, path, "cannot open", "path is empty");
-	r = check_options(options, true, path, &checked);
+	r = check_options(options, table, true, path, &checked);
 	if (r < 0)
 		return r;
-	if (!table->expires && (checked.duration_ms || checked.heartbeat_ms))
-		return open_failure(-EINVAL, path, "cannot open",
-		                    checked.duration_ms ? "duration_ms" : "heartbeat_ms");
 	r = make_path(path, checked.singleton, &absolute);
 	if (r < 0)
 		return open_failure(r, path, "cannot open", NULL);
@@ -260,15 +262,13 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
 		return open_failure(-EINVAL, "a descriptor", "cannot open", "ret_lock");
 	if (fd < 0)
 		return open_failure(-EBADF, "a descriptor", "cannot open", NULL);
-	r = check_options(options, false, "a descriptor", &checked);
+	r = check_options(options, &kind_native, false, "a descriptor", &checked);
 	if (r < 0)
 		return r;
-	if (checked.duration_ms || checked.heartbeat_ms)
-		return open_failure(-EINVAL, "a descriptor", "cannot open", "duration_ms");
 	name = sys_format("fd %d", fd);
 	if (!name)
 		return open_failure(-ENOMEM, "a descriptor", "cannot open", NULL);
-	return make_handle(kind_find(FILELOCK_NATIVE), name, fd, &checked, NULL, ret_lock);
+	return make_handle(&kind_native, name, fd, &checked, NULL, ret_lock);
 }
 
 FILELOCK_API int filelock_fail_open(int code, const char *path, const char *detail)
@@ -281,7 +281,7 @@ FILELOCK_API int filelock_open_kind(const struct kind *kind, char *path,
                                     struct filelock **ret_lock)
 {
 	struct filelock_options checked;
-	int r = check_options(options, false, path, &checked);
+	int r = check_options(options, kind, false, path, &checked);
 
 	if (r < 0) {
 		free(path);

@@ -73,7 +73,7 @@ struct filelock_etcd_options {
 	   have. */
 	const char *ca_file, *cert_file, *key_file;
 
-	/* NULL: etcd asks for none. */
+	/* In UTF-8. NULL: etcd asks for none. */
 	const char *user, *password;
 
 	filelock_etcd_cb on_ready, on_lost; /* may be NULL; from the loop */

@@ -569,6 +569,9 @@ START_TEST(test_calls_that_would_wait_are_refused)
 	ck_assert_int_eq(filelock_open_etcd(scene.one, "a//b", NULL, &none), -EINVAL);
 	options.file_mode = 0600;
 	ck_assert_int_eq(filelock_open_etcd(scene.one, "a", &options, &none), -EINVAL);
+	options.file_mode = 0;
+	options.heartbeat_ms = 1000;
+	ck_assert_int_eq(filelock_open_etcd(scene.one, "a", &options, &none), -EINVAL);
 	filelock_close(lock);
 	scene_end(&scene);
 }
@@ -595,7 +598,10 @@ START_TEST(test_wrong_options_are_refused_by_name)
 	REFUSED(ttl_ms, 1999, "ttl_ms")
 	REFUSED(cert_file, "/x", "cert_file")
 	REFUSED(password, "x", "user")
+	REFUSED(user, "J\xf6rg", "user")
 	REFUSED(size, 0, "size")
+	good.user = "somebody";
+	REFUSED(password, "\xff", "password")
 	good.endpoints = secure;
 	REFUSED(ca_file, "/nowhere/ca.pem", "ca_file /nowhere/ca.pem")
 #undef REFUSED
