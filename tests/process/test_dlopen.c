@@ -32,14 +32,17 @@ static void wait_in_vain_as_a_plugin(void)
 
 START_TEST(test_library_that_is_closed_and_opened_again_leaves_no_descriptors_behind)
 {
+	enum { TIMES = 10 };
 	unsigned descriptors;
 
 	if (test_is_in_valgrind())
 		return;
 	wait_in_vain_as_a_plugin();
 	descriptors = test_descriptors();
-	wait_in_vain_as_a_plugin();
-	ck_assert_uint_eq(test_descriptors(), descriptors);
+	for (int i = 0; i < TIMES; i++)
+		wait_in_vain_as_a_plugin();
+	/* what is made once may be made late: the first wait may have ended before it needed that */
+	ck_assert_uint_lt(test_descriptors(), descriptors + TIMES);
 }
 END_TEST
 
