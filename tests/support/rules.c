@@ -63,7 +63,7 @@ const struct fault_errors fault_errors[] = {
 	/* Where flock(2) may not tell, and to undo after that: unit/test_takeover.c */
 	{ FAULT_fsync, BOTH(SOFTRW), { EDQUOT, EIO, ENOSPC } },
 	{ FAULT_ftruncate, 0, { EIO } },
-	/* Threads that wait in flock(2): process/test_helpers.c */
+	/* Threads that wait in flock(2): async/test_crowd_faults.c, process/test_helpers.c */
 	{ FAULT_pthread_create, 0, { EAGAIN } },
 	{ FAULT_dlopen, 0, { ENOENT } },
 	/* In a forked child: process/test_fork_faults.c */
