@@ -325,7 +325,8 @@ START_TEST(test_each_fault_of_a_blocked_wait_ends_it_or_is_passed_over_and_leave
 	idle = test_descriptors();
 	for (unsigned i = (unsigned)_i % step; i < WAYS; i += step)
 		points += sweep(scenario, &ways[i], idle);
-	ck_assert_uint_ge(points, step == 1 ? 20 : 1);
+	if (step == 1) /* else what is tried may be what this scenario does not do */
+		ck_assert_uint_ge(points, 20);
 }
 END_TEST
 
