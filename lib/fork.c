@@ -28,6 +28,15 @@
 #define STUCK INT64_C(2000000000) /* ns */
 #define LOOK_EVERY 50000          /* ns */
 
+/*
+ * Calls that begin wait for a fork, also those of a loop whose own lock file is not on that mount. So
+ * when no call has ended for QUIET, a fork that waits on lets others go on in between. It looks
+ * whether all have ended as soon as none has for BRIEF.
+ */
+#define QUIET INT64_C(100000000) /* ns */
+#define BRIEF INT64_C(10000000)  /* ns */
+#define PAUSE 5000000            /* ns */
+
 atomic_uint fork_generation;
 static atomic_uint forks;
 static int handlers_error;
@@ -63,12 +72,29 @@ void fork_note_handlers(int error)
 	handlers_error = error;
 }
 
-static void wait_for_calls(int64_t until)
+static void nap(long ns)
 {
-	static const struct timespec pause = { .tv_nsec = LOOK_EVERY };
+	struct timespec time = { .tv_nsec = ns };
 
-	while (atomic_load(&calls) > 0 && sys.now() < until)
-		(void)sys.nanosleep(&pause, NULL);
+	(void)sys.nanosleep(&time, NULL);
+}
+
+/* The gate is closed, so calls only end: until all have, or none has for so long. */
+static bool wait_for_calls(int64_t quiet)
+{
+	int64_t since = sys.now();
+	unsigned before = 0;
+	unsigned under_way;
+
+	while ((under_way = atomic_load(&calls)) > 0) {
+		if (under_way != before)
+			since = sys.now();
+		else if (sys.now() - since >= quiet)
+			return false;
+		before = under_way;
+		nap(LOOK_EVERY);
+	}
+	return true;
 }
 
 void fork_hold_off(void)
@@ -85,8 +111,19 @@ void fork_allow(void)
 
 void fork_close_gate(void)
 {
+	int64_t until = sys.now() + STUCK - QUIET;
+	bool over;
+
 	(void)pthread_mutex_lock(&gate);
-	wait_for_calls(sys.now() + STUCK);
+	over = wait_for_calls(QUIET);
+	while (!over && sys.now() < until) {
+		(void)pthread_mutex_unlock(&gate);
+		nap(PAUSE);
+		(void)pthread_mutex_lock(&gate);
+		over = wait_for_calls(BRIEF);
+	}
+	if (!over)
+		(void)wait_for_calls(QUIET);
 }
 
 void fork_open_gate(bool in_child)

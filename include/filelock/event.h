@@ -67,8 +67,9 @@
  *  - max_fds does not limit the number of descriptors. A request that gets none fails with EMFILE
  *    or ENFILE. The log of slow waits does not name the holder.
  *  - A worker whose call never returns stays until the process ends. Workers block all signals.
- *    fork(2) waits at most two seconds for a worker in open(2) or inside SQLite. A child has no
- *    workers; the memory that they used stays allocated there.
+ *    fork(2) waits at most two seconds for a worker in open(2) or inside SQLite, and whoever
+ *    opens or closes a lock file meanwhile for about a tenth of one. A child has no workers; the
+ *    memory that they used stays allocated there.
  */
 #ifndef FILELOCK_EVENT_H
 #define FILELOCK_EVENT_H

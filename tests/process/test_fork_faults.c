@@ -209,6 +209,57 @@ START_TEST(test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another)
 }
 END_TEST
 
+/* Acquired by another thread while a fork waits for an open that is stuck. */
+static struct {
+	struct filelock *lock;
+	pthread_t thread;
+	_Atomic bool done;
+} beside;
+
+static void *acquire_beside(void *arg)
+{
+	ck_assert_int_eq(filelock_acquire(beside.lock, FILELOCK_EXCLUSIVE, 0), 0);
+	beside.done = true;
+	return arg;
+}
+
+/* Between two looks nothing has to change; when it naps for longer it has opened the gate. */
+static int nap_until_it_is_done(const struct timespec *time, struct timespec *ret_rest)
+{
+	static long shortest;
+
+	if (!shortest) {
+		shortest = time->tv_nsec;
+		if (pthread_create(&beside.thread, NULL, acquire_beside, NULL) != 0)
+			abort();
+	}
+	if (time->tv_nsec > shortest)
+		await(beside.done);
+	return nap_by_the_clock(time, ret_rest);
+}
+
+static int is_done(void *arg)
+{
+	(void)arg;
+	return beside.done;
+}
+
+START_TEST(test_fork_that_waits_for_an_open_that_is_stuck_lets_others_go_on)
+{
+	pthread_t thread;
+
+	clock_fake(SECONDS);
+	thread = begin_stuck(test_path("lock"), FILELOCK_NATIVE);
+	sys.nanosleep = nap_until_it_is_done;
+	beside.lock = test_open(test_path("beside"), NULL);
+	ck_assert_int_eq(test_in_child(is_done, NULL), 1);
+	ck_assert_int_eq(pthread_join(beside.thread, NULL), 0);
+	end_stuck(thread);
+	filelock_close(stuck.lock);
+	filelock_close(beside.lock);
+}
+END_TEST
+
 #ifdef FILELOCK_SQLITE
 
 static int open_stuck_in_sqlite(const char *path, int flags, int mode)
@@ -272,7 +323,8 @@ int main(void)
 	        test_child_without_an_idle_descriptor_closes_its_copy,
 	        test_child_of_a_bare_clone_that_exits_removes_no_marker,
 	        test_fork_goes_on_beside_an_open_that_is_stuck,
-	        test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another);
+	        test_no_open_begins_in_a_fork_that_has_waited_in_vain_for_another,
+	        test_fork_that_waits_for_an_open_that_is_stuck_lets_others_go_on);
 #ifdef FILELOCK_SQLITE
 	TCase *sqlite = tcase_create("SQLite");
 
