@@ -14,6 +14,7 @@ ENDING = ["lease", "soft-readwrite"]  # holds end on a machine that is too slow,
 SERVED = ["native", "readwrite"]      # locks of the server
 PROCESSES, COUNT = 2, 12
 APART = 3600    # seconds: each client's clock from the server's
+BOOT = 300      # seconds: for a machine's start, which takes ten
 PATIENCE = 600  # seconds: for what must come, on a machine as slow as it likes
 SILENCE = 20    # seconds without a grant, after those that must come, that count as "never"
 
@@ -93,7 +94,7 @@ class Trial:
         for machine in self.machines.values():
             machine.start()
         for machine in self.machines.values():
-            machine.wait_ready(PATIENCE)
+            machine.wait_ready(BOOT)
 
     def prepare(self):
         for machine in (self.one, self.two):
@@ -223,7 +224,7 @@ class Trial:
         fact = "server restarted: holder"
         holders, waiters = self.hold_all("restart")
         self.server.kill()
-        self.server.start().wait_ready(PATIENCE)
+        self.server.start().wait_ready(BOOT)
         self.progress("the server is there again")
         for version in self.versions:  # what is new, it gives only after its grace period
             Hold(self, self.two, version, "native", "grace").held()
@@ -289,7 +290,7 @@ class Trial:
         since = dict.fromkeys(holders, time.monotonic())
         self.one.kill()
         got = self.granted_in_silence(waiters, since, "machine lost: others go on")
-        self.one.start().wait_ready(PATIENCE)
+        self.one.start().wait_ready(BOOT)
         again = dict.fromkeys(holders, time.monotonic())
         rest = {key: waiter for key, waiter in waiters.items() if key not in got}
         if rest:
@@ -327,12 +328,12 @@ def main():
     trial = Trial(packages, scratch, [word for word in rest if word in KINDS] or KINDS, quick)
     try:
         trial.start()
+        trial.prepare()
     except Trouble as trouble:
         trial.end()
-        print(f"user-mode Linux: {trouble}")
+        print(f"no machines with NFS between them here: {trouble}")
         return 77
     try:
-        trial.prepare()
         if not machines:
             trial.try_processes(2 if quick else 4)
         trial.try_machines()
