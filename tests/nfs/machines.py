@@ -1,7 +1,7 @@
 """User-mode Linux machines: started, told what to do, stopped, killed and started again.
 
-All machines must be in one network namespace with its loopback device up: they talk to one another by
-multicast there.
+All machines must be in one network namespace. They talk to one another by multicast on its loopback
+device, or, with NFS_NETWORK=taps, by its devices tap1, tap2, tap3.
 """
 import itertools
 import os
@@ -14,6 +14,13 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ADDRESS = {"server": 1, "one": 2, "two": 3}
+
+
+def network(number):
+    mac = f"52:54:00:00:00:0{number}"
+    if os.environ["NFS_NETWORK"] == "taps":
+        return f"tuntap,tap{number},{mac}"
+    return f"mcast,{mac},239.192.168.1,1102,1"
 
 
 class Trouble(Exception):
@@ -88,7 +95,7 @@ class Machine:
         command = [uml, "mem=192M", "umid=" + self.name, "uml_dir=" + self.scratch,
                    "ubda=" + self.disk, "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
                    "init=" + HERE + "/guest", "con=null", "con0=fd:0,fd:1", "quiet", "panic=1",
-                   f"eth0=mcast,52:54:00:00:00:0{number},239.192.168.1,1102,1",
+                   "eth0=" + network(number),
                    "NFS_NAME=" + self.name, "NFS_PACKAGES=" + self.packages, "NFS_MODULES=" + modules,
                    f"NFS_GRACE={self.grace}"]
         self.jobs = {}

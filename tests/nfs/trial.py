@@ -103,7 +103,8 @@ class Trial:
         self.two.run(f"date --set '{APART} seconds'")
         for version, kind in self.both:
             self.one.run(f"mkdir /nfs/{version}/{version}-{kind}")
-        self.progress("three machines, two of them clients of the third, all clocks an hour apart; " + self.server.run("uname -r"))
+        self.progress("three machines, two of them clients of the third, all clocks an hour apart; " +
+                      self.server.run("uname -r"))
 
     def end(self):
         for machine in self.machines.values():
