@@ -189,7 +189,8 @@
  *     the next one, and syncs it to the disk before. A cycle is two of them, and on a disk takes as
  *     long as fsync(2) does twice, some milliseconds. A hand-over is two as well, the leaver's and the
  *     next one's, so it takes many times as long as that of a marker, which nobody syncs. The protocol
- *     asks for both: after a crash no generation, which is a token, may come twice. An attempt that
+ *     asks for both, one after the other: a generation is a token, and the loss of power may make no more
+ *     than the newest one come twice. An attempt that
  *     finds the lock held writes its record, unsynced. In a loop let workers do that
  *     (evfilelock_options.workers): the loop then makes no such call. filelock_token is the generation.
  *   - A holder renews its record every heartbeat_ms, as a lease: in a loop the context does, elsewhere

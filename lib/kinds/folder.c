@@ -1,7 +1,6 @@
 #include "kinds/folder.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,13 +22,17 @@ struct entry {
 
 int folder_random(char ret_token[FOLDER_TOKEN])
 {
+	static const char digits[] = "0123456789abcdef";
 	unsigned char bytes[FOLDER_TOKEN / 2];
 	int r = sys_random(bytes, sizeof(bytes));
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		(void)snprintf(ret_token + 2 * i, 3, "%02x", bytes[i]);
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		ret_token[2 * i] = digits[bytes[i] >> 4];
+		ret_token[2 * i + 1] = digits[bytes[i] & 15];
+	}
+	ret_token[FOLDER_TOKEN - 1] = '\0';
 	return 0;
 }
 
@@ -222,7 +225,8 @@ int folder_publish(int folder, const struct folder_record *record,
 	if (r < 0)
 		return r;
 	r = folder_link(folder, record->private_name, record->name, *ret_identity);
-	(void)sys_unlink_at(folder, record->private_name);
+	if (r < 0 || !record->stays)
+		(void)sys_unlink_at(folder, record->private_name);
 	return r;
 }
 

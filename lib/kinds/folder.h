@@ -55,6 +55,7 @@ struct folder_record {
 	mode_t mode;
 	bool exact; /* the mode goes past the umask */
 	bool sync;  /* to the disk, before it is linked */
+	bool stays; /* the private name, for a while: its removal is the caller's */
 };
 /* Writes the file under its private name, links it where nothing stands, and removes the private
    name. 0, and *ret_identity is ours at the name; -EEXIST: another one stands there; or an error.

@@ -28,6 +28,7 @@
 #define COMMITS_A_TRY 4    /* lost races, before others get time */
 #define COMMITS_TO_LEAVE 1000
 #define MANY_ABSENCES 100  /* in a row: nothing can be made there */
+#define RENEWED_AGAIN (250 * MILLISECOND) /* as often as Python's waiters do it */
 
 static int64_t threshold(const struct softrw_claim *claim)
 {
@@ -224,18 +225,28 @@ static int renew_named(const struct softrw_claim *claim, const struct softrw_bad
 	return r;
 }
 
+/* 0; FILELOCK_ELOST: it is gone; or an error. */
+static int check_record(const struct softrw_claim *claim, const struct softrw_badge *badge)
+{
+	char name[SOFTRW_HEX_SIZE];
+	int r;
+
+	softrw_token_format(&badge->token, name);
+	r = folder_check(claim->holders, name, badge->identity);
+	return r == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : r;
+}
+
 static int renew_record(const struct softrw_claim *claim, struct softrw_badge *badge)
 {
 	char name[SOFTRW_HEX_SIZE];
 	int64_t now = sys.boot(); /* before: others count from what they see */
 	int r;
 
-	softrw_token_format(&badge->token, name);
 	if (claim->record < 0) {
+		softrw_token_format(&badge->token, name);
 		r = renew_named(claim, badge, name);
 	} else {
-		r = folder_check(claim->holders, name, badge->identity);
-		r = r == PATH_NAMES_ANOTHER ? FILELOCK_ELOST : r;
+		r = check_record(claim, badge);
 		if (r == 0)
 			r = write_record(claim, badge, claim->record);
 	}
@@ -244,16 +255,27 @@ static int renew_record(const struct softrw_claim *claim, struct softrw_badge *b
 	return r;
 }
 
+/* A wake-up soon after a poll gives no other reason to write it again; a network's client would show
+   others an old one. */
+static bool is_just_renewed(const struct softrw_claim *claim)
+{
+	int64_t age = sys.boot() - claim->badge.renewed_at;
+
+	return claim->is_local && age < RENEWED_AGAIN && age < threshold(claim) / 8;
+}
+
 /* Others may take a waiter's record away; then it makes it again. */
 static int keep_fresh(struct softrw_claim *claim)
 {
+	bool was_locked = claim->badge.is_locked;
 	int r;
 
 	if (claim->is_fresh)
 		return 0;
 	if (!claim->badge.is_locked)
 		lock_record(claim);
-	r = renew_record(claim, &claim->badge);
+	r = was_locked && is_just_renewed(claim) ? check_record(claim, &claim->badge)
+	                                         : renew_record(claim, &claim->badge);
 	claim->is_fresh = r == 0;
 	return r == FILELOCK_ELOST ? make_record(claim) : r;
 }
@@ -411,6 +433,9 @@ static int make_move(struct softrw_claim *claim, struct softrw_ledger *ledger,
 	r = softrw_log_commit(&claim->log, next);
 	if (r != 0)
 		return r;
+	/* nobody can go on by our grant alone, but by the end of one who is dead */
+	softrw_log_tell(&claim->log, move == SOFTRW_GRANT && dead->readers == 0 ? SOFTRW_NO_NEWS
+	                                                                      : SOFTRW_NEWS);
 	remove_records(claim, ledger, dead);
 	claim->is_entered |= move != SOFTRW_EVICT;
 	if (move != SOFTRW_GRANT)
@@ -503,7 +528,12 @@ static int commit_out(struct softrw_claim *claim)
 	if (r == 0)
 		r = softrw_log_commit(&claim->log, &next);
 	softrw_snapshot_clear(&next);
-	return r;
+	if (r != 0)
+		return r;
+	/* that wakes whoever waits for us, some calls before HEAD does; nobody needs it any more */
+	close_fd(&claim->record);
+	softrw_log_tell(&claim->log, SOFTRW_NEWS);
+	return 0;
 }
 
 /* 0; FILELOCK_ELOST: we were not in any more; or an error. The log may only be hidden from us, by a mount,
@@ -633,8 +663,10 @@ static int commit_nobody(struct softrw_claim *claim)
 		r = -ENOENT;
 	if (r == 0)
 		r = softrw_log_commit(&claim->log, &next);
-	if (r == 0)
+	if (r == 0) {
+		softrw_log_tell(&claim->log, SOFTRW_NEWS);
 		remove_records(claim, NULL, &members);
+	}
 	softrw_snapshot_clear(&members);
 	return r;
 }

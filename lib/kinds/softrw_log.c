@@ -10,6 +10,7 @@
 #define HEAD "HEAD"
 #define PRIVATE ".commit-"
 #define RETAINED 64 /* generations that stay */
+#define MOST_LAG 8  /* of HEAD; far from those that are removed */
 #define USUAL_SIZE 4096
 #define SECOND INT64_C(1000000000)
 #define COARSEST_TICK 2 /* seconds, of the times of a local file: FAT */
@@ -367,6 +368,25 @@ static int find_in_list(struct softrw_log *log, uint64_t head, struct softrw_sna
 	return r;
 }
 
+/* The last look's, and what follows it without a gap. The oldest are removed first: while that one is
+   there, none of its successors is gone. -ENOENT: it takes HEAD. */
+static int find_from_memory(struct softrw_log *log, struct softrw_snapshot *ret)
+{
+	int r;
+
+	if (!log->is_local || log->latest.generation == 0)
+		return -ENOENT;
+	r = softrw_snapshot_copy(&log->latest, ret);
+	if (r == 0)
+		r = probe(log, ret, 1);
+	if (r == 0)
+		r = has_generation(log, log->latest.generation);
+	if (r > 0)
+		return 0;
+	softrw_snapshot_clear(ret);
+	return r == 0 || r == -EBADMSG ? -ENOENT : r;
+}
+
 static int find(struct softrw_log *log, struct softrw_snapshot *ret)
 {
 	uint64_t head = 0;
@@ -374,7 +394,10 @@ static int find(struct softrw_log *log, struct softrw_snapshot *ret)
 	int r = take_epoch(log);
 
 	if (r == 0)
-		r = read_head(log, &is_ours, &head);
+		r = find_from_memory(log, ret);
+	if (r != -ENOENT)
+		return r;
+	r = read_head(log, &is_ours, &head);
 	if (r < 0)
 		return r;
 	r = find_from_head(log, head, ret);
@@ -444,19 +467,25 @@ bool softrw_log_is_private(const char *name, struct softrw_token *ret)
 	       softrw_token_parse(name + length, strlen(name + length), ret);
 }
 
-static int publish(const struct softrw_log *log, uint64_t generation, const char *bytes, size_t size)
+/* The sync keeps two promises over a loss of power. The record is complete wherever its name is, since a
+   torn one stops everybody. And by the time that this one is published, its predecessor's name is on the disk,
+   as far as the file system keeps the order of its changes: so no more than the newest generation can be
+   lost, and come again. It has to lie between the two links, which a sync in advance would not. */
+static int publish(struct softrw_log *log, uint64_t generation, const char *bytes, size_t size)
 {
-	char name[SOFTRW_NAME_SIZE], private_name[SOFTRW_PRIVATE_SIZE];
-	struct folder_record record = { .private_name = private_name, .name = name,
+	char name[SOFTRW_NAME_SIZE];
+	struct folder_record record = { .private_name = log->left, .name = name,
 		                        .bytes = bytes, .size = size, .mode = 0600,
-		                        .sync = true };
+		                        .sync = true, .stays = true };
 	struct identity identity;
-	int r = make_private_name(private_name);
+	int r = make_private_name(log->left);
 
-	if (r < 0)
-		return r;
 	softrw_name_format(generation, name);
-	return folder_publish(log->folder, &record, &identity);
+	if (r == 0)
+		r = folder_publish(log->folder, &record, &identity);
+	if (r < 0)
+		log->left[0] = '\0';
+	return r;
 }
 
 /* Its predecessor was only left over, of another one that was stopped meanwhile. HEAD may be wrong, so
@@ -466,33 +495,57 @@ static bool was_passed(const struct softrw_log *log, uint64_t generation, uint64
 	return head > generation && head - generation > RETAINED && has_generation(log, head) > 0;
 }
 
-/* 0, or ATTEMPT_RACED. Only a help: readers look at what it names. */
-static int move_head(const struct softrw_log *log, uint64_t generation, const char *bytes, size_t size)
+/* Only a help: readers look at what it names. So it is not synced. */
+static void write_head(const struct softrw_log *log, const char *bytes, size_t size)
 {
 	char private_name[SOFTRW_PRIVATE_SIZE];
 	struct folder_record record = { .private_name = private_name, .name = HEAD,
 		                        .size = log->epoch_size + size, .mode = 0600 };
-	uint64_t head;
-	bool is_ours;
 	char *copy;
 
-	if (!is_epoch_valid(log) || check_epoch(log) != 0 || read_head(log, &is_ours, &head) < 0)
-		return 0;
-	if (was_passed(log, generation, head)) {
-		unlink_generation(log, generation);
-		return ATTEMPT_RACED;
-	}
-	if (head >= generation || make_private_name(private_name) < 0)
-		return 0;
+	if (make_private_name(private_name) < 0)
+		return;
 	copy = sys.calloc(1, record.size);
 	if (!copy)
-		return 0;
+		return;
 	memcpy(copy, log->epoch, log->epoch_size);
 	memcpy(copy + log->epoch_size, bytes, size);
 	record.bytes = copy;
 	(void)folder_replace(log->folder, &record);
 	free(copy);
-	return 0;
+}
+
+static void move_head(const struct softrw_log *log)
+{
+	char *bytes;
+	size_t size;
+
+	if (softrw_snapshot_format(&log->latest, &bytes, &size) < 0)
+		return;
+	write_head(log, bytes, size);
+	free(bytes);
+}
+
+/* Whether HEAD may stay behind. It has to be there, since it keeps the first place from being taken twice. */
+static bool may_lag(const struct softrw_log *log)
+{
+	return log->is_local && log->head > 0 && log->latest.generation - log->head <= MOST_LAG;
+}
+
+/* 0, and log->head is what HEAD names, or ours where it is not to be moved; or ATTEMPT_RACED. */
+static int check_head(struct softrw_log *log, uint64_t generation)
+{
+	uint64_t head;
+	bool is_ours;
+
+	log->head = generation;
+	if (!is_epoch_valid(log) || check_epoch(log) != 0 || read_head(log, &is_ours, &head) < 0)
+		return 0;
+	log->head = head;
+	if (!was_passed(log, generation, head))
+		return 0;
+	unlink_generation(log, generation);
+	return ATTEMPT_RACED;
 }
 
 /* Removes what is older than stays, the oldest first: so there is never a gap in what is left. */
@@ -520,7 +573,14 @@ static int land(struct softrw_log *log, uint64_t generation, const char *bytes, 
 	/* stopped meanwhile, it has taken the place of one that was removed */
 	if (r == ATTEMPT_RACED)
 		unlink_generation(log, generation);
-	return r;
+	return r == 0 ? check_head(log, generation) : r;
+}
+
+static void remove_left(struct softrw_log *log)
+{
+	if (log->left[0])
+		(void)sys_unlink_at(log->folder, log->left);
+	log->left[0] = '\0';
 }
 
 int softrw_log_commit(struct softrw_log *log, struct softrw_snapshot *successor)
@@ -538,16 +598,26 @@ int softrw_log_commit(struct softrw_log *log, struct softrw_snapshot *successor)
 	if (r != 0)
 		return r;
 	r = land(log, generation, bytes, size);
-	if (r == 0)
-		r = move_head(log, generation, bytes, size);
-	if (r == 0) {
-		compact(log, generation);
-		softrw_snapshot_clear(&log->latest);
-		log->latest = *successor;
-		*successor = (struct softrw_snapshot){ 0 };
-	}
 	free(bytes);
-	return r;
+	if (r != 0) {
+		remove_left(log);
+		return r;
+	}
+	softrw_snapshot_clear(&log->latest);
+	log->latest = *successor;
+	*successor = (struct softrw_snapshot){ 0 };
+	return 0;
+}
+
+void softrw_log_tell(struct softrw_log *log, enum softrw_news news)
+{
+	bool lags = news == SOFTRW_NO_NEWS && may_lag(log);
+
+	if (!lags && log->head < log->latest.generation)
+		move_head(log);
+	remove_left(log);
+	if (!lags)
+		compact(log, log->latest.generation);
 }
 
 void softrw_log_reset(struct softrw_log *log, int folder)

@@ -239,6 +239,23 @@ void softrw_snapshot_clear(struct softrw_snapshot *snapshot)
 	*snapshot = (struct softrw_snapshot){ 0 };
 }
 
+int softrw_snapshot_copy(const struct softrw_snapshot *snapshot, struct softrw_snapshot *ret)
+{
+	*ret = *snapshot;
+	ret->room = 0;
+	ret->reader = NULL;
+	if (snapshot->readers == 0)
+		return 0;
+	ret->reader = sys.calloc(snapshot->readers + 1, sizeof(*ret->reader));
+	if (!ret->reader) {
+		ret->readers = 0;
+		return -ENOMEM;
+	}
+	ret->room = snapshot->readers + 1;
+	memcpy(ret->reader, snapshot->reader, snapshot->readers * sizeof(*ret->reader));
+	return 0;
+}
+
 static char *put_member(char *to, const char *key, const struct softrw_token *token)
 {
 	char hex[SOFTRW_HEX_SIZE];

@@ -56,6 +56,8 @@ int softrw_snapshot_parse(const char *bytes, size_t size, struct softrw_snapshot
 int softrw_snapshot_format(const struct softrw_snapshot *snapshot, char **ret_bytes,
                            size_t *ret_size);
 void softrw_snapshot_clear(struct softrw_snapshot *snapshot);
+/* 0 or -ENOMEM. *ret is to be cleared, whatever the result, and has room for one more reader. */
+int softrw_snapshot_copy(const struct softrw_snapshot *snapshot, struct softrw_snapshot *ret);
 
 bool softrw_snapshot_names(const struct softrw_snapshot *snapshot,
                            const struct softrw_token *token);

@@ -1,26 +1,11 @@
 #include "kinds/softrw_rules.h"
 
-#include <errno.h>
-#include <string.h>
-
-#include "base/sys.h"
-
 int softrw_successor(const struct softrw_snapshot *latest, struct softrw_snapshot *ret)
 {
-	*ret = *latest;
+	int r = softrw_snapshot_copy(latest, ret);
+
 	ret->generation++;
-	ret->room = 0;
-	ret->reader = NULL;
-	if (latest->readers == 0)
-		return 0;
-	ret->reader = sys.calloc(latest->readers + 1, sizeof(*ret->reader));
-	if (!ret->reader) {
-		ret->readers = 0;
-		return -ENOMEM;
-	}
-	ret->room = latest->readers + 1;
-	memcpy(ret->reader, latest->reader, latest->readers * sizeof(*ret->reader));
-	return 0;
+	return r;
 }
 
 static int enter(struct softrw_snapshot *next, const struct softrw_token *self,

@@ -1,8 +1,8 @@
 /*
  * Soft read/write locks: what a reader's and a writer's cycle costs against Python's
  * SoftReadWriteLock (4.0 and later), and a hand-over between two processes against that of a soft
- * lock. A cycle syncs two files. The cycles with a bound are therefore in memory (/dev/shm), where
- * that costs nothing; on the disk the disk is measured, the same for both.
+ * lock. A cycle syncs two files, and so does a hand-over, one after the other. The rows with a bound are
+ * therefore in memory (/dev/shm), where that costs nothing; on the disk the disk is measured.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@
 #include "waiter.h"
 
 #define BOUND (1.0 / 5)
+#define BOUND_HANDOVER 3
 
 static double cycle_of(const char *path, enum filelock_mode mode)
 {
@@ -81,21 +82,6 @@ static void compare(const char *where, const char *path, double bound)
 	(void)pclose(python);
 }
 
-static void compare_in_memory(void)
-{
-	char folder[] = "/dev/shm/filelock-bench.XXXXXX", path[64], command[128];
-
-	if (!mkdtemp(folder)) {
-		bench_skip("soft read/write cycles in memory", "no /dev/shm");
-		return;
-	}
-	(void)snprintf(path, sizeof(path), "%s/lock", folder);
-	compare("in memory", path, BOUND);
-	(void)snprintf(command, sizeof(command), "rm -r '%s'", folder);
-	if (system(command) != 0)
-		bench_note("%s could not be removed", folder);
-}
-
 /* --- hand-over --- */
 
 static void hand_over(struct filelock *lock, struct waiter *waiter, struct series *us)
@@ -113,45 +99,78 @@ static void hand_over(struct filelock *lock, struct waiter *waiter, struct serie
 	bench_sleep(WAITER_PAUSE_NS);
 }
 
-static void measure_handover(void)
+/* Most logs are older than a tick of the coarsest clock of a file system, after which a look at the epoch
+   is one call. */
+static void let_settle(struct filelock *lock)
+{
+	(void)must_lock(filelock_acquire(lock, FILELOCK_EXCLUSIVE, FILELOCK_WAIT_FOREVER),
+	                "filelock_acquire");
+	(void)must_lock(filelock_release(lock), "filelock_release");
+	bench_sleep(bench_rounds(3500, 1) * INT64_C(1000000));
+}
+
+static void measure_handover(const char *where, const char *folder, double bound)
 {
 	static const enum filelock_kind kinds[] = { FILELOCK_SOFT, FILELOCK_SOFT_READWRITE };
 	struct waiter waiters[2];
 	struct filelock *locks[2];
 	struct series us[2] = { { 0 } };
-	char *paths[2];
+	char paths[2][PATH_MAX], row[128];
 
 	for (size_t i = 0; i < 2; i++) {
 		struct waiter_setup setup = { .kind = kinds[i], .poll_interval_ms = 25000 };
 
-		paths[i] = bench_path(i ? "softrw.lock" : "soft.lock");
+		(void)snprintf(paths[i], sizeof(paths[i]), "%s/%s.lock", folder, i ? "softrw" : "soft");
 		setup.path = paths[i];
 		waiter_start(&waiters[i], waiter_by_request, &setup);
 		(void)must_lock(filelock_open(paths[i], kinds[i], NULL, &locks[i]), "filelock_open");
 	}
+	let_settle(locks[1]);
 	for (unsigned round = bench_rounds(200, 5); round > 0; round--)
 		for (size_t i = 0; i < 2; i++)
 			hand_over(locks[i], &waiters[i], &us[i]);
-	bench_row("soft read/write: release to callback in another process / soft, median",
-	          series_median(&us[1]), series_median(&us[0]), "us", 3);
-	bench_note("a hand-over syncs two files: who leaves, and who comes");
+	(void)snprintf(row, sizeof(row), "soft read/write, %s: release to callback elsewhere / soft's",
+	               where);
+	bench_row(row, series_median(&us[1]), series_median(&us[0]), "us", bound);
 	for (size_t i = 0; i < 2; i++) {
 		series_free(&us[i]);
 		waiter_stop(&waiters[i]);
 		filelock_close(locks[i]);
-		free(paths[i]);
 	}
+}
+
+static void measure(const char *where, const char *folder, double bound, double bound_handover)
+{
+	char path[PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "%s/cycles.lock", folder);
+	compare(where, path, bound);
+	measure_handover(where, folder, bound_handover);
+}
+
+static void measure_in_memory(void)
+{
+	char folder[] = "/dev/shm/filelock-bench.XXXXXX", command[128];
+
+	if (!mkdtemp(folder)) {
+		bench_skip("soft read/write in memory", "no /dev/shm");
+		return;
+	}
+	measure("in memory", folder, BOUND, BOUND_HANDOVER);
+	(void)snprintf(command, sizeof(command), "rm -r '%s'", folder);
+	if (system(command) != 0)
+		bench_note("%s could not be removed", folder);
 }
 
 int main(int argc, char **argv)
 {
-	char *path;
+	char *folder;
 
 	bench_begin(argc, argv);
-	path = bench_path("cycles.lock");
-	compare_in_memory();
-	compare("on disk", path, 0);
-	measure_handover();
-	free(path);
+	folder = bench_path("");
+	measure_in_memory();
+	measure("on disk", folder, 0, 0);
+	bench_note("a hand-over of soft read/write syncs two files in order: who leaves, and who comes");
+	free(folder);
 	return 0;
 }

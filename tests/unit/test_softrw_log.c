@@ -74,7 +74,7 @@ static bool is_there(const char *name)
 	return access(in_folder(name), F_OK) == 0;
 }
 
-static int commit(struct softrw_log *log)
+static int commit_with(struct softrw_log *log, enum softrw_news news)
 {
 	struct softrw_snapshot next;
 	int r;
@@ -82,7 +82,14 @@ static int commit(struct softrw_log *log)
 	ck_assert_int_eq(softrw_successor(&log->latest, &next), 0);
 	r = softrw_log_commit(log, &next);
 	softrw_snapshot_clear(&next);
+	if (r == 0)
+		softrw_log_tell(log, news);
 	return r;
+}
+
+static int commit(struct softrw_log *log)
+{
+	return commit_with(log, SOFTRW_NEWS);
 }
 
 static void look(struct softrw_log *log, unsigned expected)
@@ -326,6 +333,75 @@ START_TEST(test_head_moves_forward_only)
 }
 END_TEST
 
+static unsigned head_of(void)
+{
+	char text[256];
+	unsigned generation;
+
+	test_read_file(in_folder("HEAD"), text, sizeof(text));
+	ck_assert_int_eq(sscanf(strstr(text, "generation="), "generation=%u", &generation), 1);
+	return generation;
+}
+
+START_TEST(test_head_stays_a_little_behind_where_nobody_waits)
+{
+	struct softrw_log *log = new_log();
+
+	log->is_local = true;
+	look(log, 0);
+	/* it keeps the first place, so it is there at once */
+	ck_assert_int_eq(commit_with(log, SOFTRW_NO_NEWS), 0);
+	ck_assert_uint_eq(head_of(), 1);
+	for (unsigned i = 2; i <= 9; i++) {
+		ck_assert_int_eq(commit_with(log, SOFTRW_NO_NEWS), 0);
+		ck_assert_uint_eq(head_of(), 1);
+		look(log, i);
+	}
+	ck_assert_int_eq(commit_with(log, SOFTRW_NO_NEWS), 0);
+	ck_assert_uint_eq(head_of(), 10);
+	ck_assert_int_eq(commit_with(log, SOFTRW_NO_NEWS), 0);
+	ck_assert_int_eq(commit(log), 0);
+	ck_assert_uint_eq(head_of(), 12);
+	free_log(log);
+}
+END_TEST
+
+START_TEST(test_head_of_a_log_that_others_change_moves_at_once)
+{
+	struct softrw_log *log = new_log();
+
+	look(log, 0);
+	ck_assert_int_eq(commit(log), 0);
+	ck_assert_int_eq(commit_with(log, SOFTRW_NO_NEWS), 0);
+	ck_assert_uint_eq(head_of(), 2);
+	free_log(log);
+}
+END_TEST
+
+START_TEST(test_look_goes_on_from_its_last_one_while_that_is_there)
+{
+	struct softrw_log *log = new_log();
+	struct softrw_log other = { .folder = log->folder, .is_local = true };
+
+	log->is_local = true;
+	look(log, 0);
+	ck_assert_int_eq(commit(log), 0);
+	look(&other, 1);
+	ck_assert_int_eq(commit(&other), 0);
+	/* what HEAD says is not asked for */
+	write_head(log->epoch, 1);
+	look(log, 2);
+	for (unsigned i = 0; i <= RETAINED; i++)
+		ck_assert_int_eq(commit(&other), 0);
+	ck_assert(!is_there(name_of(2)));
+	/* one was left over just behind it: it takes HEAD */
+	write_generation(3);
+	look(log, 67);
+	softrw_log_reset(&other, -1);
+	free_log(log);
+}
+END_TEST
+
 START_TEST(test_malformed_generation_is_named)
 {
 	static const char *const wrong[] = { "", LOG, LOG "generation=3\n", "x" };
@@ -519,7 +595,11 @@ int main(void)
 	              test_commit_after_a_generation_that_was_left_over_is_taken_back,
 	              test_head_that_is_wrong_keeps_nobody_from_committing,
 	              test_owner_of_a_generation_is_decided_by_the_inode,
-	              test_head_moves_forward_only, test_malformed_generation_is_named,
+	              test_head_moves_forward_only,
+	              test_head_stays_a_little_behind_where_nobody_waits,
+	              test_head_of_a_log_that_others_change_moves_at_once,
+	              test_look_goes_on_from_its_last_one_while_that_is_there,
+	              test_malformed_generation_is_named,
 	              test_generation_that_is_no_file_is_malformed,
 	              test_log_that_names_what_nobody_can_read_is_refused,
 	              test_other_names_in_the_folder_are_ignored,
