@@ -468,9 +468,9 @@ bool softrw_log_is_private(const char *name, struct softrw_token *ret)
 }
 
 /* The sync keeps two promises over a loss of power. The record is complete wherever its name is, since a
-   torn one stops everybody. And by the time that this one is published, its predecessor's name is on the disk,
-   as far as the file system keeps the order of its changes: so no more than the newest generation can be
-   lost, and come again. It has to lie between the two links, which a sync in advance would not. */
+   torn one stops everybody. And its predecessor's name is on the disk before its own is there, as far as
+   the file system keeps the order of its changes: so no more than the newest generation can be lost, and
+   come again. For that it has to lie between the two links, where a sync in advance would not. */
 static int publish(struct softrw_log *log, uint64_t generation, const char *bytes, size_t size)
 {
 	char name[SOFTRW_NAME_SIZE];
