@@ -6,10 +6,12 @@
 #include <string.h>
 
 #define LEFT_OVER INT64_C(2000000000) /* ns, after which nobody publishes it any more */
+#define MOST_SWEPT 16                 /* in a scan: each takes a file of ours, and a loop waits */
 
 struct scanning {
 	int folder;
 	struct strict_scan *scan;
+	unsigned swept;
 };
 
 static int blame(struct strict_scan *scan, const char *name, const char *reason)
@@ -38,9 +40,11 @@ static int sweep(struct scanning *s, const char *name)
 	struct strict_name parsed;
 	int r;
 
-	if (!s->scan->sweeps || !strict_record_parse_private(name, public_name) ||
+	if (!s->scan->sweeps || s->swept >= MOST_SWEPT ||
+	    !strict_record_parse_private(name, public_name) ||
 	    !strict_record_parse_name(public_name, &parsed))
 		return 0;
+	s->swept++;
 	r = strict_scan_sweep(s->folder, name, public_name);
 	if (r == FILELOCK_ENOTREGULAR)
 		return blame(s->scan, name, "no regular file");
@@ -122,7 +126,7 @@ static int take_name(const char *name, void *arg)
 
 int strict_scan_claims(int folder, struct strict_scan *scan)
 {
-	struct scanning s = { folder, scan };
+	struct scanning s = { folder, scan, 0 };
 	int r;
 
 	scan->claims = 0;

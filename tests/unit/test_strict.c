@@ -639,6 +639,51 @@ START_TEST(test_private_files_are_swept_and_are_no_claims)
 }
 END_TEST
 
+/* Left over by crashes, many of them. */
+static void put_private(unsigned i)
+{
+	const struct timespec old[2] = { { 1000, 0 }, { 1000, 0 } };
+	char name[128];
+
+	(void)snprintf(name, sizeof(name), ".held-v1-" TOKEN_A ".claim.private-v1-%032x.tmp", i);
+	put_bytes(claim_path(name), "", 0);
+	ck_assert_int_eq(utimensat(AT_FDCWD, claim_path(name), old, 0), 0);
+}
+
+static unsigned count_private(unsigned n)
+{
+	unsigned count = 0;
+	char name[128];
+
+	for (unsigned i = 0; i < n; i++) {
+		(void)snprintf(name, sizeof(name), ".held-v1-" TOKEN_A ".claim.private-v1-%032x.tmp",
+		               i);
+		count += exists(claim_path(name));
+	}
+	return count;
+}
+
+START_TEST(test_no_attempt_sweeps_many_private_files_and_those_to_come_sweep_the_rest)
+{
+	struct filelock *lock = open_strict();
+	unsigned left = 200;
+
+	make_folders();
+	for (unsigned i = 0; i < left; i++)
+		put_private(i);
+	while (left > 0) {
+		unsigned before = left;
+
+		ck_assert_int_eq(try(lock), 0);
+		ck_assert_int_eq(filelock_release(lock), 0);
+		left = count_private(200);
+		ck_assert_uint_lt(left, before);
+		ck_assert_uint_le(before - left, 100);
+	}
+	filelock_close(lock);
+}
+END_TEST
+
 /* --- claims --- */
 
 struct told {
@@ -843,6 +888,7 @@ int main(void)
 	        test_sentinel_that_may_not_be_opened_is_waited_for,
 	        test_file_system_without_links_is_refused,
 	        test_private_files_are_swept_and_are_no_claims,
+	        test_no_attempt_sweeps_many_private_files_and_those_to_come_sweep_the_rest,
 	        test_claims_are_told_and_broken_by_name, test_broken_claim_is_a_lost_hold,
 	        test_claim_of_another_number_is_ours_on_fuse_until_it_is_gone,
 	        test_hold_whose_folder_was_moved_is_lost, test_claims_are_not_listed_beside_what_is_none,
