@@ -1,4 +1,7 @@
 /* Leases in a loop: it refreshes them, and tells of those that are lost. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "loop.h"
@@ -161,11 +164,51 @@ START_TEST(test_lease_that_another_one_took_is_told_with_its_reason)
 }
 END_TEST
 
+static unsigned count_threads(void)
+{
+	DIR *opened = opendir("/proc/self/task");
+	unsigned count = 0;
+
+	ck_assert_ptr_nonnull(opened);
+	while (readdir(opened))
+		count++;
+	closedir(opened);
+	return count;
+}
+
+/* The loop itself refreshes them; a context with workers has those, however many it holds. */
+START_TEST(test_number_of_leases_of_a_loop_makes_no_threads)
+{
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	unsigned before = count_threads();
+	struct loop loop = loop_new();
+	struct filelock *first = open_lease(), *more[20];
+	const char *workers = getenv("FILELOCK_TEST_WORKERS");
+	char name[16];
+
+	options.duration_ms = 3600000;
+	options.heartbeat_ms = 10;
+	ck_assert_int_eq(loop_acquire(&loop, first, EXCLUSIVE, -1), 0);
+	for (unsigned i = 0; i < 20; i++) {
+		(void)snprintf(name, sizeof(name), "more-%u", i);
+		ck_assert_int_eq(filelock_open(test_path(name), FILELOCK_LEASE, &options, &more[i]), 0);
+		ck_assert_int_eq(loop_acquire(&loop, more[i], EXCLUSIVE, -1), 0);
+	}
+	await_refreshes(&loop, 3);
+	ck_assert_uint_le(count_threads(), before + (workers ? (unsigned)atoi(workers) : 0));
+	for (unsigned i = 0; i < 20; i++)
+		filelock_close(more[i]);
+	filelock_close(first);
+	loop_free(&loop);
+}
+END_TEST
+
 int main(void)
 {
 	return support_main(SUITE("async lease", test_lease_held_in_a_loop_is_refreshed,
 	                          test_watched_lease_is_refreshed_too,
 	                          test_lease_that_was_handed_over_is_refreshed,
 	                          test_late_lease_is_told_as_lost_once,
-	                          test_lease_that_another_one_took_is_told_with_its_reason));
+	                          test_lease_that_another_one_took_is_told_with_its_reason,
+	                          test_number_of_leases_of_a_loop_makes_no_threads));
 }
