@@ -18,6 +18,7 @@
 
 #define MILLISECOND INT64_C(1000000)
 #define SHORTEST_RETRY (5 * MILLISECOND)
+#define WAKEUPS 256 /* in a heartbeat, for all leases of a loop */
 
 static int64_t heartbeat(const struct filelock *lock)
 {
@@ -104,6 +105,14 @@ static int64_t lease_held_after(const struct filelock *lock)
 	return heartbeat(lock);
 }
 
+/* A little early, so that many leases of one loop share its wake-ups. */
+static int64_t share_wakeup(const struct filelock *keeper, int64_t now, int64_t at)
+{
+	int64_t tick = heartbeat(keeper) / WAKEUPS;
+
+	return tick > 0 && at - now > tick ? at - at % tick : at;
+}
+
 static int64_t lease_held(struct filelock *keeper, int64_t now)
 {
 	struct lease *l = lease_state(keeper);
@@ -117,7 +126,7 @@ static int64_t lease_held(struct filelock *keeper, int64_t now)
 	r = lease_claim_refresh(l->claim, &again);
 	if (r == -ESTALE) /* released */
 		return FILELOCK_NEVER;
-	return r < 0 ? r : schedule_later(now, again);
+	return r < 0 ? r : share_wakeup(keeper, now, schedule_later(now, again));
 }
 
 /* Why the path does not name our marker any more. */

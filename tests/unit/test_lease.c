@@ -346,6 +346,26 @@ START_TEST(test_late_holder_is_told_while_a_refresh_hangs)
 }
 END_TEST
 
+START_TEST(test_heartbeats_that_are_due_together_share_a_wakeup)
+{
+	struct filelock *lock = hold();
+	int64_t beat = DURATION * SECONDS / 3, now = filelock_now(), last = 0;
+	unsigned wakeups = 0;
+
+	for (unsigned i = 0; i < 1000; i++) { /* in a hundredth of a heartbeat */
+		int64_t at = now + i * (beat / 100000);
+		int64_t next = lock->kind->held(lock, at);
+
+		ck_assert_int_le(next, at + beat);
+		ck_assert_int_gt(next, at + beat * 99 / 100);
+		wakeups += next != last;
+		last = next;
+	}
+	ck_assert_uint_le(wakeups, 4);
+	filelock_close(lock);
+}
+END_TEST
+
 /* --- the path --- */
 
 START_TEST(test_one_missing_look_is_no_loss_for_the_refresh)
@@ -361,7 +381,7 @@ START_TEST(test_one_missing_look_is_no_loss_for_the_refresh)
 	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_MISSING); /* by a look of its own */
 	ck_assert_int_eq(rename(test_path("away"), test_path("lock")), 0);
 	next = lock->kind->held(lock, now);
-	ck_assert_int_ge(next, now + DURATION * SECONDS / 3);
+	ck_assert_int_ge(next, now + DURATION * SECONDS / 3 * 99 / 100);
 	ck_assert_int_eq(filelock_loss(lock), FILELOCK_LOSS_NONE);
 	ck_assert_int_eq(rename(test_path("lock"), test_path("away")), 0);
 	ck_assert_int_gt(lock->kind->held(lock, now), now);
@@ -688,6 +708,7 @@ int main(void)
 	        test_lease_ends_by_the_clock_of_whoever_waits, test_refresh_begins_the_duration_anew,
 	        test_late_holder_finds_its_loss_before_it_touches_anything,
 	        test_refresh_that_fails_for_long_loses, test_late_holder_is_told_while_a_refresh_hangs,
+	              test_heartbeats_that_are_due_together_share_a_wakeup,
 	        test_one_missing_look_is_no_loss_for_the_refresh,
 	        test_lost_file_is_told_by_verify_and_release,
 	        test_marker_refreshed_just_in_time_is_put_back,
