@@ -236,6 +236,11 @@ void sim_set_apart(void)
 	kernel.apart = true;
 }
 
+void sim_set_threadless(void)
+{
+	kernel.threadless = true;
+}
+
 void sim_set_sealed(void)
 {
 	kernel.sealed = true;

@@ -107,6 +107,7 @@ struct process {
 	int descriptions[SIM_DESCRIPTORS]; /* -1: not open */
 	uint64_t history;
 	bool looked; /* see sim_has_looked */
+	int64_t stopped_until; /* see sim_stop */
 };
 
 /* A thread. Asleep, it waits for the time, and for descriptors or a flock if it has any. */
@@ -120,6 +121,7 @@ struct task {
 	struct description *wanted; /* in flock(2), as this type */
 	int wanted_type;
 	bool interrupted; /* there */
+	bool left; /* the queue there, when its process was stopped: it is to enter it again */
 	const void *address; /* see sim_wait_at */
 	int behind; /* what it waits behind there: see locks.c; 0: it is to look again */
 };
@@ -128,6 +130,7 @@ struct kernel {
 	int64_t now;
 	bool apart;  /* see sim_set_apart */
 	bool sealed; /* see sim_set_sealed */
+	bool threadless; /* see sim_set_threadless */
 	unsigned current; /* process */
 	unsigned task;
 	struct node nodes[SIM_NODES];

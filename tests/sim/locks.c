@@ -101,13 +101,15 @@ static int wait_for_flock(struct description *d, int type)
 {
 	const struct description *holder;
 	struct task *task = task_get();
-	bool waited;
+	bool waited = false;
 
 	while ((holder = find_flock(d, type))) {
 		task->wanted = d;
 		task->wanted_type = type;
+		waited = true;
 		enter_queue(task, holder);
 		task_sleep(INT64_MAX);
+		task->left = false;
 		if (!sim_hooks.sleep) /* nobody is there to unlock it */
 			return -EDEADLK;
 		if (!task->interrupted)
@@ -116,7 +118,6 @@ static int wait_for_flock(struct description *d, int type)
 		lock_leave_queue(task);
 		return -EINTR;
 	}
-	waited = task->wanted;
 	grant(d, type, task);
 	if (waited)
 		kernel_gap("flock, granted");

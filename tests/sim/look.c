@@ -219,6 +219,7 @@ static void mix_task(uint64_t *hash, const struct task *task)
 	MIX(hash, wanted);
 	MIX(hash, task->behind);
 	MIX(hash, task->interrupted);
+	MIX(hash, task->left);
 	MIX(hash, task->address);
 }
 
@@ -226,6 +227,7 @@ static void mix_process(uint64_t *hash, const struct process *process)
 {
 	MIX(hash, process->life);
 	MIX(hash, process->looked);
+	MIX(hash, process->stopped_until);
 	MIX(hash, process->descriptions);
 	MIX(hash, process->history);
 }

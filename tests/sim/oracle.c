@@ -87,10 +87,21 @@ static bool is_held_by_others(unsigned self)
 	return false;
 }
 
-bool oracle_is_wanted(void)
+/* Who is stopped after it has unlocked raises the event of its close when it goes on. */
+static bool somebody_stopped_in_its_release(void)
 {
 	for (unsigned p = 0; p < SIM_PROCESSES; p++)
-		if (o.waits[p] && !is_held_by_others(p))
+		if (sim_is_stopped(p) && !o.waits[p] && !holds(p))
+			return true;
+	return false;
+}
+
+bool oracle_is_wanted(void)
+{
+	if (somebody_stopped_in_its_release())
+		return false;
+	for (unsigned p = 0; p < SIM_PROCESSES; p++)
+		if (o.waits[p] && !sim_is_stopped(p) && !is_held_by_others(p))
 			return true;
 	return false;
 }

@@ -15,6 +15,9 @@ ACTOR(blocked_twice, CROWD, .twice = true)
 ACTOR(blocked_shared, CROWD, .mode = FILELOCK_SHARED)
 ACTOR(blocked_warm, CROWD, .keep_open = true, .twice = true)
 ACTOR(hurried, CROWD, .timeout_ms = 30)
+ACTOR(hasty, CROWD, .timeout_ms = 1)
+ACTOR(hasty_then_patient, CROWD, .timeout_ms = 5, .twice = true, .then_exclusive = true)
+ACTOR(polling, NATIVE, .poll_interval_ms = 50)
 ACTOR(hurried_twice, CROWD, .timeout_ms = 30, .twice = true)
 ACTOR(hurried_reader_then_writer, CROWD, .mode = FILELOCK_SHARED, .timeout_ms = 30, .twice = true,
       .then_exclusive = true)
@@ -24,6 +27,13 @@ ACTOR(watching_twice, NATIVE, .twice = true)
 ACTOR(warm, NATIVE, .keep_open = true, .twice = true)
 ACTOR(slow, NATIVE, .holds_ms = 1000)
 ACTOR(slow_shared, NATIVE, .mode = FILELOCK_SHARED, .holds_ms = 1000)
+
+/* No helper can be made. */
+static void make_crowded_file_and_no_thread(void)
+{
+	make_crowded_file();
+	sim_set_threadless();
+}
 
 /* Long after the others' first looks at their file. */
 static void replace_later(const struct library *lib, unsigned self)
@@ -81,6 +91,20 @@ static const struct scenario scenarios[] = {
 	  FEW(4) },
 	{ .name = "timeout_at_any_moment", .mains = { hurried, blocked }, SLEEPS, .stalls = 1,
 	  FEW(3) },
+	{ .name = "timeout_of_a_millisecond", .mains = { hasty, blocked, slow }, SLEEPS, PROMPT, FEW(2) },
+	{ .name = "asked_again_after_5_ms", .mains = { hasty_then_patient, blocked, slow }, SLEEPS, PROMPT,
+	  FEW(2) },
+	{ .name = "readers_beside_a_queued_writer", .mains = { blocked_shared, blocked, blocked_shared },
+	  SLEEPS, PROMPT, FEW(2) },
+	{ .name = "helpers_watchers_and_pollers", .mains = { blocked, watching, polling }, SLEEPS, FEW(2) },
+	{ .name = "no_thread_can_be_made", .mains = { blocked, blocked_twice }, .sleeps_ms = 6000,
+	  .before = make_crowded_file_and_no_thread, .stay = WATCHER, FEW(4) },
+	{ .name = "stopped", .mains = { slow, blocked, watching }, SLEEPS, PROMPT, .stops = 1, FEW(1) },
+	{ .name = "stopped_among_blocked", .mains = { slow, blocked, blocked }, SLEEPS, PROMPT,
+	  .stops = 1, FEW(1) },
+	{ .name = "stopped_twice", .mains = { blocked_twice, blocked }, SLEEPS, PROMPT, .stops = 2, FEW(1) },
+	{ .name = "stopped_and_late", .mains = { slow_shared, hurried_twice, blocked }, SLEEPS, PROMPT,
+	  .stops = 1, FEW(0) },
 	{ .name = "asked_again_after_a_timeout", .mains = { hurried_twice, slow_shared }, SLEEPS,
 	  PROMPT, FEW(4) },
 	{ .name = "asked_again_in_another_mode",

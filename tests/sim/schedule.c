@@ -6,6 +6,8 @@
  *   run      a thread that is not asleep makes its next call;
  *   die      one that was killed closes its next descriptor, becomes a zombie, is reaped;
  *   kill     the one whose call is next vanishes instead;
+ *   stop     the one whose call is next, or one that waits in flock(2), does not run for half a
+ *            second;
  *   pass     time goes on to when the next sleeper wakes: if nobody can run, or as a stall.
  *
  * An execution is the string of its choices, where there was more than one: a digit each, 0 for
@@ -30,10 +32,11 @@
 #define MILLISECOND INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
 #define STALL (3 * SECOND)
+#define STOP_LASTS (SECOND / 2)
 
-enum { MOST_CHOICES = 4000, MOST_POINTS = 20000, MOST_ACTIONS = 16 };
+enum { MOST_CHOICES = 4000, MOST_POINTS = 20000, MOST_ACTIONS = 24 };
 
-enum verb { RUN, DIE, KILL, PASS };
+enum verb { RUN, DIE, KILL, STOP, PASS };
 
 struct action {
 	enum verb verb;
@@ -51,7 +54,7 @@ static struct {
 	unsigned char widths[MOST_CHOICES];  /* how many there were to choose from */
 	unsigned depth, prefix;
 	unsigned points;
-	unsigned crashes, stalls, preemptions; /* that are left */
+	unsigned crashes, stops, stalls, preemptions; /* that are left */
 	int64_t slept; /* while nobody could run */
 	int64_t late;  /* and the lock was free for one of them */
 	bool cut;      /* its end is known already */
@@ -98,6 +101,14 @@ static unsigned collect_progress(struct action *actions)
 	return n;
 }
 
+/* The one whose call is next, and those with a thread in flock(2). */
+static bool may_stop(unsigned process)
+{
+	if (!sim_can_stop(process))
+		return false;
+	return sim_wait_count(process) > 0 || (process == sim_current() && can_run(sim_task()));
+}
+
 static unsigned collect(struct action *actions)
 {
 	unsigned n = collect_progress(actions);
@@ -116,6 +127,9 @@ static unsigned collect(struct action *actions)
 	if (x.crashes > 0 && !stuck && can_run(sim_task()) &&
 	    !(x.scenario->spared & 1u << current))
 		n = add(actions, n, KILL, current);
+	for (unsigned p = 0; p < x.processes && x.stops > 0 && !stuck; p++)
+		if (may_stop(p))
+			n = add(actions, n, STOP, p);
 	return n;
 }
 
@@ -143,7 +157,7 @@ static uint64_t roll(void)
 
 static uint64_t state_hash(void)
 {
-	uint64_t budgets = x.crashes + 16 * x.stalls;
+	uint64_t budgets = x.crashes + 16 * x.stalls + (UINT64_C(1) << 32) * x.stops;
 
 	if (x.scenario->preempt_few)
 		budgets += 256 * x.preemptions + 65536 * sim_task();
@@ -220,6 +234,14 @@ static void kill_process(unsigned process)
 	oracle_died(process);
 }
 
+static void stop_process(unsigned process)
+{
+	x.stops--;
+	if (x.telling)
+		tell(process, "is stopped");
+	sim_stop(process, sim_now() + STOP_LASTS);
+}
+
 /* Until it is the turn of a thread to run, which may be the caller. */
 static void schedule(void)
 {
@@ -241,6 +263,8 @@ static void schedule(void)
 			(void)sim_die(action.who);
 		else if (action.verb == KILL)
 			kill_process(action.who);
+		else if (action.verb == STOP)
+			stop_process(action.who);
 		else
 			pass_time(actions[0].verb == PASS);
 		if (x.telling && action.verb == DIE)
@@ -285,6 +309,7 @@ static void begin_execution(void)
 	x.cut = false;
 	x.failure[0] = '\0';
 	x.crashes = s->crashes;
+	x.stops = s->stops;
 	x.stalls = s->stalls;
 	x.preemptions = s->preemptions;
 	sim_hooks = (struct sim_hooks){ 0 };

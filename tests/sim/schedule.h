@@ -18,6 +18,7 @@ struct scenario {
 	unsigned sleeps_ms; /* so long all may sleep at once, in all; more, and a wake-up was missed */
 	unsigned late_us;  /* so long while somebody waits for a lock that is free; 0: as long */
 	unsigned crashes;  /* at most so many processes are killed, at any call */
+	unsigned stops;    /* so many are stopped, at any call, for half a second */
 	unsigned stalls;   /* so often time passes although somebody could run */
 	bool preempt_few;  /* at most `preemptions` switches away from one that could go on */
 	unsigned preemptions;

@@ -82,6 +82,8 @@ unsigned sim_process_of(unsigned task);
 /* Until the next reset, each process knows its own pid only, as in PID namespaces of their own, and
    leases are refused, as for another user's files. */
 void sim_set_apart(void);
+/* Nor can any thread be made but the first of each process, as under RLIMIT_NPROC. */
+void sim_set_threadless(void);
 /* Nor can anybody open a file once more by its descriptor, as after a setuid(2). */
 void sim_set_sealed(void);
 /* The calls to come are this thread's. */
@@ -94,6 +96,12 @@ enum sim_life sim_life(unsigned process);
  * may run: it closes its descriptors, each in up to two steps, becomes a zombie, is reaped.
  */
 void sim_kill(unsigned process);
+/* As by SIGSTOP, or a freezer: none of its threads runs before that time. Those in flock(2) leave the
+   queue, and come back at its end. */
+void sim_stop(unsigned process, int64_t until);
+bool sim_is_stopped(unsigned process);
+/* Not while the kernel has let a thread look again for its flock: it takes that, and stops then. */
+bool sim_can_stop(unsigned process);
 /* One such step; false: it is gone. */
 bool sim_die(unsigned process);
 

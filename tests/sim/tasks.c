@@ -18,7 +18,7 @@ void task_start(unsigned task, unsigned process)
 
 int sim_start_thread(void)
 {
-	for (unsigned t = SIM_PROCESSES; t < SIM_TASKS; t++) {
+	for (unsigned t = SIM_PROCESSES; t < SIM_TASKS && !kernel.threadless; t++) {
 		if (kernel.tasks[t].used)
 			continue;
 		task_start(t, kernel.current);
@@ -94,16 +94,49 @@ int task_count_ready(const struct task *task)
 	return ready;
 }
 
+bool sim_is_stopped(unsigned process)
+{
+	return kernel.processes[process].stopped_until > kernel.now;
+}
+
+bool sim_can_stop(unsigned process)
+{
+	for (unsigned t = 0; t < SIM_TASKS; t++) {
+		const struct task *task = &kernel.tasks[t];
+
+		if (task->used && task->process == process && task->wanted && !task->behind)
+			return false;
+	}
+	return sim_life(process) == SIM_ALIVE && !sim_is_stopped(process);
+}
+
+void sim_stop(unsigned process, int64_t until)
+{
+	kernel.processes[process].stopped_until = until;
+	for (unsigned t = 0; t < SIM_TASKS; t++) {
+		struct task *task = &kernel.tasks[t];
+
+		if (!task->used || task->process != process || !task->wanted)
+			continue;
+		lock_leave_queue(task);
+		task->left = true;
+	}
+}
+
 int64_t sim_wakes_at(unsigned task)
 {
-	return kernel.tasks[task].until;
+	const struct task *t = &kernel.tasks[task];
+
+	return sim_is_stopped(t->process) ? kernel.processes[t->process].stopped_until : t->until;
 }
 
 bool sim_can_run(unsigned task)
 {
 	const struct task *t = &kernel.tasks[task];
 
-	if (!t->asleep || t->until <= kernel.now)
+	if (sim_is_stopped(t->process))
+		return false;
+	if (!t->asleep || t->left || t->until <= kernel.now)
 		return true;
 	if (t->address)
 		return false;
@@ -134,7 +167,7 @@ void sim_interrupt(unsigned task)
 {
 	struct task *t = &kernel.tasks[task];
 
-	if (!t->wanted)
+	if (!t->wanted && !t->left)
 		return;
 	t->interrupted = true;
 	t->behind = 0;
