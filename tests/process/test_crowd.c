@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -686,6 +687,59 @@ START_TEST(test_wait_goes_on_by_events_where_the_system_refuses_a_thread)
 }
 END_TEST
 
+/* --- user namespaces, which the system refuses to a process with threads --- */
+
+struct sandboxed_wait {
+	int holder;
+	int error; /* of unshare(2) */
+};
+
+static bool make_a_namespace_and_let_go(void *arg)
+{
+	struct sandboxed_wait *wait = arg;
+
+	if (wait->holder < 0)
+		return false;
+	wait->error = unshare(CLONE_NEWUSER) < 0 ? errno : 0;
+	(void)close(wait->holder);
+	wait->holder = -1;
+	return false;
+}
+
+/* The error of unshare(2) during a wait, or 255. */
+static int wait_sandboxed(void *arg)
+{
+	struct sandboxed_wait wait = { .holder = hold_file("lock"), .error = -1 };
+	struct filelock_options options = FILELOCK_OPTIONS_INIT;
+	const unsigned *helpers = arg;
+	struct filelock *lock;
+
+	options.poll_interval_ms = 3600000;
+	options.should_cancel = make_a_namespace_and_let_go;
+	options.arg = &wait;
+	lock = test_open(test_path("lock"), &options);
+	filelock_set_max_helpers(*helpers);
+	expect_silence("lock");
+	if (filelock_acquire(lock, EX, FILELOCK_WAIT_FOREVER) != 0)
+		return 255;
+	return filelock_release(lock) == 0 ? wait.error : 255;
+}
+
+/* shows: no-thread */
+START_TEST(test_user_namespace_is_made_without_helpers_and_refused_with_one)
+{
+	unsigned none = 0, one = 1;
+	int r = test_in_child(wait_sandboxed, &none);
+
+	if (r != 0) {
+		ck_assert_int_ne(r, 255);
+		test_skip("this user may make no user namespace here, or a tool has a thread");
+		return;
+	}
+	ck_assert_int_eq(test_in_child(wait_sandboxed, &one), EINVAL);
+}
+END_TEST
+
 /* shows: crowd */
 START_TEST(test_long_waits_that_use_up_the_helpers_leave_others_to_events)
 {
@@ -735,6 +789,7 @@ int main(void)
 	        test_file_that_is_removed_long_after_a_wait_was_blocked_is_noticed,
 	        test_grant_on_a_file_that_was_replaced_is_none,
 	        test_maximum_of_none_leaves_a_wait_to_events,
+	        test_user_namespace_is_made_without_helpers_and_refused_with_one,
 	        test_long_waits_that_use_up_the_helpers_leave_others_to_events);
 	TCase *faults = tcase_create("faults");
 
