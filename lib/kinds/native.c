@@ -159,7 +159,7 @@ static int native_release(struct filelock *lock)
 		return 0;
 	/* only a hint: an error does not matter */
 	if (native_is_borrowed(lock) || n->forks != fork_count())
-		(void)native_notify(n);
+		(void)native_notify(lock);
 	native_drop(lock);
 	return 0;
 }

@@ -88,7 +88,7 @@ void native_cancel_wait(struct native *n, bool is_dead);
 void native_abandon(struct filelock *lock);
 /* Raises the event that waiters watch for where no close of ours will: on a descriptor that stays
    open, here or in a forked child. */
-int native_notify(const struct native *n);
+int native_notify(const struct filelock *lock);
 /* Unlocked: keeps the descriptor, and wakes those that wait. False: its close is to wake them. */
 bool native_stay_open(struct filelock *lock);
 

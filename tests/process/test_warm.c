@@ -196,10 +196,47 @@ START_TEST(test_release_whose_notice_fails_closes)
 	await(sys_has_waiter(looker) == 1);
 	await(test_waits_for_an_event(waiter.pid)); /* it has tried since it registered */
 	before = test_descriptors();
-	fault_set(_i ? FAULT_fcntl_ofd_getlk : FAULT_open, 1, FAULT_ONCE, _i ? EINVAL : EACCES);
+	if (_i)
+		fault_set(FAULT_fcntl_ofd_getlk, 1, FAULT_ONCE, EINVAL);
+	else /* by the path, and by the descriptor */
+		fault_set(FAULT_open, 1, FAULT_FOR_GOOD, EACCES);
 	ck_assert_int_eq(filelock_release(lock), 0);
-	ck_assert_uint_eq(fault_hits(_i ? FAULT_fcntl_ofd_getlk : FAULT_open), 1);
+	ck_assert_uint_eq(fault_hits(_i ? FAULT_fcntl_ofd_getlk : FAULT_open), _i ? 1 : 2);
+	fault_clear();
 	ck_assert_uint_eq(test_descriptors(), before - 1);
+	stop_waiting(&waiter);
+	close(looker);
+	filelock_close(lock);
+}
+END_TEST
+
+/* The file cannot be opened by its path; or it is not known which file that was. */
+/* shows: warm-wakes */
+START_TEST(test_notice_is_given_by_the_descriptor_where_the_path_does_not_serve)
+{
+	enum fault_call call = _i ? FAULT_fstat : FAULT_open;
+	struct filelock_options options = warm();
+	struct filelock *lock;
+	int looker;
+	unsigned before;
+	struct peer waiter;
+
+	if (!test_knows_waits())
+		return;
+	lock = open_warm();
+	looker = open_looker();
+	start_peer(&waiter, &options);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	start_waiting(&waiter);
+	await(sys_has_waiter(looker) == 1);
+	await(test_waits_for_an_event(waiter.pid)); /* it has tried since it registered */
+	before = test_descriptors();
+	fault_set(call, 1, FAULT_ONCE, EACCES);
+	ck_assert_int_eq(filelock_release(lock), 0);
+	ck_assert_uint_eq(fault_hits(call), 1);
+	ck_assert_uint_eq(fault_calls(FAULT_open), 2);
+	fault_clear();
+	ck_assert_uint_eq(test_descriptors(), before);
 	stop_waiting(&waiter);
 	close(looker);
 	filelock_close(lock);
@@ -436,6 +473,8 @@ int main(void)
 	tcase_add_loop_test(each, test_every_warm_handover_wakes_the_sleeper, 0, 3);
 	tcase_add_test(each, test_no_wake_up_is_lost_among_warm_processes);
 	tcase_add_loop_test(each, test_release_whose_notice_fails_closes, 0, 2);
+	tcase_add_loop_test(each, test_notice_is_given_by_the_descriptor_where_the_path_does_not_serve,
+	                    0, 2);
 	tcase_add_test(each, test_descriptor_that_a_child_may_have_is_not_kept);
 	tcase_add_test(each, test_kept_handle_works_on_in_a_child_with_a_file_of_its_own);
 	tcase_add_loop_test(each, test_kept_file_that_the_path_no_longer_names_is_not_locked, 0, 3);

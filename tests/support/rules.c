@@ -163,6 +163,8 @@ const struct rule rules[] = {
 	/* Where it is not known whether anybody waits, or the notice fails, the file is closed. */
 	{ RULE, NATIVE, ON(RELEASING), FAULT_fcntl_ofd_getlk, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(RELEASING), FAULT_open, THE_SYSTEM, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, NATIVE, ON(RELEASING), FAULT_open, THE_LOCK, { 0 }, ANY_TIME, FINE, 0 },
+	{ RULE, NATIVE, ON(RELEASING), FAULT_fstat, THE_LOCK, { 0 }, ANY_TIME, FINE, 0 },
 	{ RULE, NATIVE, ON(RELEASING), FAULT_statfs, ANYTHING, { 0 }, ANY_TIME, FINE, 0 },
 
 	/* Whether flock(2) works is looked for on a file without a name, or with a private
