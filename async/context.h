@@ -46,6 +46,7 @@ struct evfilelock {
 	bool renewable;          /* ... until it is entered: at the fork nothing was pending */
 	bool notified;           /* by the mailbox */
 	bool running;            /* inside a turn */
+	bool worked;             /* since `now` was taken */
 	bool dispatching;        /* the watcher's events, and a turn follows */
 	bool freeing;            /* evfilelock_free was called */
 };

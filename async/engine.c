@@ -30,7 +30,7 @@
 #define MAX_ANSWERS 256
 #define LONGEST_TURN 1000000 /* ns */
 
-/* Also takes the time, for the step to come. */
+/* Also takes the time, for the step to come, unless there was none since it was taken. */
 static bool may_go_on(struct evfilelock *ev)
 {
 	if (ev->inherited) /* a callback forked */
@@ -38,7 +38,9 @@ static bool may_go_on(struct evfilelock *ev)
 	mailbox_take(ev->mailbox); /* first: those who ended them may not have been heard */
 	if (ev->freeing || ev->left == 0 || event_base_got_break(ev->loop.base))
 		return false;
-	ev->now = filelock_now();
+	if (ev->worked)
+		ev->now = filelock_now();
+	ev->worked = false;
 	return ev->now < ev->turn_ends;
 }
 
@@ -51,6 +53,7 @@ static bool take_prompt(struct evfilelock *ev)
 
 	if (!request || request->born == ev->turn)
 		return false;
+	ev->worked = true;
 	list_remove(&request->link);
 	if (request->state == REQUEST_KNOWN)
 		r = request->result;
@@ -108,6 +111,7 @@ static enum queue_state serve_first(struct queue *queue)
 		queue->rested = ev->turn;
 		return QUEUE_READY;
 	}
+	ev->worked = true;
 	if (queue_waits_for_itself(queue)) {
 		if (request->expires <= ev->now)
 			queue_note_refusal(queue, request, ev->now);
@@ -182,6 +186,7 @@ static bool take_timer(struct evfilelock *ev)
 
 	if (!timer || timer->at > ev->now)
 		return false;
+	ev->worked = true;
 	if (timer->owner == TIMER_OF_REQUEST)
 		return take_deadline(ev, hash_entry(timer, struct request, deadline));
 	if (timer->owner == TIMER_OF_GRANT)
@@ -203,7 +208,9 @@ static void run(struct evfilelock *ev, unsigned answers)
 	mailbox_enter(ev->mailbox);
 	ev->running = true;
 	ev->left = answers;
-	ev->turn_ends = filelock_now() + LONGEST_TURN;
+	ev->now = filelock_now();
+	ev->worked = false;
+	ev->turn_ends = ev->now + LONGEST_TURN;
 	while (may_go_on(ev) && (take[first](ev) || take[(first + 1) % 3](ev) ||
 	                         take[(first + 2) % 3](ev)))
 		continue;

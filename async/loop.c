@@ -191,7 +191,7 @@ static bool set_coarse(struct loop *loop, int64_t delay)
 bool loop_set_timer(struct loop *loop, int64_t at, bool precise)
 {
 	int64_t delay = 0;
-	int64_t now;
+	int64_t now = 0;
 
 	if (at == loop->at)
 		return true;
@@ -200,7 +200,8 @@ bool loop_set_timer(struct loop *loop, int64_t at, bool precise)
 		loop_unset_timer(loop);
 	if (at == FILELOCK_NEVER)
 		return true;
-	now = filelock_now();
+	if (at != LOOP_AT_ONCE)
+		now = filelock_now();
 	if (at > now)
 		delay = at - now;
 	if (!(delay > 0 && precise && set_precise(loop, delay)) && !set_coarse(loop, delay) &&

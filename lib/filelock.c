@@ -152,6 +152,7 @@ static int make_handle(const struct kind *kind, char *path, int borrowed,
 	if (state)
 		memcpy(lock->state, state, kind->state_size);
 	lock->path = path;
+	lock->hash = hash_bytes(path, strlen(path), (size_t)kind->id);
 	lock->borrowed = borrowed;
 	lock->options = *options;
 	atomic_init(&lock->references, 1);

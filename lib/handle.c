@@ -51,7 +51,7 @@ FILELOCK_API int filelock_compare(const struct filelock *a, const struct fileloc
 
 FILELOCK_API size_t filelock_hash(const struct filelock *lock)
 {
-	return hash_bytes(lock->path, strlen(lock->path), (size_t)lock->asked->id);
+	return lock->hash;
 }
 
 FILELOCK_API bool filelock_is_inherited(const struct filelock *lock)

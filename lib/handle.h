@@ -74,6 +74,7 @@ struct filelock {
 	const struct kind *kind;
 	const struct kind *asked; /* the kind that it was opened as */
 	char *path;   /* absolute; for a descriptor's handle "fd N" */
+	size_t hash;  /* of the path and the kind that was asked for */
 	int borrowed; /* the caller's descriptor, or -1 */
 	bool inherited; /* a forked child's copy of a handle that held or waited: it is dead */
 	unsigned opens;      /* singleton: filelock_open calls not yet closed */
