@@ -13,6 +13,10 @@
  * One mutex guards everything here. A helper leaves it for flock(2) and to close, and closes under
  * the gate of forks, so that a forked child has no descriptor that its handlers do not know of.
  *
+ * Whoever wakes another thread has left the mutex, or that one would run into it and sleep once more.
+ * So bells are rung after it, and a helper is woken after it. By then the helper's thread may have
+ * ended. Its condition stays all the same: helpers that have ended are kept for the next ones.
+ *
  * Nothing but pthread_cancel(3), asynchronous, gets a thread out of flock(2) and spares the program
  * its signals. It is enabled around that call alone. Who aborts a wait sets `dies` under the
  * mutex, and the helper asks for that under the mutex before it waits; so a request to cancel that
@@ -74,12 +78,13 @@ struct helper {
 
 static struct {
 	pthread_mutex_t mutex;
-	struct list helpers;
+	struct list helpers, spare; /* spare: those whose threads have ended */
 	unsigned threads, waits; /* waits that have a helper */
 	unsigned max;
 	enum { UNKNOWN, IMPOSSIBLE, POSSIBLE } aborting;
 } pool = { .mutex = PTHREAD_MUTEX_INITIALIZER,
 	   .helpers = LIST_INIT(pool.helpers),
+	   .spare = LIST_INIT(pool.spare),
 	   .max = HELPERS_DEFAULT_MAX };
 
 static void enter(void)
@@ -221,7 +226,13 @@ static bool wait_for_work(struct helper *helper)
 	return helper->wait;
 }
 
-static int end_wait(struct helper *helper, int result)
+static void tell(struct blocked *wait, struct helpers_bell **ret_bell)
+{
+	*ret_bell = wait->notify(wait->arg);
+}
+
+/* The descriptor to be let go. */
+static int end_wait(struct helper *helper, int result, struct helpers_bell **ret_bell)
 {
 	struct blocked *wait = helper->wait;
 	int fd = wait->fd;
@@ -231,7 +242,7 @@ static int end_wait(struct helper *helper, int result)
 	if (wait->state == WAITING) {
 		wait->error = result;
 		move(wait, FAILED);
-		wait->notify(wait->arg);
+		tell(wait, ret_bell);
 	} else if (wait->state == GRANTED) {
 		move(wait, GIVEN_BACK);
 	} else {
@@ -241,7 +252,7 @@ static int end_wait(struct helper *helper, int result)
 }
 
 /* What becomes of a wait now; the descriptor to be let go, or -1. */
-static int judge(struct helper *helper, int result)
+static int judge(struct helper *helper, int result, struct helpers_bell **ret_bell)
 {
 	struct blocked *wait = helper->wait;
 
@@ -249,21 +260,24 @@ static int judge(struct helper *helper, int result)
 	if (result == UNTAKEN && (!wait || wait->state == WAITING || wait->state == ORPHANED))
 		return -1;
 	if (wait->state != WAITING || result < 0)
-		return end_wait(helper, result);
+		return end_wait(helper, result, ret_bell);
 	move(wait, GRANTED);
-	wait->notify(wait->arg);
+	tell(wait, ret_bell);
 	return -1;
 }
 
 /* Without the mutex. The close is the event for those that watch. */
 static void settle(struct helper *helper, int result)
 {
+	struct helpers_bell *bell = NULL;
 	int fd;
 
 	fork_hold_off();
 	enter();
-	fd = judge(helper, result);
+	fd = judge(helper, result, &bell);
 	leave();
+	if (bell)
+		bell->ring(bell);
 	if (fd >= 0) {
 		(void)sys_flock(fd, LOCK_UN);
 		(void)sys_close(fd);
@@ -275,9 +289,8 @@ static void settle(struct helper *helper, int result)
 static void retire(struct helper *helper)
 {
 	list_remove(&helper->link);
+	list_add_last(&pool.spare, &helper->link);
 	pool.threads--;
-	(void)pthread_cond_destroy(&helper->wake);
-	free(helper);
 }
 
 /* Of a thread that is cancelled in flock(2), perhaps with the lock. */
@@ -365,17 +378,30 @@ static void *run(void *arg)
 
 /* --- making one --- */
 
+/* One that has no thread; or NULL. */
+static struct helper *get_spare(void)
+{
+	struct list *link = list_take_first(&pool.spare);
+	struct helper *helper;
+
+	if (link)
+		return list_entry(link, struct helper, link);
+	helper = sys.calloc(1, sizeof(*helper));
+	if (helper)
+		thread_init_condition(&helper->wake);
+	return helper;
+}
+
 /* A new helper, idle; or NULL. */
 static struct helper *make_helper(void)
 {
-	struct helper *helper = sys.calloc(1, sizeof(*helper));
+	struct helper *helper = get_spare();
 
 	if (!helper)
 		return NULL;
-	thread_init_condition(&helper->wake);
+	helper->dies = false;
 	if (thread_start(&helper->thread, run, helper) < 0) {
-		(void)pthread_cond_destroy(&helper->wake);
-		free(helper);
+		list_add_first(&pool.spare, &helper->link);
 		return NULL;
 	}
 	list_add_last(&pool.helpers, &helper->link);
@@ -417,41 +443,43 @@ static bool is_room(struct identity identity)
 	return false;
 }
 
-static int submit(struct blocked *wait)
+/* The helper that has it now; NULL: none can. */
+static struct helper *submit(struct blocked *wait)
 {
 	struct helper *helper;
 
 	if (!is_room(wait->identity))
-		return -EAGAIN;
+		return NULL;
 	helper = find_idle();
 	if (!helper)
 		helper = make_helper();
 	if (!helper)
-		return -EAGAIN;
+		return NULL;
 	assign(helper, wait);
-	(void)pthread_cond_signal(&helper->wake);
 	look_after_orphans();
-	return 0;
+	return helper;
 }
 
 int helpers_submit(int fd, struct identity identity, enum filelock_mode mode,
                    helpers_notify *notify, void *arg, struct blocked **ret_wait)
 {
 	struct blocked *wait = sys.calloc(1, sizeof(*wait));
-	int r;
+	struct helper *helper;
 
 	if (!wait)
 		return -EAGAIN;
 	*wait = (struct blocked){ .state = WAITING, .fd = fd, .identity = identity, .mode = mode,
 		                  .notify = notify, .arg = arg };
 	enter();
-	r = submit(wait);
+	helper = submit(wait);
 	leave();
-	if (r < 0)
+	if (!helper) {
 		free(wait);
-	else
-		*ret_wait = wait;
-	return r;
+		return -EAGAIN;
+	}
+	(void)pthread_cond_signal(&helper->wake);
+	*ret_wait = wait;
+	return 0;
 }
 
 bool helpers_adopt(struct identity identity, enum filelock_mode mode, helpers_notify *notify,
@@ -619,5 +647,8 @@ void helpers_after_fork(bool in_child)
 		free(helper);
 		pool.threads--;
 	}
+	/* somebody may be about to wake one, in the parent */
+	while (in_child && (link = list_take_first(&pool.spare)))
+		free(list_entry(link, struct helper, link));
 	leave();
 }

@@ -27,9 +27,15 @@ extern struct helpers_times helpers_times;
 
 struct blocked;
 
+/* What wakes the owner. It has to live until it was rung, whatever becomes of the wait. */
+struct helpers_bell {
+	void (*ring)(struct helpers_bell *bell);
+};
+
 /* From another thread, at most once for each wait, and never after helpers_take or helpers_cancel
-   have returned. It must neither block nor call any of these functions. */
-typedef void helpers_notify(void *arg);
+   have returned. It must neither block nor call any of these functions. The bell that it returns is
+   rung at once, perhaps after the owner has taken the grant; NULL: none. */
+typedef struct helpers_bell *helpers_notify(void *arg);
 
 /*
  * Waits until the lock is granted on fd, which is the wait's if this succeeds: nobody else may

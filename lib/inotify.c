@@ -44,6 +44,8 @@
 #include "fork.h"
 #include "base/sys.h"
 
+#define RINGS_SOON 20000 /* ns */
+
 struct watch {
 	struct hash_node node; /* by wd */
 	int wd; /* the kernel's; of a process: -pid */
@@ -59,6 +61,8 @@ struct filelock_watcher {
 	struct filelock_guarded_fd fd;    /* of inotify */
 	struct filelock_guarded_fd epoll; /* -1: no process was watched yet, nor a notice open */
 	struct filelock_guarded_fd bell;  /* in it, for notices; -1: none was open yet */
+	struct helpers_bell ringer;       /* of it */
+	atomic_uint ringing;              /* threads that are to ring it yet */
 	struct list notices;
 	struct hash watches;
 	struct list idle;
@@ -108,6 +112,18 @@ static void leave(struct filelock_watcher *watcher)
 		(void)pthread_mutex_unlock(&watcher->mutex);
 }
 
+/* Of no notice in particular: each says by itself whether it was given. */
+static void ring(struct helpers_bell *bell)
+{
+	static const uint64_t one = 1;
+	struct filelock_watcher *watcher = list_entry(bell, struct filelock_watcher, ringer);
+
+	/* EAGAIN: it was rung 2^64 - 2 times, and has to be heard yet */
+	while (sys.write(watcher->bell.fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	atomic_fetch_sub_explicit(&watcher->ringing, 1, memory_order_release);
+}
+
 FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 {
 	struct filelock_watcher *watcher;
@@ -122,6 +138,7 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	watcher->fd.fd = -1;
 	watcher->epoll.fd = -1;
 	watcher->bell.fd = -1;
+	watcher->ringer.ring = ring;
 	list_init(&watcher->notices);
 	list_init(&watcher->idle);
 	watcher->generation = filelock_generation();
@@ -129,12 +146,23 @@ FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher)
 	return 0;
 }
 
+/* They are a few instructions from it. */
+static void wait_for_ringers(const struct filelock_watcher *watcher)
+{
+	static const struct timespec pause = { .tv_nsec = RINGS_SOON };
+
+	while (atomic_load_explicit(&watcher->ringing, memory_order_acquire) > 0)
+		(void)sys.nanosleep(&pause, NULL);
+}
+
 FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher)
 {
 	if (!watcher)
 		return;
-	if (!is_inherited(watcher))
+	if (!is_inherited(watcher)) {
+		wait_for_ringers(watcher);
 		(void)pthread_mutex_destroy(&watcher->mutex);
+	}
 	filelock_unguard_fd(&watcher->epoll);
 	filelock_unguard_fd(&watcher->bell);
 	filelock_unguard_fd(&watcher->fd);
@@ -529,27 +557,27 @@ int inotify_open_notice(struct filelock_watcher *watcher, struct notice *notice,
 	return r;
 }
 
-void inotify_give_notice(void *arg)
+struct helpers_bell *inotify_give_notice(void *arg)
 {
-	static const uint64_t one = 1;
 	struct notice *notice = arg;
+	struct filelock_watcher *watcher = notice->watcher;
 
 	atomic_store_explicit(&notice->given, true, memory_order_relaxed);
-	/* EAGAIN: it was given 2^64 - 2 times, and has to be heard yet */
-	while (sys.write(notice->watcher->bell.fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	atomic_fetch_add_explicit(&watcher->ringing, 1, memory_order_relaxed);
+	return &watcher->ringer;
 }
 
-void inotify_close_notice(struct notice *notice)
+bool inotify_close_notice(struct notice *notice)
 {
 	struct filelock_watcher *watcher = notice->watcher;
 
 	if (!watcher)
-		return;
+		return false;
 	(void)enter(watcher);
 	list_remove(&notice->link);
 	leave(watcher);
 	notice->watcher = NULL;
+	return atomic_load_explicit(&notice->given, memory_order_relaxed);
 }
 
 /* An event of a watch that lives on: tells those who asked for it, by name and mask. */
@@ -641,18 +669,24 @@ static bool is_event(const struct inotify_event *event, size_t left)
 	       (event->len == 0 || event->name[event->len - 1] == '\0');
 }
 
-static void take_notices(struct filelock_watcher *watcher)
+/* Whether the bell had rung. */
+static bool take_notices(struct filelock_watcher *watcher)
 {
 	uint64_t count;
+	ssize_t r;
 
-	while (sys.read(watcher->bell.fd, &count, sizeof(count)) < 0 && errno == EINTR)
-		;
+	do {
+		r = sys.read(watcher->bell.fd, &count, sizeof(count));
+	} while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return false;
 	list_for_each(link, &watcher->notices) {
 		struct notice *notice = list_entry(link, struct notice, link);
 
 		if (atomic_exchange_explicit(&notice->given, false, memory_order_relaxed))
 			handle_wake(notice->lock);
 	}
+	return true;
 }
 
 static void take_death(struct filelock_watcher *watcher, struct watch *watch)
@@ -677,7 +711,7 @@ static bool take_others(struct filelock_watcher *watcher)
 		void *of = events[i].data.ptr;
 
 		if (of == watcher)
-			take_notices(watcher);
+			(void)take_notices(watcher);
 		else if (of)
 			take_death(watcher, of);
 		else
@@ -712,7 +746,9 @@ FILELOCK_API void filelock_watcher_dispatch(struct filelock_watcher *watcher)
 {
 	if (!enter(watcher))
 		return;
-	if (watcher->epoll.fd >= 0 ? take_others(watcher) : watcher->fd.fd >= 0)
+	if (!list_is_empty(&watcher->notices) && take_notices(watcher))
+		; /* the likely one, by one call; what else there is stays readable */
+	else if (watcher->epoll.fd >= 0 ? take_others(watcher) : watcher->fd.fd >= 0)
 		take_events(watcher);
 	leave(watcher);
 }

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "driver_private.h"
+#include "helpers.h"
 
 struct watch;
 
@@ -51,10 +52,11 @@ struct notice {
 /* 0, or an error. */
 int inotify_open_notice(struct filelock_watcher *watcher, struct notice *notice,
                         struct filelock *lock);
-/* From any thread, of one that is open: arg is the notice. Does not block. */
-void inotify_give_notice(void *arg);
-/* Idempotent. */
-void inotify_close_notice(struct notice *notice);
+/* From any thread, of one that is open: arg is the notice. Does not block. The bell has to be rung, and
+   the watcher stays until then. */
+struct helpers_bell *inotify_give_notice(void *arg);
+/* Whether it was given, and not yet heard. Idempotent. */
+bool inotify_close_notice(struct notice *notice);
 
 /* Whether something has happened that was not dispatched yet. */
 bool inotify_has_events(struct filelock_watcher *watcher);

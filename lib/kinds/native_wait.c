@@ -36,7 +36,7 @@ void native_cancel_wait(struct native *n, bool is_dead)
 	helpers_cancel(n->wait, is_dead);
 	n->wait = NULL;
 	fork_allow();
-	inotify_close_notice(&n->notice);
+	(void)inotify_close_notice(&n->notice);
 }
 
 static void close_post(struct native *n)
@@ -110,7 +110,9 @@ int native_take_wait(struct filelock *lock, enum filelock_mode mode)
 	if (r == -EINPROGRESS)
 		return ATTEMPT_PENDING;
 	n->refuses |= r < 0 && r != -EAGAIN;
-	inotify_close_notice(&n->notice);
+	/* a poll may be faster than the bell */
+	if (inotify_close_notice(&n->notice))
+		lock->acquisition.told = true;
 	inotify_unsubscribe(&n->subscription); /* what comes next is watched for more than that */
 	return result;
 }
@@ -251,7 +253,7 @@ int native_block(struct filelock *lock, enum filelock_mode mode,
 		return r;
 	r = begin_wait(lock, mode);
 	if (r < 0) {
-		inotify_close_notice(&n->notice);
+		(void)inotify_close_notice(&n->notice);
 		return r;
 	}
 	if (inotify_is_subscribed(&n->subscription)) {

@@ -23,11 +23,12 @@ struct owner {
 	atomic_uint notices;
 };
 
-static void on_notice(void *arg)
+static struct helpers_bell *on_notice(void *arg)
 {
 	struct owner *owner = arg;
 
 	atomic_fetch_add(&owner->notices, 1);
+	return NULL;
 }
 
 /* However slow the machine, what a test does not want to see does not happen. */

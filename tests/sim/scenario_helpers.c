@@ -26,13 +26,14 @@ struct owner {
 
 static struct owner owners[SIM_PROCESSES];
 
-static void on_notice(void *arg)
+static struct helpers_bell *on_notice(void *arg)
 {
 	static const uint64_t one = 1;
 	const struct owner *owner = arg;
 
 	CLAIM_EQUAL(owner->ended, false);
 	(void)sim_calls.write(owner->bell, &one, sizeof(one));
+	return NULL;
 }
 
 static void open_file(struct owner *owner)

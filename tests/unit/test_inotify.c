@@ -332,6 +332,10 @@ static size_t forged_size;
 static ssize_t read_forged(int fd, void *buffer, size_t size)
 {
 	(void)fd;
+	if (size == sizeof(uint64_t)) { /* of a bell, which has not rung */
+		errno = EAGAIN;
+		return -1;
+	}
 	ck_assert_uint_ge(size, forged_size);
 	memcpy(buffer, forged, forged_size);
 	return (ssize_t)forged_size;
