@@ -85,7 +85,7 @@ static void on_ended(void *arg)
 
 static void look(struct watched_hold *watched)
 {
-	filelock_lost_watch(watched->lost, watched->ev->watcher);
+	filelock_lost_watch(watched->lost, watched->watcher);
 	watched->result = filelock_lost_check(watched->lost);
 	if (watched->result == FILELOCK_ELOST || filelock_now() < watched->keep_at)
 		return;
@@ -168,6 +168,7 @@ void watch_take_timer(struct watched_hold *watched)
 	if (is_out(watched))
 		return;
 	watched->woken = false;
+	watched->watcher = ev->watcher;
 	if (!workers_are_for(ev, watched->lock)) {
 		look(watched);
 		take_result(watched);

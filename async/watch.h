@@ -16,6 +16,7 @@ struct watched_hold {
 	struct filelock *lock;  /* with a reference */
 	struct filelock *proxy; /* of the same lock: events wake it */
 	struct filelock_lost *lost;
+	struct filelock_watcher *watcher; /* of the last look: a worker's may outlast the context */
 	struct mailbox *mailbox; /* with a reference */
 	atomic_uint references;  /* the context's, the hold's, that of a look that is out */
 	evfilelock_cb cb;

@@ -301,6 +301,24 @@ START_TEST(test_holder_is_asked_from_the_loop)
 }
 END_TEST
 
+/* The context is gone before the worker has begun, or while it looks. */
+START_TEST(test_context_can_be_freed_while_a_worker_looks)
+{
+	for (int i = 0; i < 100; i++) {
+		struct loop loop = loop_with_workers(1);
+		struct filelock *lock = open_here();
+		struct asked asked = { .lock = lock };
+
+		ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
+		ck_assert_int_eq(evfilelock_on_lost(loop.ev, lock, loop_note, &asked), 0);
+		ck_assert_int_eq(event_base_loop(loop.base, EVLOOP_ONCE), 0); /* a worker has it */
+		evfilelock_free(loop.ev);
+		filelock_close(lock);
+		event_base_free(loop.base);
+	}
+}
+END_TEST
+
 START_TEST(test_question_is_answered_when_the_context_is_freed)
 {
 	struct loop loop = loop_new();
@@ -322,6 +340,7 @@ int main(void)
 	                     test_waiters_below_a_moved_folder_get_the_paths_lock,
 	                     test_loss_of_a_synchronous_hold_is_told,
 	                     test_context_freed_ends_the_watch,
+	                     test_context_can_be_freed_while_a_worker_looks,
 	                     test_watch_that_cannot_be_had_is_refused,
 	                     test_loss_is_found_by_a_look_where_nothing_can_be_watched,
 	                     test_holder_is_asked_from_the_loop,
