@@ -38,6 +38,13 @@ static inline const char *own_host(void)
 	return host;
 }
 
+/* Whether its writer takes records of ours for those of its own host, and we its. Python's releases before
+   4.1 do not where we name a PID namespace. */
+static inline bool is_own_host(const char *host)
+{
+	return strcmp(host, own_host()) == 0;
+}
+
 /* A record of this host; token NULL: two lines. */
 static inline void put_record(const char *path, pid_t pid, const char *token)
 {
