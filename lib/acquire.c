@@ -34,7 +34,7 @@
  * events all the time.
  *
  * Races. After MOST_RACES the attempts wait as if the lock were held. After RACES_LIMIT with nothing
- * else between it is no race, and the acquisition fails.
+ * else between, for RACES_TIME or to the deadline, it is no race, and the acquisition fails.
  */
 #include <errno.h>
 
@@ -49,6 +49,7 @@
 #define QUICK_ATTEMPTS 3
 #define MOST_RACES 10
 #define RACES_LIMIT 100
+#define RACES_TIME INT64_C(3000000000) /* ns, longer than a mount goes on showing what another one removed */
 #define CROWD_LOST 3 /* events in a row */
 #define CROWD_POLL INT64_C(10000000) /* ns, of those that only watch in a crowd */
 #define CROWD_SPACE INT64_C(1000000) /* ns, between their attempts */
@@ -448,7 +449,12 @@ static int take_race(struct filelock *lock, int64_t now)
 	struct acquisition *a = &lock->acquisition;
 
 	a->races++;
-	if (++a->races_in_a_row >= RACES_LIMIT)
+	if (a->races_in_a_row == 0)
+		a->raced_at = now;
+	if (a->races_in_a_row < RACES_LIMIT)
+		a->races_in_a_row++;
+	if (a->races_in_a_row >= RACES_LIMIT &&
+	    (now >= a->schedule.deadline || now - a->raced_at >= RACES_TIME))
 		return fail_by_races(lock);
 	if (a->races <= MOST_RACES || now >= a->schedule.deadline)
 		return FILELOCK_STEP_EARLY;

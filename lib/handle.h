@@ -35,6 +35,7 @@ struct acquisition {
 	void *arg;                            /* the driver's */
 	struct schedule schedule;
 	int64_t attempted; /* when it last was */
+	int64_t raced_at;  /* the first race of those in a row */
 	int64_t block_after; /* the kind could not wait in the system's queue: not asked before this */
 	unsigned char state;          /* enum acquisition_state */
 	unsigned char mode;           /* enum filelock_mode */

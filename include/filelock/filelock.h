@@ -104,7 +104,8 @@
  *   On a file system that may be mounted twice or elsewhere (FUSE, networks) flock(2) proves little.
  * A marker is published there so that its flock shows at its name, if any way does that, and only
  * dead markers of the same PID namespace are taken over. Programs of one lock should reach it
- * through one mount.
+ * through one mount. Another one goes on showing for a while (a second on most of FUSE) a marker that
+ * was removed, and native and read/write locks through two mounts of FUSE do not exclude each other.
  *   Programs that go by age (dotlockfile without -p, lockmail, NFSLock) remove a living marker after
  * some minutes, and Python's FileLock on the same path empties it: should its holder be killed then,
  * nobody knows its owner, and it is held until filelock_break. A loop of event.h renews the times,
@@ -310,7 +311,8 @@ enum filelock_mode {
 	X(FILELOCK_ELOST, -4101,                                                               \
 	  "the path no longer names the file that is held: others may hold the lock, too")    \
 	X(FILELOCK_EUNSTABLE, -4102,                                                           \
-	  "the path names another file at each look: its inode number changes")               \
+	  "each look finds another file, or one that is gone: its inode number changes, or "  \
+	  "other mounts of the folder change it")                                             \
 	X(FILELOCK_ESETTINGS, -4103,                                                           \
 	  "the lease is another one's of another duration: all who use a path must agree")     \
 	X(FILELOCK_EPROTOCOL, -4104,                                                           \
@@ -518,7 +520,8 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
  *   -ENOTSUP    a shared acquisition of a kind that is exclusive only
  *   -EISDIR, FILELOCK_ENOTREGULAR  no regular file stands at the path
  *   -EFBIG      a record is longer than RLIMIT_FSIZE lets us write (ulimit -f 0)
- *   FILELOCK_EUNSTABLE  each look at the path finds another file
+ *   FILELOCK_EUNSTABLE  each look at the path finds another file, or a name whose file is gone, for
+ *               3 s or until the deadline
  *   other errors of open(2), mkdir(2) and flock(2), unchanged and at once
  */
 FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode,

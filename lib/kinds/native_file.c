@@ -60,9 +60,13 @@ bool native_is_gone(int error)
 static int judge_missing(struct filelock *lock)
 {
 	int r = path_check_parent(lock->path);
+	struct stat st;
 
 	if (r < 0)
 		return handle_fail(lock, r, "cannot open the lock file");
+	/* its name is there: a mount goes on showing for a while what was removed through another one */
+	if (sys_lstat(lock->path, &st) == 0)
+		return ATTEMPT_RACED;
 	return native_call_it_a_race(lock, -ENOENT, "cannot open the lock file",
 	                      "its folder is there, but takes no such file");
 }

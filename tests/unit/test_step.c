@@ -460,6 +460,34 @@ START_TEST(test_races_without_end_are_an_error)
 }
 END_TEST
 
+static int open_but_no_file(const char *path, int flags, mode_t mode)
+{
+	errno = ENOENT;
+	return flags & O_DIRECTORY ? open(path, flags, mode) : -1;
+}
+
+/* A mount of FUSE does so for a second, of what was removed through another one. */
+START_TEST(test_name_that_is_shown_after_its_file_is_gone_is_waited_for)
+{
+	int (*real)(const char *path, int flags, mode_t mode) = sys.open;
+	int64_t now = T0, until;
+	int r = FILELOCK_STEP_EARLY;
+
+	set_up(NULL);
+	filelock_release(holder);
+	sys.open = open_but_no_file;
+	begin(T0 + 3600 * SECONDS);
+	for (int i = 0; i < 1000 && r > 0 && now < T0 + 1 * SECONDS; i++) {
+		r = filelock_step(waiter, now, &until);
+		now = r > 0 && until > now ? until : now;
+	}
+	ck_assert_int_ge(now, T0 + 1 * SECONDS);
+	sys.open = real;
+	ck_assert_int_eq(filelock_step(waiter, now, &until), FILELOCK_STEP_HELD);
+	tear_down();
+}
+END_TEST
+
 START_TEST(test_nested_step_makes_no_system_call)
 {
 	set_up(NULL);
@@ -690,7 +718,8 @@ int main(void)
 	        test_waiter_keeps_its_descriptor_between_attempts,
 	        test_kind_that_retries_sooner_shortens_the_interval_whatever_was_asked_for,
 	        test_kind_that_retries_later_does_not_stretch_the_interval,
-	        test_handle_closed_while_it_waits_is_counted_no_more);
+	        test_handle_closed_while_it_waits_is_counted_no_more,
+	        test_name_that_is_shown_after_its_file_is_gone_is_waited_for);
 
 	tcase_add_loop_test(each,
 	                    test_default_interval_grows_with_the_number_that_wait_in_the_loop, 0,
