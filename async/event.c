@@ -134,9 +134,7 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base,
 	int r = wrong ? -EINVAL : context_new(base, &checked, &ev);
 
 	if (r < 0)
-		filelock_refuse_context(r, wrong);
-	if (r < 0)
-		errno = -r;
+		errno = -filelock_refuse_call(r, "cannot make", "a context", wrong);
 	return ev;
 }
 
@@ -195,12 +193,26 @@ int event_enter(struct evfilelock *ev)
 	return r;
 }
 
-/* The same for what is refused to an inherited handle, and while the context is freed. */
-static int enter(struct evfilelock *ev, const struct filelock *lock)
+int event_refuse(struct filelock *lock, int code, const char *what, const char *detail)
 {
-	int r = filelock_is_inherited(lock) ? FILELOCK_EFORKED : event_enter(ev);
+	if (!lock)
+		return filelock_refuse_call(code, what, "a lock", detail);
+	return detail ? filelock_fail(lock, code, what, detail) : filelock_refuse(lock, code, what);
+}
 
-	return r == 0 && ev->freeing ? -ECANCELED : r;
+/* The same for a call with a handle: what is refused to all of them, noted; also to an inherited handle,
+   and while the context is freed. */
+static int enter(struct evfilelock *ev, struct filelock *lock, bool has_cb, const char *what)
+{
+	int r;
+
+	if (!ev || !lock || !has_cb)
+		return event_refuse(lock, -EINVAL, what,
+		                    !ev ? "ev is NULL" : !lock ? "lock is NULL" : "cb is NULL");
+	r = filelock_is_inherited(lock) ? FILELOCK_EFORKED : event_enter(ev);
+	if (r < 0)
+		return event_refuse(lock, r, what, NULL);
+	return ev->freeing ? event_refuse(lock, -ECANCELED, what, "the context is being freed") : 0;
 }
 
 /* Makes the request pending. */
@@ -216,16 +228,10 @@ static int begin(struct request *request, int64_t now)
 	return -ENOMEM;
 }
 
-/* Notes what filelock_last_error says. */
-static int refuse(struct filelock *lock, int code, const char *what)
-{
-	return lock ? filelock_refuse(lock, code, what) : code;
-}
-
 static int refuse_timeout(struct filelock *lock)
 {
 	return filelock_fail(lock, -EINVAL, "cannot acquire",
-	                     "in the timeout tv_sec is below 0, or tv_usec not from 0 to 999999");
+	                     EVENT_WRONG_TIMEOUT);
 }
 
 FILELOCK_API struct event_base *evfilelock_base(const struct evfilelock *ev)
@@ -244,15 +250,15 @@ FILELOCK_API int evfilelock_acquire(struct evfilelock *ev, struct filelock *lock
 {
 	struct request *request;
 	int64_t now = filelock_now();
-	int r = ev && lock && cb ? enter(ev, lock) : -EINVAL;
+	int r = enter(ev, lock, cb, "cannot acquire");
 
 	if (r < 0)
-		return refuse(lock, r, "cannot acquire");
+		return r;
 	if (!event_timeout_is_valid(timeout))
 		return refuse_timeout(lock);
 	request = request_new(ev, lock, mode, cb, arg);
 	if (!request)
-		return -ENOMEM;
+		return event_refuse(lock, -ENOMEM, "cannot acquire", NULL);
 	request->since = now;
 	request->expires = filelock_deadline(now, event_timeout_ns(timeout));
 	request->deadline.owner = TIMER_OF_REQUEST;
@@ -303,34 +309,36 @@ int event_release(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb
 FILELOCK_API int evfilelock_release(struct evfilelock *ev, struct filelock *lock,
                                     evfilelock_cb cb, void *arg)
 {
-	int r = ev && lock && cb ? enter(ev, lock) : -EINVAL;
+	int r = enter(ev, lock, cb, "cannot release");
 
-	if (r == 0 && filelock_depth(lock) == 0)
-		r = -EPERM;
-	return r < 0 ? refuse(lock, r, "cannot release") : event_release(ev, lock, cb, arg);
+	if (r < 0)
+		return r;
+	r = event_release(ev, lock, cb, arg);
+	return r < 0 ? event_refuse(lock, r, "cannot release", NULL) : 0;
 }
 
 FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
                                    evfilelock_holder_cb cb, void *arg)
 {
-	int r = ev && lock && cb ? enter(ev, lock) : -EINVAL;
+	int r = enter(ev, lock, cb, "cannot tell the holder of");
 
-	return r < 0 ? refuse(lock, r, "cannot tell the holder of")
-	             : question_ask(ev, lock, cb, arg);
+	if (r < 0)
+		return r;
+	r = question_ask(ev, lock, cb, arg);
+	return r < 0 ? event_refuse(lock, r, "cannot ask for the holder of", NULL) : 0;
 }
 
 FILELOCK_API int evfilelock_on_lost(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb,
                                     void *arg)
 {
-	int r = ev && lock ? enter(ev, lock) : -EINVAL;
+	int r = enter(ev, lock, true, "cannot watch over");
 
-	if (r == 0 && filelock_depth(lock) == 0)
-		r = -EPERM;
-	if (r == 0)
-		r = watch_begin(ev, lock, cb, arg);
+	if (r < 0)
+		return r;
+	r = filelock_depth(lock) == 0 ? -EPERM : watch_begin(ev, lock, cb, arg);
 	if (r == -EALREADY)
 		return filelock_fail(lock, r, "cannot watch over", "the hold has a callback already");
-	return r < 0 ? refuse(lock, r, "cannot watch over") : 0;
+	return r < 0 ? event_refuse(lock, r, "cannot watch over", NULL) : 0;
 }
 
 int event_cancel(struct evfilelock *ev, struct filelock *lock)
@@ -350,12 +358,15 @@ FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_s
 	size_t known = size < sizeof(stats) ? size : sizeof(stats);
 	int r;
 
-	if (!ev || size < sizeof(size_t) || size > LARGEST_STRUCT)
-		return -EINVAL;
+	if (!ev)
+		return filelock_refuse_call(-EINVAL, "cannot count for", "a context", "ev is NULL");
+	if (size < sizeof(size_t) || size > LARGEST_STRUCT)
+		return filelock_refuse_call(-EINVAL, "cannot count for", "a context",
+		                            "size: begin with EVFILELOCK_STATS_INIT");
 	/* another thread must not be taken for the one that runs the loop */
 	r = filelock_generation() == ev->generation ? 0 : event_enter(ev);
 	if (r < 0)
-		return r;
+		return filelock_refuse_call(r, "cannot count for", "a context", NULL);
 	stats_measure(&ev->stats, &ev->queues, mailbox_ended(ev->mailbox), &stats);
 	stats.size = size;
 	memcpy(ret_stats, &stats, known);
@@ -368,7 +379,7 @@ FILELOCK_API int evfilelock_set_trace(struct evfilelock *ev, evfilelock_trace_cb
 	int r = ev ? event_enter(ev) : -EINVAL;
 
 	if (r < 0)
-		return r;
+		return filelock_refuse_call(r, "cannot trace", "a context", ev ? NULL : "ev is NULL");
 	ev->stats.trace = cb;
 	ev->stats.trace_arg = arg;
 	return 0;

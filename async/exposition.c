@@ -8,6 +8,8 @@
 
 #include <filelock/event.h>
 
+#include "driver_private.h"
+
 struct page {
 	const struct evfilelock_stats *stats;
 	const char *labels; /* "" or `a="b"` */
@@ -103,9 +105,12 @@ FILELOCK_API int evfilelock_stats_write(const struct evfilelock_stats *stats, co
 	struct page page = { stats, labels ? labels : "", file };
 
 	if (!stats || !file || stats->size != sizeof(*stats))
-		return -EINVAL;
+		return filelock_refuse_call(-EINVAL, "cannot write", "counts",
+		                            !file    ? "file is NULL"
+		                            : !stats ? "stats is NULL"
+		                                     : "size: begin with EVFILELOCK_STATS_INIT");
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		write_series(&page, &all[i]);
 	write_waits(&page);
-	return ferror(file) ? -EIO : 0;
+	return ferror(file) ? filelock_refuse_call(-EIO, "cannot write", "counts", NULL) : 0;
 }

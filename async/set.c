@@ -11,6 +11,8 @@
  * In a forked child no callback comes. What is left of the sets goes with the context.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "event.h"
@@ -37,19 +39,65 @@ static int compare(const void *a, const void *b)
 	return filelock_compare(*(struct filelock *const *)a, *(struct filelock *const *)b);
 }
 
-static int check_locks(struct filelock *const *locks, size_t n)
+#define WHAT "cannot acquire the set of"
+
+/* Every handle of a set that is refused says why, and all but the culprit whose fault it is. */
+static int refuse_others(struct filelock *const *locks, size_t n, int code, const struct filelock *culprit)
+{
+	static const char words[] = "refused was the set's ";
+	char text[PATH_MAX + sizeof(words)];
+
+	(void)snprintf(text, sizeof(text), "%s%s", words, filelock_path(culprit));
+	for (size_t i = 0; i < n; i++)
+		if (locks[i] && locks[i] != culprit)
+			(void)event_refuse(locks[i], code, WHAT, text);
+	return code;
+}
+
+static int refuse_all(struct filelock *const *locks, size_t n, int code, const char *detail)
 {
 	if (!locks || n == 0)
-		return -EINVAL;
-	for (size_t i = 0; i < n; i++) {
+		return event_refuse(NULL, code, WHAT, detail);
+	for (size_t i = 0; i < n; i++)
+		(void)event_refuse(locks[i], code, WHAT, detail);
+	return code;
+}
+
+/* Why a lock of the set is refused, noted; or 0. */
+static int check_lock(struct filelock *lock)
+{
+	if (filelock_is_inherited(lock))
+		return event_refuse(lock, FILELOCK_EFORKED, WHAT, NULL);
+	return filelock_depth(lock) > 0
+	               ? event_refuse(lock, -EDEADLK, WHAT, "this handle holds its lock already")
+	               : 0;
+}
+
+static int check_locks(struct filelock *const *locks, size_t n)
+{
+	int r;
+
+	if (!locks || n == 0)
+		return refuse_all(locks, n, -EINVAL, "it is empty");
+	for (size_t i = 0; i < n; i++)
 		if (!locks[i])
-			return -EINVAL;
-		if (filelock_is_inherited(locks[i]))
-			return FILELOCK_EFORKED;
-		if (filelock_depth(locks[i]) > 0)
-			return -EDEADLK;
+			return refuse_all(locks, n, -EINVAL, "a handle in it is NULL");
+	for (size_t i = 0; i < n; i++) {
+		r = check_lock(locks[i]);
+		if (r < 0)
+			return refuse_others(locks, n, r, locks[i]);
 	}
 	return 0;
+}
+
+static int check_call(const struct evfilelock *ev, struct filelock *const *locks, size_t n,
+                      const struct timeval *timeout, bool has_cb)
+{
+	if (!ev || !has_cb)
+		return refuse_all(locks, n, -EINVAL, ev ? "cb is NULL" : "ev is NULL");
+	if (!event_timeout_is_valid(timeout))
+		return refuse_all(locks, n, -EINVAL, EVENT_WRONG_TIMEOUT);
+	return check_locks(locks, n);
 }
 
 /* Its own memory only. */
@@ -68,7 +116,7 @@ static int set_new(struct filelock *const *locks, size_t n, struct set **ret_set
 	/* in pieces as large as a lock's two places, so that calloc(3) checks the product */
 	set = calloc(n + sizeof(*set) / (2 * sizeof(*locks)) + 1, 2 * sizeof(*locks));
 	if (!set)
-		return -ENOMEM;
+		return refuse_all(locks, n, -ENOMEM, NULL);
 	set->n = n;
 	set->order = set->locks + n;
 	for (size_t i = 0; i < n; i++) {
@@ -78,6 +126,9 @@ static int set_new(struct filelock *const *locks, size_t n, struct set **ret_set
 	qsort(set->order, n, sizeof(*locks), compare);
 	for (size_t i = 1; i < n; i++)
 		if (filelock_compare(set->order[i - 1], set->order[i]) == 0) {
+			(void)event_refuse(set->order[i], -EDEADLK, WHAT,
+			                   "another handle of it is on the same lock");
+			(void)refuse_others(locks, n, -EDEADLK, set->order[i]);
 			set_free(set);
 			return -EDEADLK;
 		}
@@ -201,7 +252,7 @@ FILELOCK_API int evfilelock_acquire_all(struct evfilelock *ev, struct filelock *
                                         void *arg)
 {
 	struct set *set;
-	int r = ev && cb && event_timeout_is_valid(timeout) ? check_locks(locks, n) : -EINVAL;
+	int r = check_call(ev, locks, n, timeout, cb);
 
 	if (r == 0)
 		r = set_new(locks, n, &set);
@@ -215,6 +266,7 @@ FILELOCK_API int evfilelock_acquire_all(struct evfilelock *ev, struct filelock *
 	r = ask_next(set);
 	if (r < 0) {
 		list_remove(&set->link);
+		(void)refuse_others(locks, n, r, set->order[0]);
 		set_free(set);
 	}
 	return r;
@@ -245,13 +297,16 @@ static int cancel_sets(struct evfilelock *ev, const struct filelock *lock)
 
 FILELOCK_API int evfilelock_cancel(struct evfilelock *ev, struct filelock *lock)
 {
+	static const char *const what = "cannot cancel a request for";
 	int r;
 
 	if (!ev || !lock)
-		return -EINVAL;
+		return event_refuse(lock, -EINVAL, what, ev ? "lock is NULL" : "ev is NULL");
 	r = filelock_is_inherited(lock) ? FILELOCK_EFORKED : event_enter(ev);
 	if (r < 0)
-		return r;
+		return event_refuse(lock, r, what, NULL);
 	r = event_cancel(ev, lock);
-	return r == -ENOENT ? cancel_sets(ev, lock) : r;
+	if (r == -ENOENT)
+		r = cancel_sets(ev, lock);
+	return r < 0 ? event_refuse(lock, r, what, "none is pending here, or it was cancelled before") : 0;
 }

@@ -17,6 +17,7 @@
 #include <filelock/event.h>
 
 #include "base/hash.h"
+#include "driver_private.h"
 
 #define BUFFER_SIZE 65536
 #define MOST_AT_ONCE 512 /* bytes that are put without a path */
@@ -216,16 +217,16 @@ FILELOCK_API int evfilelock_trace_open(const char *path, struct evfilelock_trace
 	int r;
 
 	if (!path || !ret_trace)
-		return -EINVAL;
+		return filelock_fail_open(-EINVAL, path, path ? "ret_trace is NULL" : "path is NULL");
 	trace = calloc(1, sizeof(*trace));
 	if (!trace)
-		return -ENOMEM;
+		return filelock_fail_open(-ENOMEM, path, NULL);
 	trace->pid = getpid();
 	trace->fd = open_above_standard(path);
 	if (trace->fd < 0) {
 		r = -errno;
 		free(trace);
-		return r;
+		return filelock_fail_open(r, path, NULL);
 	}
 	print(trace, "[\n{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":%ld,"
 	      "\"args\":{\"name\":\"file locks\"}}", (long)trace->pid);
@@ -269,12 +270,17 @@ FILELOCK_API void evfilelock_trace_write(const struct evfilelock_trace_event *ev
 	}
 }
 
+static int note(int error)
+{
+	return error < 0 ? filelock_refuse_call(error, "cannot write", "a trace", NULL) : 0;
+}
+
 FILELOCK_API int evfilelock_trace_flush(struct evfilelock_trace *trace)
 {
 	if (!trace)
-		return -EINVAL;
+		return filelock_refuse_call(-EINVAL, "cannot write", "a trace", "trace is NULL");
 	flush(trace);
-	return trace->error;
+	return note(trace->error);
 }
 
 FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace)
@@ -294,7 +300,7 @@ FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace)
 			free(hash_entry(node, struct track, node));
 		}
 	free(trace->tracks.buckets);
-	r = trace->error;
+	r = note(trace->error);
 	free(trace);
 	return r;
 }

@@ -96,7 +96,7 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 	if (lock->inherited)
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot acquire");
 	if (mode != FILELOCK_EXCLUSIVE && mode != FILELOCK_SHARED)
-		return handle_refuse(lock, -EINVAL, "cannot acquire");
+		return filelock_fail(lock, -EINVAL, "cannot acquire", "there is no such mode");
 	if (acquisition_is_pending(a))
 		return handle_refuse(lock, -EALREADY, "cannot acquire");
 	if (lock->closed)

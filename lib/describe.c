@@ -85,7 +85,8 @@ FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buf
 	int cancel, r;
 
 	if (!buffer || size == 0)
-		return filelock_refuse((struct filelock *)lock, -EINVAL, WHAT);
+		return filelock_fail((struct filelock *)lock, -EINVAL, WHAT,
+		                     "buffer is NULL, or its size 0");
 	r = filelock_holder(lock, &owner);
 	/* in a PID namespace nobody can be ruled out, and yet others may be known */
 	if (r < 0 && r != FILELOCK_ENOHOLDER && r != FILELOCK_EUNKNOWNHOLDER)

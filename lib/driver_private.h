@@ -64,8 +64,8 @@ FILELOCK_API const struct filelock_options *filelock_options(const struct filelo
 
 /* Notes a refusal for filelock_last_error, and returns its code. */
 FILELOCK_API int filelock_refuse(struct filelock *lock, int code, const char *what);
-/* The same for a context that cannot be made, and filelock_last_error(NULL). */
-FILELOCK_API void filelock_refuse_context(int code, const char *detail);
+/* The same for a call without a handle, and filelock_last_error(NULL): "cannot make a context: ...". */
+FILELOCK_API int filelock_refuse_call(int code, const char *what, const char *of, const char *detail);
 /* filelock_last_error(NULL) gives the last failure of this handle from now on. */
 FILELOCK_API void filelock_note_open_failure(const struct filelock *lock);
 

@@ -507,7 +507,8 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 
 	if (!ret_owner || ret_owner->size < sizeof(size_t) ||
 	    ret_owner->size > LARGEST_OPTIONS)
-		return note_refusal(lock, -EINVAL, what);
+		return filelock_fail((struct filelock *)lock, -EINVAL, what,
+		                     "size: begin the owner with FILELOCK_OWNER_INIT");
 	cancel = cancel_off();
 	r = filelock_look_for_holder(lock, ret_owner);
 	cancel_restore(cancel);
@@ -523,7 +524,7 @@ FILELOCK_API int filelock_claims(struct filelock *lock,
 	if (lock->inherited)
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot list the claims of");
 	if (!take)
-		return handle_refuse(lock, -EINVAL, "cannot list the claims of");
+		return filelock_fail(lock, -EINVAL, "cannot list the claims of", "take is NULL");
 	if (!lock->kind->claims)
 		return handle_refuse(lock, -ENOTSUP, "cannot list the claims of");
 	cancel = cancel_off();
@@ -539,7 +540,7 @@ FILELOCK_API int filelock_break_claim(struct filelock *lock, const char *name)
 	if (lock->inherited)
 		return handle_fail(lock, FILELOCK_EFORKED, "cannot break a claim of");
 	if (!name)
-		return handle_refuse(lock, -EINVAL, "cannot break a claim of");
+		return filelock_fail(lock, -EINVAL, "cannot break a claim of", "name is NULL");
 	if (!lock->kind->break_claim)
 		return handle_refuse(lock, -ENOTSUP, "cannot break a claim of");
 	cancel = cancel_off();
@@ -572,9 +573,9 @@ FILELOCK_API const char *filelock_last_error(const struct filelock *lock)
 	return failure ? failure_sentence(failure, lock->path) : open_failure_sentence();
 }
 
-FILELOCK_API void filelock_refuse_context(int code, const char *detail)
+FILELOCK_API int filelock_refuse_call(int code, const char *what, const char *of, const char *detail)
 {
-	(void)open_failure(code, "a context", "cannot make", detail);
+	return open_failure(code, of, what, detail);
 }
 
 FILELOCK_API void filelock_note_open_failure(const struct filelock *lock)

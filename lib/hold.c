@@ -200,7 +200,7 @@ FILELOCK_API int filelock_token(struct filelock *lock, uint64_t *ret_token)
 	if (r < 0)
 		return r;
 	if (!ret_token)
-		return handle_refuse(lock, -EINVAL, "cannot tell the token of");
+		return filelock_fail(lock, -EINVAL, "cannot tell the token of", "ret_token is NULL");
 	if (!lock->kind->token)
 		return handle_refuse(lock, -ENOTSUP, "cannot tell the token of");
 	return lock->kind->token(lock, ret_token);

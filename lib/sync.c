@@ -195,7 +195,7 @@ FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode
 	int cancel, r;
 
 	if (timeout_ms < FILELOCK_WAIT_FOREVER)
-		return filelock_refuse(lock, -EINVAL, "cannot acquire");
+		return filelock_fail(lock, -EINVAL, "cannot acquire", "timeout_ms is below -1");
 	cancel = cancel_off();
 	r = acquire(lock, mode, timeout_ms, cancel);
 	cancel_restore(cancel);
@@ -208,7 +208,7 @@ FILELOCK_API int filelock_take(const char *path, int timeout_ms, struct filelock
 	int r;
 
 	if (!ret_lock)
-		return -EINVAL;
+		return filelock_refuse_call(-EINVAL, "cannot take", path, "ret_lock is NULL");
 	r = filelock_open(path, FILELOCK_NATIVE, NULL, &lock);
 	if (r < 0)
 		return r;

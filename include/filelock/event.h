@@ -224,7 +224,7 @@ typedef void (*evfilelock_all_cb)(struct filelock *const *set, size_t n, int res
  * evfilelock_cancel with any handle of the set cancels the set.
  *
  * Returns 0, or an error of evfilelock_acquire; -EDEADLK if two handles name the same lock, or one
- * holds its lock. The callback reports whatever fails when a lock's turn comes, also -EALREADY and
+ * holds its lock. filelock_last_error of each handle says which lock was refused. The callback reports whatever fails when a lock's turn comes, also -EALREADY and
  * -ENOMEM.
  */
 FILELOCK_API int evfilelock_acquire_all(struct evfilelock *ev, struct filelock *const *set,

@@ -640,8 +640,9 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
  * Finds the holder of the lock; one of several shared holders. The answer may be out of date when
  * it is returned, so it is good for messages only. For native and read/write locks the call reads
  * /proc/locks, which takes half a second when the machine has 100,000 locks: do not call it in an
- * event loop. For the other kinds it reads the holder's record, and does not ask whether that process
- * lives.
+ * event loop. Where thousands of other locks come and go just then, it may miss the holder and say
+ * "nobody": the kernel gives that list in pieces. For the other kinds it reads the holder's record, and
+ * does not ask whether that process lives.
  *
  * Errors: FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER (another PID namespace, a network file
  * system, no /proc; an empty or unreadable marker); errors of opening the file.
@@ -670,11 +671,12 @@ FILELOCK_API int filelock_break(struct filelock *lock);
 FILELOCK_API const char *filelock_strerror(int error);
 
 /*
- * The last failed call on this handle as a sentence: what failed, on which path, and why. The call
- * asks nothing of the system: filelock_describe_holder names the holder after a timeout. NULL: the
- * same for this thread's last failed filelock_open, filelock_take, evfilelock_new, filelock_etcd_open
- * or filelock_open_etcd. Empty if nothing failed. Valid until the next call on the handle, or with
- * NULL in the thread.
+ * The last failed call on this handle as a sentence: what failed, on which path, and why. Every call
+ * of these headers that returns an error leaves one. The call asks nothing of the system:
+ * filelock_describe_holder names the holder after a timeout. NULL: the same for this thread's last
+ * failed call that has no handle (filelock_open, filelock_take, evfilelock_new, counts, traces, etcd
+ * sessions), or got NULL for it. Empty if nothing failed. Valid until the next call on the handle, or
+ * with NULL in the thread.
  */
 FILELOCK_API const char *filelock_last_error(const struct filelock *lock);
 

@@ -569,7 +569,8 @@ static int softrw_break_claim(struct filelock *lock, const char *name)
 	int r;
 
 	if (!softrw_token_parse(name, strlen(name), &token))
-		return handle_refuse(lock, -EINVAL, "cannot break a claim of");
+		return filelock_fail(lock, -EINVAL, "cannot break a claim of",
+		                     "no claim has this name");
 	set_up_look(lock, &claim);
 	r = softrw_claim_evict(&claim, &token);
 	if (r < 0)

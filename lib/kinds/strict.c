@@ -307,7 +307,8 @@ static int strict_break_claim(struct filelock *lock, const char *name)
 	int r;
 
 	if (!*name || *name == '.' || strchr(name, '/'))
-		return handle_refuse(lock, -EINVAL, "cannot break a claim of");
+		return filelock_fail(lock, -EINVAL, "cannot break a claim of",
+		                     "no claim has this name");
 	r = strict_door_open_claims(lock, false, &folder);
 	if (r == 0)
 		r = sys_stat_at(folder, name, &st);
