@@ -449,8 +449,11 @@ FILELOCK_API int filelock_fail(struct filelock *lock, int code, const char *what
 {
 	char *copy = detail ? sys_strdup(detail) : NULL;
 
-	return copy ? failure_set_detail(&lock->failure, code, what, copy)
-	            : handle_refuse(lock, code, what);
+	if (!copy)
+		return handle_refuse(lock, code, what);
+	(void)failure_set_detail(&lock->failure, code, what, copy);
+	lock->failure.own = code == -EINVAL; /* an argument, not a system call's */
+	return code;
 }
 
 FILELOCK_API int filelock_refuse(struct filelock *lock, int code, const char *what)
@@ -508,7 +511,7 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
 	if (!ret_owner || ret_owner->size < sizeof(size_t) ||
 	    ret_owner->size > LARGEST_OPTIONS)
 		return filelock_fail((struct filelock *)lock, -EINVAL, what,
-		                     "size: begin the owner with FILELOCK_OWNER_INIT");
+		                     "ret_owner: begin it with FILELOCK_OWNER_INIT");
 	cancel = cancel_off();
 	r = filelock_look_for_holder(lock, ret_owner);
 	cancel_restore(cancel);

@@ -76,6 +76,9 @@ int folder_now(int folder, const char *private_name, int64_t *ret_now);
    is older than `age` ns by the file system's clock. 1: removed. */
 int folder_sweep(int folder, const char *private_name, const char *probe, int64_t age);
 
+/* What else an -EIO of those who link may mean. */
+#define FOLDER_MAY_LACK_LINKS "its file system may have no hard links, which this kind needs"
+
 /* Whether the error of link(2) means that the file system has none. */
 bool folder_is_without_links(int error);
 

@@ -230,6 +230,8 @@ static int fail(struct filelock *lock, int r)
 
 	if (r == FILELOCK_EPROTOCOL)
 		detail = sys_format("%s/%s", s->paths.generations, s->claim.wrong);
+	else if (r == -EIO)
+		detail = sys_strdup(FOLDER_MAY_LACK_LINKS);
 	softrw_abandon(lock);
 	return failure_set_detail(&lock->failure, r, "cannot acquire", detail);
 }

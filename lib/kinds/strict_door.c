@@ -200,6 +200,13 @@ static int sweep_sentinels(const char *name, void *arg)
 	return r < 0 ? r : 0;
 }
 
+/* rclone says so to link(2). */
+static int fail_to_write(struct filelock *lock)
+{
+	return failure_set_detail(&lock->failure, -EIO, "cannot acquire",
+	                          sys_strdup(FOLDER_MAY_LACK_LINKS));
+}
+
 /* ATTEMPT_RACED: look again. */
 static int make_sentinel(struct filelock *lock)
 {
@@ -221,7 +228,7 @@ static int make_sentinel(struct filelock *lock)
 		return ATTEMPT_RACED;
 	if (folder_is_without_links(r) || r == -EPERM)
 		return fail_by(lock, "this file system has no hard links");
-	return fail(lock, r, NULL);
+	return r == -EIO ? fail_to_write(lock) : fail(lock, r, NULL);
 }
 
 /* Whether it has been the same for so long. */
@@ -414,7 +421,7 @@ static int judge_publication(struct filelock *lock, int error)
 		return ATTEMPT_BUSY;
 	if (folder_is_without_links(error) || error == -EPERM)
 		return fail_by(lock, "this file system has no hard links");
-	return fail(lock, error, NULL);
+	return error == -EIO ? fail_to_write(lock) : fail(lock, error, NULL);
 }
 
 static int pass(struct filelock *lock)

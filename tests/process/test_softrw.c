@@ -508,6 +508,9 @@ START_TEST(test_folder_in_which_nothing_can_be_published_is_an_error)
 
 	fault_set(FAULT_linkat, 1, FAULT_FOR_GOOD, ENOENT);
 	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, FILELOCK_WAIT_FOREVER), -ENOENT);
+	fault_set(FAULT_linkat, 1, FAULT_FOR_GOOD, EIO); /* rclone */
+	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, FILELOCK_WAIT_FOREVER), -EIO);
+	ck_assert_msg(strstr(filelock_last_error(lock), "hard links"), "%s", filelock_last_error(lock));
 	fault_clear();
 	ck_assert_int_eq(filelock_acquire(lock, EXCLUSIVE, 0), 0);
 	filelock_close(lock);

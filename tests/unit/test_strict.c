@@ -617,6 +617,10 @@ START_TEST(test_file_system_without_links_is_refused)
 		fault_clear();
 		ck_assert(!exists(test_path("lock")));
 	}
+	fault_set(FAULT_linkat, 1, FAULT_FOR_GOOD, EIO); /* rclone */
+	ck_assert_int_eq(try(lock), -EIO);
+	ck_assert_msg(strstr(filelock_last_error(lock), "hard links"), "%s", filelock_last_error(lock));
+	fault_clear();
 	filelock_close(lock);
 }
 END_TEST
