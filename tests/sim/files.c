@@ -162,7 +162,7 @@ int file_open(const char *path, int flags, mode_t mode)
 
 	if (strncmp(path, "/proc/", 6) == 0 && path_to_fd(path) < 0)
 		return open_text(path);
-	if (kernel.sealed && path_to_fd(path) >= 0)
+	if (kernel.sealed && (path_to_fd(path) >= 0 || (flags & (O_ACCMODE | O_CREAT)) == O_RDONLY))
 		return -EACCES;
 	path = plain(path, buffer);
 	node = nameless ? make_nameless(path, mode) : find_node(path, flags, mode);

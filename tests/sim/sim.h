@@ -84,7 +84,7 @@ unsigned sim_process_of(unsigned task);
 void sim_set_apart(void);
 /* Nor can any thread be made but the first of each process, as under RLIMIT_NPROC. */
 void sim_set_threadless(void);
-/* Nor can anybody open a file once more by its descriptor, as after a setuid(2). */
+/* Nor can anybody open a file once more, by its descriptor or to read, as after a setuid(2). */
 void sim_set_sealed(void);
 /* The calls to come are this thread's. */
 void sim_switch(unsigned task);
