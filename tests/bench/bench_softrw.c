@@ -1,8 +1,8 @@
 /*
  * Soft read/write locks: what a reader's and a writer's cycle costs against Python's
  * SoftReadWriteLock (4.0 and later), and a hand-over between two processes against that of a soft
- * lock. A cycle syncs two files, and so does a hand-over, one after the other. The rows with a bound are
- * therefore in memory (/dev/shm), where that costs nothing; on the disk the disk is measured.
+ * lock, in memory (/dev/shm) and on disk. A cycle syncs two files, and so does a hand-over, one after the
+ * other: in memory that costs nothing, on disk it is most of what is measured.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -59,7 +59,7 @@ static FILE *start_python(const char *path)
 	return must_have(popen(command, "re"), "popen");
 }
 
-static void compare(const char *where, const char *path, double bound)
+static void compare(const char *where, const char *path)
 {
 	double ours[] = { cycle_of(path, FILELOCK_SHARED), cycle_of(path, FILELOCK_EXCLUSIVE) };
 	static const char *const names[] = { "shared", "exclusive" };
@@ -76,7 +76,7 @@ static void compare(const char *where, const char *path, double bound)
 			(void)snprintf(row, sizeof(row), "soft read/write, %s, %s: cycle / Python's",
 			               names[i], where);
 			if (sscanf(line, "%63s %lf", name, &us) == 2 && strcmp(name, names[i]) == 0)
-				bench_row(row, ours[i], us, "us", bound);
+				bench_row(row, ours[i], us, "us", BOUND);
 		}
 	}
 	(void)pclose(python);
@@ -109,7 +109,7 @@ static void let_settle(struct filelock *lock)
 	bench_sleep(bench_rounds(3500, 1) * INT64_C(1000000));
 }
 
-static void measure_handover(const char *where, const char *folder, double bound)
+static void measure_handover(const char *where, const char *folder)
 {
 	static const enum filelock_kind kinds[] = { FILELOCK_SOFT, FILELOCK_SOFT_READWRITE };
 	struct waiter waiters[2];
@@ -131,7 +131,7 @@ static void measure_handover(const char *where, const char *folder, double bound
 			hand_over(locks[i], &waiters[i], &us[i]);
 	(void)snprintf(row, sizeof(row), "soft read/write, %s: release to callback elsewhere / soft's",
 	               where);
-	bench_row(row, series_median(&us[1]), series_median(&us[0]), "us", bound);
+	bench_row(row, series_median(&us[1]), series_median(&us[0]), "us", BOUND_HANDOVER);
 	for (size_t i = 0; i < 2; i++) {
 		series_free(&us[i]);
 		waiter_stop(&waiters[i]);
@@ -139,13 +139,13 @@ static void measure_handover(const char *where, const char *folder, double bound
 	}
 }
 
-static void measure(const char *where, const char *folder, double bound, double bound_handover)
+static void measure(const char *where, const char *folder)
 {
 	char path[PATH_MAX];
 
 	(void)snprintf(path, sizeof(path), "%s/cycles.lock", folder);
-	compare(where, path, bound);
-	measure_handover(where, folder, bound_handover);
+	compare(where, path);
+	measure_handover(where, folder);
 }
 
 static void measure_in_memory(void)
@@ -156,7 +156,7 @@ static void measure_in_memory(void)
 		bench_skip("soft read/write in memory", "no /dev/shm");
 		return;
 	}
-	measure("in memory", folder, BOUND, BOUND_HANDOVER);
+	measure("in memory", folder);
 	(void)snprintf(command, sizeof(command), "rm -r '%s'", folder);
 	if (system(command) != 0)
 		bench_note("%s could not be removed", folder);
@@ -169,7 +169,7 @@ int main(int argc, char **argv)
 	bench_begin(argc, argv);
 	folder = bench_path("");
 	measure_in_memory();
-	measure("on disk", folder, 0, 0);
+	measure("on disk", folder);
 	bench_note("a hand-over of soft read/write syncs two files in order: who leaves, and who comes");
 	free(folder);
 	return 0;
