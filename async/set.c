@@ -115,8 +115,10 @@ static int set_new(struct filelock *const *locks, size_t n, struct set **ret_set
 
 	/* in pieces as large as a lock's two places, so that calloc(3) checks the product */
 	set = calloc(n + sizeof(*set) / (2 * sizeof(*locks)) + 1, 2 * sizeof(*locks));
-	if (!set)
-		return refuse_all(locks, n, -ENOMEM, NULL);
+	if (!set) {
+		(void)refuse_all(locks, n, -ENOMEM, NULL);
+		return -ENOMEM;
+	}
 	set->n = n;
 	set->order = set->locks + n;
 	for (size_t i = 0; i < n; i++) {
@@ -254,8 +256,9 @@ FILELOCK_API int evfilelock_acquire_all(struct evfilelock *ev, struct filelock *
 	struct set *set;
 	int r = check_call(ev, locks, n, timeout, cb);
 
-	if (r == 0)
-		r = set_new(locks, n, &set);
+	if (r < 0)
+		return r;
+	r = set_new(locks, n, &set);
 	if (r < 0)
 		return r;
 	set->deadline = filelock_deadline(filelock_now(), event_timeout_ns(timeout));
