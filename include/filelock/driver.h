@@ -64,7 +64,8 @@ enum filelock_step {
 	FILELOCK_STEP_EARLY = 2 /* no attempt was due, or none was completed */
 };
 
-/* The time on the library's clock. The time timeout_ns after now; below zero: never. */
+/* The time on the library's clock, ns. The time timeout_ns after now; with a timeout below zero
+   FILELOCK_NEVER. Any thread may call them. */
 FILELOCK_API int64_t filelock_now(void);
 FILELOCK_API int64_t filelock_deadline(int64_t now, int64_t timeout_ns);
 
@@ -74,8 +75,11 @@ FILELOCK_API int64_t filelock_deadline(int64_t now, int64_t timeout_ns);
  * deadline  one that is not after the first step's time allows one attempt.
  * driver    borrowed until the acquisition is over; NULL: only poll.
  *
+ * arg       for the driver's callbacks.
+ *
  * A handle that already holds the lock in this mode gets one level more at its first step.
- * Returns 0, -EALREADY, -ECANCELED (the handle is closed), -EDEADLK, -EINVAL or FILELOCK_EFORKED.
+ * Returns 0, -EALREADY (an acquisition is under way), -ECANCELED (the handle is closed), -EDEADLK (it
+ * holds the lock in the other mode), FILELOCK_ELOST, -EINVAL or FILELOCK_EFORKED.
  */
 FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
                                 int64_t deadline, const struct filelock_driver *driver,
@@ -84,12 +88,13 @@ FILELOCK_API int filelock_begin(struct filelock *lock, enum filelock_mode mode,
 /*
  * Makes at most one attempt, which does not block. Returns FILELOCK_STEP_HELD; or another step,
  * with the time of the next one in *ret_until (not after `now`: at once), unless an event comes
- * before; or the error. The acquisition is over after FILELOCK_STEP_HELD and after an error.
+ * before; or an error of filelock_acquire, -EINVAL if no acquisition is under way, FILELOCK_EFORKED in a
+ * forked child. The acquisition is over after FILELOCK_STEP_HELD and after an error.
  */
 FILELOCK_API int filelock_step(struct filelock *lock, int64_t now, int64_t *ret_until);
 
 /* Ends an acquisition before its end, and drops all that it has. Notes `error` for
-   filelock_last_error and returns it. */
+   filelock_last_error and returns it; without an acquisition only returns it. */
 FILELOCK_API int filelock_give_up(struct filelock *lock, int error);
 
 /* filelock_ref keeps a handle alive beyond filelock_close; filelock_unref frees a closed one. Any
@@ -98,7 +103,8 @@ FILELOCK_API void filelock_ref(struct filelock *lock);
 FILELOCK_API void filelock_unref(struct filelock *lock);
 
 /* A watcher has no descriptor until its first watch. The caller owns it. No acquisition may use
-   it when it is freed; filelock_watcher_free(NULL) is allowed. Returns 0 or -ENOMEM. */
+   it when it is freed; filelock_watcher_free(NULL) is allowed. Returns 0 or -ENOMEM. In a forked child
+   its descriptors are closed or idle: free it there, and make another one. */
 FILELOCK_API int filelock_watcher_new(struct filelock_watcher **ret_watcher);
 FILELOCK_API void filelock_watcher_free(struct filelock_watcher *watcher);
 

@@ -60,7 +60,7 @@ struct filelock_etcd_options {
 	size_t size; /* sizeof(struct filelock_etcd_options), by FILELOCK_ETCD_OPTIONS_INIT */
 
 	/* "http://host:port" or "https://host:port", "[…]" around an IPv6 address. One endpoint at a
-	   time is used; the others serve when it fails. At least one. */
+	   time is used; the others serve when it fails. 1 to 1,000 of them. */
 	const char *const *endpoints;
 	size_t endpoint_count;
 
@@ -77,7 +77,7 @@ struct filelock_etcd_options {
 	const char *user, *password;
 
 	filelock_etcd_cb on_ready, on_lost; /* may be NULL; from the loop */
-	void *arg;
+	void *arg; /* for these two; borrowed until filelock_etcd_close */
 };
 #define FILELOCK_ETCD_OPTIONS_INIT                                                             \
 	{ sizeof(struct filelock_etcd_options), NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, \
@@ -85,7 +85,8 @@ struct filelock_etcd_options {
 
 /*
  * Opens a session; the answer of etcd is not waited for. ev is borrowed until filelock_etcd_close. An
- * open session keeps the loop running.
+ * open session keeps the loop running. options are copied, and are not NULL. The session is the
+ * caller's.
  *
  * Errors: -EINVAL (an option; filelock_last_error(NULL) says which), -ENOMEM, FILELOCK_EFORKED.
  */
@@ -96,25 +97,30 @@ FILELOCK_API int filelock_etcd_open(struct evfilelock *ev,
 /*
  * Ends a session. Its holds are over, and requests fail with -ECANCELED. The lease is given back in the
  * background: keep the loop running until it ends by itself, or for two seconds, and the base until
- * then. Handles may be closed before or after. NULL is allowed.
+ * then. No callback of the session comes any more. Handles may be closed before or after. NULL is
+ * allowed. In a forked child this sends nothing.
  */
 FILELOCK_API void filelock_etcd_close(struct filelock_etcd *session);
 
-/* Why the session is not ready, as a sentence; empty: nothing is wrong. Valid until the next call. */
+/* Why the session is not ready, as a sentence; empty: nothing is wrong. Valid until the next call, or
+   the next turn of the loop. */
 FILELOCK_API const char *filelock_etcd_last_error(const struct filelock_etcd *session);
 
 /* How long the holds of this session are safe yet without a further word of etcd, in ms; 0: nothing is
-   held safely. */
+   held safely, or the session is the parent's. */
 FILELOCK_API int64_t filelock_etcd_time_left(const struct filelock_etcd *session);
 
 /*
- * Opens a handle on the lock of this name, for evfilelock_acquire.
+ * Opens a handle on the lock of this name, for evfilelock_acquire. It is the caller's: close it with
+ * filelock_close. Nothing is sent yet.
  *
  * name     1 to 512 bytes; parts between slashes are not empty. The keys in etcd begin with "NAME//".
  *          filelock_path gives "etcd:NAME".
- * options  NULL, or those of filelock_open; none that is about files may be set.
+ * options  NULL, or those of filelock_open; none that is about files, or about times of another kind,
+ *          may be set.
  *
- * Errors: -EINVAL, -ENOMEM, -ECANCELED (the session is closed), FILELOCK_EFORKED.
+ * Errors: -EINVAL (filelock_last_error(NULL) says why), -ENOMEM, -ECANCELED (the session is closed),
+ * FILELOCK_EFORKED.
  */
 FILELOCK_API int filelock_open_etcd(struct filelock_etcd *session, const char *name,
                                     const struct filelock_options *options,

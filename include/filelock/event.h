@@ -177,8 +177,9 @@ FILELOCK_API struct evfilelock *evfilelock_new(struct event_base *base,
  * cb       not NULL.
  *
  * Returns 0, or an error: -EINVAL, -ENOMEM, -EALREADY (this handle has a request pending), -EDEADLK
- * (it holds the lock in the other mode), -ECANCELED (the context is being freed), FILELOCK_EFORKED
- * (context or handle is the parent's).
+ * (it holds the lock in the other mode), FILELOCK_ELOST (it holds a lock in etcd that is lost),
+ * -ECANCELED (the context is being freed), FILELOCK_EFORKED (context or handle is the parent's). The
+ * callback reports the errors of filelock_acquire.
  */
 FILELOCK_API int evfilelock_acquire(struct evfilelock *ev, struct filelock *lock,
                                     enum filelock_mode mode, const struct timeval *timeout,
@@ -189,7 +190,8 @@ FILELOCK_API int evfilelock_acquire(struct evfilelock *ev, struct filelock *lock
  * belongs to. The callback comes with -ECANCELED, from the loop. The time of this call grows with
  * the number of pending sets only.
  *
- * Returns 0; -ENOENT (nothing is pending, or it was cancelled before), -EINVAL, FILELOCK_EFORKED.
+ * Returns 0; -ENOENT (nothing is pending here, or it was cancelled before), -EINVAL (NULL),
+ * FILELOCK_EFORKED.
  */
 FILELOCK_API int evfilelock_cancel(struct evfilelock *ev, struct filelock *lock);
 
@@ -224,16 +226,17 @@ typedef void (*evfilelock_all_cb)(struct filelock *const *set, size_t n, int res
  * evfilelock_cancel with any handle of the set cancels the set.
  *
  * Returns 0, or an error of evfilelock_acquire; -EDEADLK if two handles name the same lock, or one
- * holds its lock. filelock_last_error of each handle says which lock was refused. The callback reports whatever fails when a lock's turn comes, also -EALREADY and
- * -ENOMEM.
+ * holds its lock. filelock_last_error of each handle says which lock was refused. The callback reports
+ * whatever fails when a lock's turn comes, also -EALREADY and -ENOMEM.
  */
 FILELOCK_API int evfilelock_acquire_all(struct evfilelock *ev, struct filelock *const *set,
                                         size_t n, enum filelock_mode mode,
                                         const struct timeval *timeout, evfilelock_all_cb cb,
                                         void *arg);
 
-/* Completes what is pending (rule 3), and frees the context. NULL is allowed. Handles keep the
-   locks that they were granted. */
+/* Completes what is pending (rule 3), and frees the context, before its base is freed. NULL is allowed.
+   Handles keep the locks that they were granted; nobody renews the times of their files, refreshes
+   their leases or watches over them any more. In a forked child no callback comes. */
 FILELOCK_API void evfilelock_free(struct evfilelock *ev);
 
 #define EVFILELOCK_WAIT_BUCKETS 32
@@ -292,7 +295,8 @@ FILELOCK_API int evfilelock_get_stats(struct evfilelock *ev, struct evfilelock_s
  * waits become a histogram in seconds, without a sum.
  *
  * stats   of evfilelock_get_stats; any thread may write them.
- * labels  of every line, as `service="db"`; NULL: none. Written as they are.
+ * labels  of every line, as `service="db"`; NULL: none. Written as they are, so escape them before.
+ * file    the caller's; it is neither flushed nor closed.
  *
  * Returns 0; -EINVAL (no stats, no file, or stats of another version of the header); -EIO, the file
  * has an error.
@@ -305,10 +309,10 @@ enum evfilelock_trace_what {
 	EVFILELOCK_TRACE_WOKEN,         /* an event woke the first request of a queue */
 	EVFILELOCK_TRACE_POLLED,        /* its timer woke the first request of a queue */
 	EVFILELOCK_TRACE_ATTEMPTED,     /* result: 0 held, > 0 held by another, < 0 an error */
-	EVFILELOCK_TRACE_GRANTED,
+	EVFILELOCK_TRACE_GRANTED,       /* result of these four: that of the callback */
 	EVFILELOCK_TRACE_TIMED_OUT,
 	EVFILELOCK_TRACE_CANCELLED,
-	EVFILELOCK_TRACE_FAILED,  /* result: the error */
+	EVFILELOCK_TRACE_FAILED,
 	EVFILELOCK_TRACE_RELEASED /* a release or close ended the hold of a granted request */
 };
 
@@ -332,7 +336,8 @@ typedef void (*evfilelock_trace_cb)(const struct evfilelock_trace_event *event, 
  * cb sees an answer just before the request's callback. cb runs on the loop's thread, inside calls
  * of the library such as evfilelock_acquire and filelock_release, so it must not call the library.
  * The loop reports a release on another thread, with the time of the release, unless it comes
- * after evfilelock_free.
+ * after evfilelock_free. A context has one cb; arg is borrowed until another one is set or the context
+ * is freed.
  *
  * Returns 0; -EINVAL (ev is NULL), FILELOCK_EFORKED.
  */
@@ -349,22 +354,25 @@ struct evfilelock_trace;
  * Each path is a thread in the file. Attempts and wake-ups are instants there. Waits and holds are
  * async events of the categories "waiting" and "held", under the number of the request. A byte of a
  * path that is not UTF-8 becomes the lone surrogate U+DC00 + byte, as in Python's surrogateescape.
- * One trace serves one context. Writes block, 64 KiB at a time.
+ * One trace serves one context, on the thread of its loop. Writes block, 64 KiB at a time. After one
+ * that fails nothing more is written, and the locks work on. A forked child writes nothing.
  *
- * Returns 0; -EINVAL, -ENOMEM, or an error of open(2). Free the trace with evfilelock_trace_close.
+ * Returns 0; -EINVAL, -ENOMEM, or an error of open(2). The trace is the caller's: free it with
+ * evfilelock_trace_close.
  */
 FILELOCK_API int evfilelock_trace_open(const char *path, struct evfilelock_trace **ret_trace);
 
-/* An evfilelock_trace_cb. */
+/* An evfilelock_trace_cb, with the trace as its arg. */
 FILELOCK_API void evfilelock_trace_write(const struct evfilelock_trace_event *event, void *trace);
 
 /* Writes what is buffered, for a look at a trace that goes on: viewers need no end of the file. On the
-   thread of its context's loop. Returns 0, or the first error since the trace was opened. A forked
-   child writes nothing. */
+   thread of its context's loop. Returns 0, or the first error since the trace was opened; -EINVAL for
+   NULL. A forked child writes nothing. */
 FILELOCK_API int evfilelock_trace_flush(struct evfilelock_trace *trace);
 
-/* Completes the file and frees the trace, which no context may use any more. NULL is allowed.
-   Returns 0, or the first error since the trace was opened. A forked child writes nothing. */
+/* Completes the file and frees the trace, also after an error. No context may use it any more: call
+   evfilelock_set_trace or evfilelock_free before. NULL is allowed. Returns 0, or the first error since
+   the trace was opened. A forked child writes nothing. */
 FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace);
 
 /*
@@ -372,8 +380,8 @@ FILELOCK_API int evfilelock_trace_close(struct evfilelock_trace *trace);
  * the loop. Until then no call but filelock_close may use the handle. A worker makes the system
  * calls; without workers this call makes them.
  *
- * result of cb: 0; an error, and the lock is still held; -ECANCELED: the context was freed, and the
- * release goes on without it.
+ * result of cb: 0; FILELOCK_ELOST, released, but lost before (filelock_release); another error, and the
+ * lock is still held; -ECANCELED: the context was freed, and the release goes on without it.
  *
  * Returns 0, and cb is called exactly once. An error, and cb is never called: -EINVAL, -EPERM (not
  * held), -ENOMEM, -ECANCELED (the context is being freed), FILELOCK_EFORKED.
@@ -392,8 +400,8 @@ typedef void (*evfilelock_holder_cb)(struct filelock *lock, int result,
  * result -ECANCELED: the context was freed.
  *
  * Returns 0, and cb is called exactly once, from the loop. An error, and cb is never called:
- * -EINVAL, -ENOMEM, -EMFILE, -EAGAIN (no thread), -ECANCELED (the context is being freed),
- * FILELOCK_EFORKED.
+ * -EINVAL, -ENOMEM, -EMFILE, -EAGAIN (no thread), -ENOTSUP (a lock in etcd), -ECANCELED (the context
+ * is being freed), FILELOCK_EFORKED.
  */
 FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
                                    evfilelock_holder_cb cb, void *arg);
@@ -408,7 +416,7 @@ FILELOCK_API int evfilelock_holder(struct evfilelock *ev, struct filelock *lock,
  * the times of the held file, as it does for holds that it granted (filelock.h). cb NULL: no more.
  *
  * Returns 0, or an error: -EINVAL, -EPERM (not held), -EALREADY (the hold has a cb already),
- * -ENOTSUP (filelock_open_fd), -ENOMEM, -ECANCELED, FILELOCK_EFORKED.
+ * -ENOTSUP (filelock_open_fd), -ENOMEM, -ECANCELED (the context is being freed), FILELOCK_EFORKED.
  */
 FILELOCK_API int evfilelock_on_lost(struct evfilelock *ev, struct filelock *lock, evfilelock_cb cb,
                                     void *arg);

@@ -18,10 +18,12 @@
  *
  * Results. Every call returns 0 or a negative error: the negative errno where one fits exactly,
  * else a code of enum filelock_error (below -4095). A call that fails leaves its ret_ pointers
- * untouched. Any call may give these errors:
+ * untouched, and a sentence for filelock_last_error. Any call may give these errors:
  *   -EINVAL          an argument is out of its range
  *   -ENOMEM          out of memory; nothing has changed
  *   FILELOCK_EFORKED the handle held the lock, or waited for it, at a fork(2) (see "Fork")
+ * A handle is NULL only for filelock_close and filelock_last_error. A struct with a member `size` is
+ * made by its _INIT macro, so that program and library may have different versions of it.
  *
  * Threads. Different threads may use different handles at once. One thread at a time may use a
  * handle; it need not always be the same thread. Only filelock_interrupt may be called on a handle
@@ -87,8 +89,9 @@
  *     before 3.22 write nothing); a marker that may be read but not written; on a local file system
  *     without flock(2) every marker, since two processes that took one over could not tell each
  *     other. filelock_break removes such a marker.
- *   - for a handle in a PID namespace a record that names none, until the handle saw it closed and unchanged
- *     for 2 s: Python's releases before 4.1 name none, and close a marker before they remove it;
+ *   - for a handle in a PID namespace a record that names none, until the handle saw it closed and
+ *     unchanged for 2 s: Python's releases before 4.1 name none, and close a marker before they remove
+ *     it;
  *   - a record whose writing was cut short, until it was seen unchanged for 2 s and the process
  *     that it names has ended, and for as long as the file has another name (a hard link);
  *   - the lock of another program, until it goes: content that is no record of ours or of Python's
@@ -190,10 +193,10 @@
  *     the next one, and syncs it to the disk before. A cycle is two of them, and on a disk takes as
  *     long as fsync(2) does twice, some milliseconds. A hand-over is two as well, the leaver's and the
  *     next one's, so it takes many times as long as that of a marker, which nobody syncs. The protocol
- *     asks for both, one after the other: a generation is a token, and the loss of power may make no more
- *     than the newest one come twice. An attempt that
- *     finds the lock held writes its record, unsynced. In a loop let workers do that
- *     (evfilelock_options.workers): the loop then makes no such call. filelock_token is the generation.
+ *     asks for both, one after the other: a generation is a token, and the loss of power may make no
+ *     more than the newest one come twice. An attempt that finds the lock held writes its record,
+ *     unsynced. In a loop let workers do that (evfilelock_options.workers): the loop then makes no such
+ *     call. filelock_token is the generation.
  *   - A holder renews its record every heartbeat_ms, as a lease: in a loop the context does, elsewhere
  *     filelock_renew or the option heartbeat_thread. Whoever waits counts as dead a holder whose
  *     record it saw unchanged for duration_ms, its own or the holder's, whichever is longer, by its own
@@ -478,9 +481,10 @@ struct filelock_options {
  * ret_lock the handle, owned by the caller; close it with filelock_close.
  *
  * Errors: -ENAMETOOLONG; -ENOSYS (the library was built without this kind); -EINVAL (no path,
- * unknown kind, option out of range or not of this kind: filelock_last_error(NULL) says which);
- * FILELOCK_ENOLIFETIME; those of getcwd(3); with the option singleton those of realpath(3) for the
- * path's folder (-EACCES, -ENOTDIR, -ELOOP, …), as far as that exists.
+ * unknown kind, a path of FILELOCK_READWRITE without .db, option out of range or not of this kind:
+ * filelock_last_error(NULL) says which); FILELOCK_ENOLIFETIME; those of getcwd(3); with the option
+ * singleton those of realpath(3) for the path's folder (-EACCES, -ENOTDIR, -ELOOP, …), as far as that
+ * exists.
  */
 FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
                                const struct filelock_options *options,
@@ -494,7 +498,8 @@ FILELOCK_API int filelock_open(const char *path, enum filelock_kind kind,
  *
  * The lock belongs to the open file description, so keep one handle for it. Handles on one
  * descriptor, or on its duplicates, do not exclude each other; a release or a change of mode
- * through one is one through all (flock(2)). A waiter on a directory is not woken; it polls.
+ * through one is one through all (flock(2)). No event wakes a waiter on a directory: it polls, or
+ * waits in the kernel's queue (see "Helpers").
  *
  * Errors: -EBADF; -EINVAL also for singleton or unlink_on_release, which need a path, and for an
  * eventfd, a timerfd or the like: they share one inode, so their lock would be the whole machine's.
@@ -503,8 +508,9 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
                                   struct filelock **ret_lock);
 
 /*
- * Acquires the lock, and waits at most timeout_ms for it (CLOCK_MONOTONIC). A handle that holds the
- * lock in this mode gets one level more; each level needs its release.
+ * Acquires the lock, and waits at most timeout_ms milliseconds for it (CLOCK_MONOTONIC), or
+ * FILELOCK_WAIT_FOREVER, or FILELOCK_NO_WAIT. A handle that holds the lock in this mode gets one level
+ * more; each level needs its release.
  *
  * A release wakes the wait (inotify(7)), which also tries at every poll interval. The wait ends at
  * the deadline, after one last attempt.
@@ -517,19 +523,23 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
  *               (FILELOCK_READWRITE)
  *   -EALREADY   an asynchronous request for this handle is pending
  *   -ELOOP      the path's last name is a symbolic link
- *   -ENOTSUP    a shared acquisition of a kind that is exclusive only
+ *   -ENOTSUP    a shared acquisition of a kind that is exclusive only, or a lock in etcd
  *   -EISDIR, FILELOCK_ENOTREGULAR  no regular file stands at the path
  *   -EFBIG      a record is longer than RLIMIT_FSIZE lets us write (ulimit -f 0)
+ *   -EAGAIN     the thread of the option heartbeat_thread cannot be made
  *   FILELOCK_EUNSTABLE  each look at the path finds another file, or a name whose file is gone, for
  *               3 s or until the deadline
- *   other errors of open(2), mkdir(2) and flock(2), unchanged and at once
+ *
+ * Others are those of open(2), mkdir(2) and flock(2), unchanged and at once, and those that the text
+ * about the kind names, above.
  */
 FILELOCK_API int filelock_acquire(struct filelock *lock, enum filelock_mode mode,
                                   int timeout_ms);
 
 /*
- * Opens a FILELOCK_NATIVE handle with default options and acquires the lock, exclusively. Errors as
- * filelock_open and filelock_acquire; filelock_last_error(NULL) says what failed.
+ * Opens a FILELOCK_NATIVE handle with default options and acquires the lock, exclusively, within
+ * timeout_ms. The handle is the caller's; filelock_close releases the lock, too. Errors as filelock_open
+ * and filelock_acquire; filelock_last_error(NULL) says what failed, and nothing is open then.
  *
  *	struct filelock *lock __attribute__((cleanup(filelock_closep))) = NULL;
  *	int r = filelock_take("/run/app/state.lock", 5000, &lock);
@@ -552,9 +562,12 @@ FILELOCK_API int filelock_release_all(struct filelock *lock);
  * closes with its last close. errno is kept.
  */
 FILELOCK_API void filelock_close(struct filelock *lock);
+
 /* Gives back at once what an unlocked handle keeps for its next acquisition: the descriptor of
-   keep_open, the connection of a read/write lock. -EBUSY: it holds the lock, or waits for it. */
+   keep_open, the connection of a read/write lock. A handle that keeps nothing stays the same. -EBUSY: it
+   holds the lock, or waits for it. */
 FILELOCK_API int filelock_drop(struct filelock *lock);
+
 /* Closes *lock and sets it to NULL: for __attribute__((cleanup(filelock_closep))). */
 FILELOCK_API void filelock_closep(struct filelock **lock);
 
@@ -565,35 +578,39 @@ FILELOCK_API void filelock_closep(struct filelock **lock);
  */
 FILELOCK_API void filelock_interrupt(struct filelock *lock);
 
-/* Whether, and at how many levels, this handle holds the lock. False and 0 in a forked child if the
-   parent's handle does. */
+/* Whether, and at how many levels, this handle holds the lock. Neither looks at the path:
+   filelock_verify does. A hold in etcd that is lost is false, and keeps its levels until its release.
+   False and 0 in a forked child if the parent's handle holds. */
 FILELOCK_API bool filelock_is_held(const struct filelock *lock);
 FILELOCK_API unsigned filelock_depth(const struct filelock *lock);
 
 /*
  * Whether the path still names the file that we hold: 0, or FILELOCK_ELOST if somebody removed,
  * renamed or replaced the lock file, or the folder of its claims, so that others may hold the lock,
- * too. -EPERM: not held. A soft marker that another program has emptied gets its record again. Times
- * of the held file that are old become new: for a marker after half a minute, for other files after
- * half a day.
+ * too. -EPERM: not held. Another error, as of lstat(2): that cannot be found out. It also refreshes: a
+ * soft marker that another program has emptied gets its record again, and times of the held file that
+ * are old become new, for a marker after half a minute, for other files after half a day. Its
+ * system calls do not return on a dead mount.
  */
 FILELOCK_API int filelock_verify(struct filelock *lock);
 
 /*
- * Refreshes a hold, as filelock_verify does: one that ends by itself otherwise (FILELOCK_LEASE), or whose
- * file gets old. A hold in a loop needs no call. 0: it holds yet, though a refresh may have failed;
- * FILELOCK_ELOST; -EPERM: not held; -ENOTSUP: holds of this kind need none.
+ * Refreshes a hold, as filelock_verify does: one that ends by itself otherwise (FILELOCK_LEASE,
+ * FILELOCK_SOFT_READWRITE), or whose file gets old. A hold in a loop needs no call. 0: it holds yet,
+ * though a refresh may have failed; -ENOTSUP: holds of this kind need none; other errors as in
+ * filelock_verify.
  */
 FILELOCK_API int filelock_renew(struct filelock *lock);
 
 /* Why the present hold is lost, as far as that is known or can be seen at the path; after the release,
-   why the last one was lost (FILELOCK_LEASE, FILELOCK_SOFT_READWRITE). FILELOCK_LOSS_NONE: it is not. */
+   why the last one was lost (FILELOCK_LEASE, FILELOCK_SOFT_READWRITE). FILELOCK_LOSS_NONE: it is not, or
+   the hold is the parent's. */
 FILELOCK_API enum filelock_loss filelock_loss(struct filelock *lock);
 
 /* One claim on a strict lock, where whoever has one keeps all others out; or one member of a soft
    read/write lock, whose mode is owner.mode. */
 struct filelock_claim {
-	size_t size;
+	size_t size;      /* how many bytes of this struct there are */
 	const char *name; /* its file's, for filelock_break_claim; valid during the call */
 	bool held;        /* of a holder; else an intent: its owner is in the doorway, or was; a writer
 	                     that waits for the readers */
@@ -605,8 +622,10 @@ struct filelock_claim {
 /*
  * Calls `take` with each claim on the lock, in no order. FILELOCK_STRICT: a holder has two, held and
  * intent. FILELOCK_SOFT_READWRITE: each reader, and the writer, also one that waits for readers; who
- * waits for a writer has none yet. Changes nothing. 0; -ENOTSUP: this kind has none;
- * FILELOCK_EPROTOCOL: something there is no claim, and filelock_last_error names it.
+ * waits for a writer has none yet. Changes nothing; the handle need not hold. `take` runs inside this
+ * call, on its thread; of all calls on the handle it may make filelock_break_claim alone. 0;
+ * -ENOTSUP: this kind has none; FILELOCK_EPROTOCOL: something there is no claim, and
+ * filelock_last_error names it; errors of reading the folder.
  */
 FILELOCK_API int filelock_claims(struct filelock *lock,
                                  void (*take)(const struct filelock_claim *claim, void *arg),
@@ -616,24 +635,26 @@ FILELOCK_API int filelock_claims(struct filelock *lock,
  * Removes a claim by its name, whoever has it: for a person who knows that its owner is gone. If it is
  * not, two hold the lock (FILELOCK_SOFT_READWRITE: until that one asks, and learns it). Strict: of a
  * holder that was killed break both. -ENOENT: there is none; -EINVAL: a name that no claim can have;
- * -ENOTSUP: this kind has none.
+ * -ENOTSUP: this kind has none; errors of unlink(2).
  */
 FILELOCK_API int filelock_break_claim(struct filelock *lock, const char *name);
 
 /*
  * A number that grows from one exclusive hold of the lock to the next, for a resource that refuses
- * older numbers. -EPERM: not held; -ENOTSUP: this kind has none.
+ * older numbers: FILELOCK_SOFT_READWRITE and FILELOCK_ETCD have it. -EPERM: not held; FILELOCK_ELOST:
+ * the hold in etcd is lost; -ENOTSUP: this kind has none.
  */
 FILELOCK_API int filelock_token(struct filelock *lock, uint64_t *ret_token);
 
-/* The descriptor that holds the lock, borrowed while it is held: do not close it. -EPERM: not held;
-   -ENOTSUP: this kind holds by no descriptor. */
+/* The descriptor that holds the lock, borrowed while it is held: do not close it. Or an error: -EPERM:
+   not held; -ENOTSUP: only native locks, soft locks and leases hold by one. */
 FILELOCK_API int filelock_fd(const struct filelock *lock);
 
-/* The absolute path, owned by the handle; for a handle on a descriptor "fd N". */
+/* The absolute path, owned by the handle; for a handle on a descriptor "fd N", for one in etcd
+   "etcd:NAME". Never NULL. */
 FILELOCK_API const char *filelock_path(const struct filelock *lock);
 
-/* The kind: that of filelock_open, or the one it fell back to (no_fallback). */
+/* The kind: that of filelock_open, or the one it fell back to (no_fallback); FILELOCK_ETCD. */
 FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
 
 /*
@@ -644,8 +665,10 @@ FILELOCK_API enum filelock_kind filelock_kind(const struct filelock *lock);
  * "nobody": the kernel gives that list in pieces. For the other kinds it reads the holder's record, and
  * does not ask whether that process lives.
  *
+ * ret_owner  begun with FILELOCK_OWNER_INIT, else -EINVAL.
+ *
  * Errors: FILELOCK_ENOHOLDER; FILELOCK_EUNKNOWNHOLDER (another PID namespace, a network file
- * system, no /proc; an empty or unreadable marker); errors of opening the file.
+ * system, no /proc; an empty or unreadable marker; a lock in etcd); errors of opening the file.
  */
 FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_owner *ret_owner);
 
@@ -653,7 +676,8 @@ FILELOCK_API int filelock_holder(const struct filelock *lock, struct filelock_ow
  * The holder as a sentence for a message, cut to size - 1 bytes:
  *	pid 4242 (nightly.sh) on host.example, running since 2026-05-01 12:00:00
  * It also names a program with a record lock (fcntl(2)) on the lock file, which native locks do not
- * exclude, nor it them. Cost and errors as in filelock_holder.
+ * exclude, nor it them. Cost and errors as in filelock_holder. FILELOCK_ENOHOLDER and
+ * FILELOCK_EUNKNOWNHOLDER leave the buffer empty. size 0: -EINVAL.
  */
 FILELOCK_API int filelock_describe_holder(const struct filelock *lock, char *buffer, size_t size);
 
@@ -675,8 +699,8 @@ FILELOCK_API const char *filelock_strerror(int error);
  * of these headers that returns an error leaves one. The call asks nothing of the system:
  * filelock_describe_holder names the holder after a timeout. NULL: the same for this thread's last
  * failed call that has no handle (filelock_open, filelock_take, evfilelock_new, counts, traces, etcd
- * sessions), or got NULL for it. Empty if nothing failed. Valid until the next call on the handle, or
- * with NULL in the thread.
+ * sessions), or got NULL for it. A call that succeeds leaves the sentence of the one that failed before.
+ * Empty if nothing has failed. Valid until the next call on the handle, or with NULL in the thread.
  */
 FILELOCK_API const char *filelock_last_error(const struct filelock *lock);
 
@@ -689,19 +713,21 @@ enum filelock_log_level {
 typedef void (*filelock_log_cb)(enum filelock_log_level level, const char *message, void *arg);
 
 /*
- * Sends the log messages of the process up to this level to cb, on the thread where they arise. cb
- * must not call the library. NULL, the default, means silence: the library never prints. message is
- * one line without its end, valid during the call. Another thread may still be calling the previous
- * cb when this returns: keep its arg alive.
+ * Sends the log messages of the process up to this level to cb, on the thread where they arise, also
+ * one of the library's. cb must not call the library. NULL, the default, means silence: the library
+ * never prints. message is one line without its end, valid during the call. Any thread may call this. A
+ * forked child keeps cb. Another thread may still be calling the previous cb when this returns: keep its
+ * arg alive.
  */
 FILELOCK_API void filelock_set_log(filelock_log_cb cb, void *arg,
                                    enum filelock_log_level up_to);
 
 /* How many threads of this process may wait in flock(2) at a time, those of waits that were given up
-   among them; 4 by default. 0: none from now on. See "Helpers". Any thread may call it. */
+   among them; 4 by default. 0: none from now on; waits that have one keep it. See "Helpers". Any thread
+   may call it. A forked child keeps the number. */
 FILELOCK_API void filelock_set_max_helpers(unsigned max);
 
-/* "1.0.0": the version of the library that is running. */
+/* "1.0.0": the version of the library that is running; static. */
 FILELOCK_API const char *filelock_version(void);
 
 #ifdef __cplusplus
