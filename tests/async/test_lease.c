@@ -177,6 +177,7 @@ static unsigned count_threads(void)
 }
 
 /* The loop itself refreshes them; a context with workers has those, however many it holds. */
+/* shows: lease-refreshed */
 START_TEST(test_number_of_leases_of_a_loop_makes_no_threads)
 {
 	struct filelock_options options = FILELOCK_OPTIONS_INIT;

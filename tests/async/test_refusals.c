@@ -479,6 +479,7 @@ static void fail_otherwise(struct filelock *lock)
 		ck_assert_int_eq(filelock_open("x", FILELOCK_NATIVE, &options, &never_opened), -EINVAL);
 }
 
+/* shows: errors-say-why */
 START_TEST(test_each_refusal_says_why)
 {
 	struct filelock *lock;

@@ -142,6 +142,7 @@ static void end_stuck(pthread_t thread)
 	ck_assert_int_eq(stuck.result, 0);
 }
 
+/* shows: fork-gate */
 START_TEST(test_fork_goes_on_beside_an_open_that_is_stuck)
 {
 	const char *other = test_path("other");
@@ -244,6 +245,7 @@ static int is_done(void *arg)
 	return beside.done;
 }
 
+/* shows: fork-gate */
 START_TEST(test_fork_that_waits_for_an_open_that_is_stuck_lets_others_go_on)
 {
 	pthread_t thread;

@@ -191,6 +191,7 @@ START_TEST(test_without_handles_the_numbers_decide)
 }
 END_TEST
 
+/* shows: no-endless-races */
 START_TEST(test_numbers_that_change_are_an_error_that_names_them)
 {
 	struct filelock *lock;
@@ -354,6 +355,7 @@ static void forget(struct filelock *lock)
 	ck_assert_int_eq(flock(filelock_fd(lock), LOCK_UN), 0);
 }
 
+/* shows: server-asked */
 START_TEST(test_lock_that_nfs_gave_to_another_is_lost)
 {
 	enum filelock_mode mode = (enum filelock_mode)_i;
@@ -373,6 +375,7 @@ START_TEST(test_lock_that_nfs_gave_to_another_is_lost)
 }
 END_TEST
 
+/* shows: server-asked */
 START_TEST(test_lock_that_nfs_forgot_and_gave_to_nobody_is_taken_again)
 {
 	enum filelock_mode mode = (enum filelock_mode)_i;

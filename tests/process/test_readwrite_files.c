@@ -306,6 +306,7 @@ static int lock_for_another(int fd, short type)
 	return fcntl(fd, F_OFD_SETLK, &range);
 }
 
+/* shows: server-asked */
 START_TEST(test_lock_that_nfs_gave_to_another_is_lost)
 {
 	struct filelock *lock = open_forgotten((enum filelock_mode)_i);
@@ -319,6 +320,7 @@ START_TEST(test_lock_that_nfs_gave_to_another_is_lost)
 }
 END_TEST
 
+/* shows: server-asked */
 START_TEST(test_lock_that_nfs_forgot_and_gave_to_nobody_is_taken_again)
 {
 	struct filelock *lock = open_forgotten((enum filelock_mode)_i);
@@ -356,6 +358,7 @@ START_TEST(test_server_that_cannot_be_asked_says_nothing)
 }
 END_TEST
 
+/* shows: server-asked */
 START_TEST(test_nobody_is_asked_for_the_lock_again_on_a_local_file_system)
 {
 	struct filelock *lock = open_rw(test_path("lock.db"));

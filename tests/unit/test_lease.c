@@ -346,6 +346,7 @@ START_TEST(test_late_holder_is_told_while_a_refresh_hangs)
 }
 END_TEST
 
+/* shows: lease-refreshed */
 START_TEST(test_heartbeats_that_are_due_together_share_a_wakeup)
 {
 	struct filelock *lock = hold();

@@ -436,6 +436,7 @@ static const struct {
 	{ true, 3600 * SECONDS, -ENOENT },
 };
 
+/* shows: no-endless-races */
 START_TEST(test_races_without_end_are_an_error)
 {
 	int (*real)(const char *path, struct stat *ret) = sys.lstat;
@@ -467,6 +468,7 @@ static int open_but_no_file(const char *path, int flags, mode_t mode)
 }
 
 /* A mount of FUSE does so for a second, of what was removed through another one. */
+/* shows: no-endless-races */
 START_TEST(test_name_that_is_shown_after_its_file_is_gone_is_waited_for)
 {
 	int (*real)(const char *path, int flags, mode_t mode) = sys.open;

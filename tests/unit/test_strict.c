@@ -667,6 +667,7 @@ static unsigned count_private(unsigned n)
 	return count;
 }
 
+/* shows: strict-sweeps */
 START_TEST(test_no_attempt_sweeps_many_private_files_and_those_to_come_sweep_the_rest)
 {
 	struct filelock *lock = open_strict();
