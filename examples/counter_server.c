@@ -9,9 +9,9 @@
  *	curl http://127.0.0.1:PORT/metrics  (answers what the lock has done, for Prometheus)
  *
  * Options: -p PORT (0: any free one), -k KIND of lock, -t FILE (a trace: below), -u (unlocked:
- * no locking at all, to see what it is for). -k etcd, where the library has it, takes the lock
- * counter_server/NAME-OF-THE-FILE in the cluster of -e URL[,URL...]; the file is one of a shared
- * file system then.
+ * no locking at all, to see what it is for). Built with -DHAVE_ETCD and pkg-config's filelock_etcd it
+ * has -k etcd, which takes the lock counter_server/NAME-OF-THE-FILE in the cluster of -e URL[,URL...];
+ * the file is one of a shared file system then.
  *
  * Each request is an owner of its own, so it opens a handle, and waits for the lock in the loop:
  * exclusive to add, shared to read if the kind of lock can be. It reads the file and goes back to

@@ -1,7 +1,9 @@
 /*
  * etcd_resource.c - a lock across machines, and a resource that refuses its former holders.
  *
- *	etcd_resource [-t TOKEN] ENDPOINT NAME FILE TEXT
+ *	cc etcd_resource.c -o etcd_resource $(pkg-config --cflags --libs filelock_etcd libevent_core)
+ *	./etcd_resource [-t TOKEN] ENDPOINT NAME FILE TEXT
+ *	./etcd_resource http://127.0.0.1:2379 jobs/log log.txt hello
  *
  * Takes the lock NAME in etcd, and appends "TOKEN TEXT" to FILE. The resource is the file: under a lock
  * of its own (flock) it refuses a token below the last one in it. A program that was stopped between

@@ -1,5 +1,8 @@
 /*
- * poll_loop PATH...: waits for all of these locks at once, ten seconds at most, in a loop on poll(2).
+ * poll_loop.c - waits for several locks at once, ten seconds at most, in a loop on poll(2).
+ *
+ *	cc poll_loop.c -o poll_loop $(pkg-config --cflags --libs filelock)
+ *	./poll_loop a.lock b.lock
  *
  * The loop is a program's own: driver.h is all that it takes from the library. Each lock is printed
  * when it is ours, and all are released when the program ends.

@@ -1,5 +1,8 @@
 /*
- * uv_loop PATH: waits for a lock in a libuv loop, ten seconds at most; other work goes on meanwhile.
+ * uv_loop.c - waits for a lock in a libuv loop, ten seconds at most; other work goes on meanwhile.
+ *
+ *	cc uv_loop.c -o uv_loop $(pkg-config --cflags --libs filelock libuv)
+ *	./uv_loop a.lock
  *
  * driver.h is all that it takes from the library: one uv_poll_t on the watcher's descriptor and one
  * uv_timer_t for the next step.
