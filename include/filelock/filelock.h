@@ -64,6 +64,9 @@
  *   The reason is in flock(2): a lock belongs to the open file description, which fork shares. The
  * child therefore drops its descriptors at the fork, by pthread_atfork(3). A process made by a bare
  * clone(2) or vfork(2) runs no such handler, and may only exec or exit.
+ *   So that it knows them all, fork(2) waits for calls of other threads that open or close a lock file:
+ * for two seconds at most if one is stuck, as on a dead mount. Calls that begin meanwhile wait for about
+ * a tenth of one.
  *   To hand a lock to a child on purpose, lock a descriptor of your own with filelock_open_fd, and
  * open it again in the child with filelock_open_fd. No descriptor of the library survives exec(3).
  * None is below 3, also in a program without standard files.
@@ -119,8 +122,9 @@
  * not refreshed it for its duration (duration_ms), also where its holder is alive, but stopped, cut
  * off, or on another machine. So it does not exclude: the late holder may work on beside the next
  * one, until it asks. Where that must not be, take another kind.
- *   - In a loop (event.h) the context refreshes it every heartbeat_ms. A synchronous holder calls
- *     filelock_renew, or filelock_verify, which does the same, or has the option heartbeat_thread.
+ *   - In a loop (event.h) the context refreshes it every heartbeat_ms, or a little earlier, so that
+ *     many leases share a wake-up. A synchronous holder calls filelock_renew, or filelock_verify, which
+ *     does the same, or has the option heartbeat_thread.
  *   - A holder judges itself first. One that comes later than its duration after the last refresh, by
  *     a clock that also counts the time asleep (CLOCK_BOOTTIME), has lost the lease, and its calls
  *     do not touch what is at the path any more. filelock_renew, filelock_verify and the release give
@@ -144,10 +148,11 @@
  * and everybody waits until a person breaks them by name (filelock_claims, filelock_break_claim).
  *   - The path becomes a small file that stays, the sentinel. The claims lie beside it, in a folder
  *     called as the path with ".filelock/claims", made through the umask.
- *   - Everything odd fails closed: FILELOCK_EPROTOCOL, and filelock_last_error names the file. So do a
- *     claim that cannot be read for half a second, what is no folder, no sentinel or no marker at the
- *     path, and a file system without hard links. A soft lock's marker at the path is waited for
- *     while its owner may live.
+ *   - Everything odd fails closed: FILELOCK_EPROTOCOL, and filelock_last_error names the file. Odd are a
+ *     claim that cannot be read for half a second, anything but a sentinel or a marker at the path,
+ *     anything but a folder where the claims are to lie, and a file system without hard links (rclone's
+ *     gives -EIO). A soft lock's marker at the path is waited for while its owner may live.
+ *   - Files that killed processes left beside the claims are removed by later attempts, a few by each.
  *   - Two that come at the same moment may both step back; they come again at moments of their own.
  *   - filelock_verify gives FILELOCK_ELOST if somebody has broken our claims; evfilelock_on_lost sees
  *     the sentinel alone.
@@ -189,7 +194,7 @@
  * in when the last reader leaves. Nothing stands at the path itself: all is in the folder called as
  * the path with ".rw", which stays. It is this user's alone (0700; another's is -EACCES), so
  * unlink_on_release, file_mode and exact_mode give -EINVAL.
- *   - Who holds is written generation by generation: each acquisition, release and eviction publishes
+ *   - The log says generation by generation who holds: each acquisition, release and eviction publishes
  *     the next one, and syncs it to the disk before. A cycle is two of them, and on a disk takes as
  *     long as fsync(2) does twice, some milliseconds. A hand-over is two as well, the leaver's and the
  *     next one's, so it takes many times as long as that of a marker, which nobody syncs. The protocol
@@ -382,9 +387,10 @@ struct filelock_options {
 
 	/* How often a waiter tries without a wake-up, 1 … 3,600,000 ms. The poll is the safety
 	   net under the wake-ups, and the only way to find a release on another machine. A try may
-	   come up to an eighth earlier, so that waiters do not go in step. 0: 50 ms. A loop that
-	   waits for many locks stretches the default to a millisecond for each of them (to a tenth
-	   of that where the file system belongs to other machines too), to a minute at most. */
+	   come up to an eighth earlier, so that waiters do not go in step. 0: 50 ms
+	   (FILELOCK_SOFT_READWRITE: 250 ms). A loop that waits for many locks stretches the default
+	   to a millisecond for each of them (to a tenth of that where the file system belongs to
+	   other machines too), to a minute at most. */
 	unsigned poll_interval_ms;
 
 	/* Interval of on_wait in ms; 0: 1000. */
