@@ -928,6 +928,31 @@ START_TEST(test_living_child_does_not_keep_a_dead_parents_lock)
 }
 END_TEST
 
+/* Of a network: what it read was removed, or another machine has replaced it. */
+START_TEST(test_stale_handle_is_contention_wherever_it_is_met)
+{
+	static const enum fault_call calls[] = { FAULT_openat, FAULT_fstat,  FAULT_fstatat, FAULT_pread,
+		                                 FAULT_read,   FAULT_getdents };
+	enum filelock_mode mode = _i ? EXCLUSIVE : SHARED;
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	unsigned points = 0;
+	int r;
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
+		for (unsigned nth = 1, hits = 1; hits > 0; nth++) {
+			fault_set(calls[i], nth, FAULT_ONCE, ESTALE);
+			r = filelock_acquire(lock, mode, FILELOCK_WAIT_FOREVER);
+			hits = fault_hits(calls[i]);
+			fault_clear();
+			ck_assert_msg(r == 0, "%s, call %u: %d", fault_name(calls[i]), nth, r);
+			ck_assert_int_eq(filelock_release(lock), 0);
+			points += hits;
+		}
+	ck_assert_uint_ge(points, 10);
+	filelock_close(lock);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite;
@@ -965,6 +990,7 @@ int main(void)
 	              test_child_of_a_holder_leaves_its_lock,
 	              test_living_child_does_not_keep_a_dead_parents_lock);
 	tcase_add_loop_test(modes, test_death_of_the_holder_wakes_a_waiter, 0, 2);
+	tcase_add_loop_test(modes, test_stale_handle_is_contention_wherever_it_is_met, 0, 2);
 	tcase_add_loop_test(modes, test_holder_that_enters_and_dies_in_the_midst_of_an_attempt_is_seen_dead,
 	                    1, 5);
 	tcase_add_loop_test(modes, test_holder_that_was_stopped_for_too_long_has_lost, 0, 2);
