@@ -50,8 +50,9 @@
  * a loop runs on for a second at most. A context with workers keeps no file open.
  *
  * Workers. With options.workers a context has threads of its own that make the attempts, for file
- * systems whose system calls take long (network file systems, FUSE, a disk under load). The loop
- * then makes no call on a lock file. Callbacks still come from the loop, and the program does not
+ * systems whose system calls take long (network file systems, FUSE, a disk under load), and for strict
+ * and soft read/write locks with thousands of members, since an attempt reads the record of each. The
+ * loop then makes no call on a lock file. Callbacks still come from the loop, and the program does not
  * need evthread_use_pthreads(3). The rules above hold, with these additions:
  *  - A deadline is kept while a call does not return. The request then ends with -ETIMEDOUT, at
  *    most a second late, without a last attempt. Cancelling, closing and freeing wait for no
