@@ -458,6 +458,14 @@ static bool is_endless(int r)
 	return r == -ETIMEDOUT || r == FILELOCK_EUNSTABLE || r == -ENOENT;
 }
 
+/* The log looks like one that was begun anew, and our hold is lost with the old one. When its files are
+   back, others wait until the record that is still in it was silent for long enough. */
+static bool hides_the_log(void)
+{
+	return kind == FILELOCK_SOFT_READWRITE && point.call == FAULT_openat &&
+	       point.span == FAULT_FOR_GOOD && (point.error == ENOENT || point.error == ESTALE);
+}
+
 /* What a kind that is loose may say besides the result without a fault, and the fault itself. */
 static bool may_say(int r)
 {
@@ -465,11 +473,13 @@ static bool may_say(int r)
 
 	/* its turn is somebody's who takes it over */
 	if (r == FILELOCK_ELOST)
-		return kind == FILELOCK_LEASE && point.call == FAULT_fcntl_ofd_setlk;
+		return (kind == FILELOCK_LEASE && point.call == FAULT_fcntl_ofd_setlk) ||
+		       (hides_the_log() && operation == RELEASING);
 	if (operation == VERIFYING || operation == RELEASING || operation == CLOSING)
 		return false;
-	if (r == FILELOCK_EPROTOCOL)
-		return kind == FILELOCK_STRICT;
+	if (r == FILELOCK_EPROTOCOL) /* ELOOP: a symbolic link is no record */
+		return kind == FILELOCK_STRICT ||
+		       (kind == FILELOCK_SOFT_READWRITE && point.error == ELOOP);
 	if (r == FILELOCK_EUNKNOWNHOLDER)
 		return asks;
 	if (r == FILELOCK_ENOHOLDER)
@@ -518,6 +528,10 @@ static int play(enum filelock_mode mode)
 	disarm();
 	judge(r);
 	check_release(&stage, r);
+	if (struck.count && hides_the_log() && !(stage.lock && filelock_is_held(stage.lock))) {
+		test_remove_lock(sweep_path());
+		test_remove_lock(sweep_second_path());
+	}
 	if (scenario->strike)
 		scenario->strike(&stage);
 	if (struck.leaves && (!is_loose() || !stage.lock))
