@@ -444,18 +444,6 @@ static int note_refusal(const struct filelock *lock, int code, const char *what)
 	return handle_refuse((struct filelock *)lock, code, what);
 }
 
-FILELOCK_API int filelock_fail(struct filelock *lock, int code, const char *what,
-                               const char *detail)
-{
-	char *copy = detail ? sys_strdup(detail) : NULL;
-
-	if (!copy)
-		return handle_refuse(lock, code, what);
-	(void)failure_set_detail(&lock->failure, code, what, copy);
-	lock->failure.own = code == -EINVAL; /* an argument, not a system call's */
-	return code;
-}
-
 FILELOCK_API int filelock_refuse(struct filelock *lock, int code, const char *what)
 {
 	return handle_refuse(lock, code, what);

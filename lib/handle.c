@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/path.h"
+#include "base/sys.h"
 
 void handle_wake(struct filelock *lock)
 {
@@ -57,4 +58,16 @@ FILELOCK_API size_t filelock_hash(const struct filelock *lock)
 FILELOCK_API bool filelock_is_inherited(const struct filelock *lock)
 {
 	return lock->inherited;
+}
+
+FILELOCK_API int filelock_fail(struct filelock *lock, int code, const char *what,
+                               const char *detail)
+{
+	char *copy = detail ? sys_strdup(detail) : NULL;
+
+	if (!copy)
+		return handle_refuse(lock, code, what);
+	(void)failure_set_detail(&lock->failure, code, what, copy);
+	lock->failure.own = code == -EINVAL; /* an argument, not a system call's */
+	return code;
 }
