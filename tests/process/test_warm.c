@@ -49,6 +49,13 @@ static void start_waiting(struct peer *peer)
 	peer_await_notice(peer);
 }
 
+/* It stays registered whatever happens, and tries no more. */
+static void hold_still(const struct peer *peer)
+{
+	ck_assert_int_eq(kill(peer->pid, SIGSTOP), 0);
+	await(test_process_state(peer->pid) == 'T');
+}
+
 static void stop_waiting(struct peer *peer)
 {
 	ck_assert_int_eq(peer_answer(peer), 0);
@@ -195,6 +202,7 @@ START_TEST(test_release_whose_notice_fails_closes)
 	start_waiting(&waiter);
 	await(sys_has_waiter(looker) == 1);
 	await(test_waits_for_an_event(waiter.pid)); /* it has tried since it registered */
+	hold_still(&waiter);
 	before = test_descriptors();
 	if (_i)
 		fault_set(FAULT_fcntl_ofd_getlk, 1, FAULT_ONCE, EINVAL);
@@ -204,6 +212,7 @@ START_TEST(test_release_whose_notice_fails_closes)
 	ck_assert_uint_eq(fault_hits(_i ? FAULT_fcntl_ofd_getlk : FAULT_open), _i ? 1 : 2);
 	fault_clear();
 	ck_assert_uint_eq(test_descriptors(), before - 1);
+	ck_assert_int_eq(kill(waiter.pid, SIGCONT), 0);
 	stop_waiting(&waiter);
 	close(looker);
 	filelock_close(lock);
@@ -230,6 +239,7 @@ START_TEST(test_notice_is_given_by_the_descriptor_where_the_path_does_not_serve)
 	start_waiting(&waiter);
 	await(sys_has_waiter(looker) == 1);
 	await(test_waits_for_an_event(waiter.pid)); /* it has tried since it registered */
+	hold_still(&waiter);
 	before = test_descriptors();
 	fault_set(call, 1, FAULT_ONCE, EACCES);
 	ck_assert_int_eq(filelock_release(lock), 0);
@@ -237,6 +247,7 @@ START_TEST(test_notice_is_given_by_the_descriptor_where_the_path_does_not_serve)
 	ck_assert_uint_eq(fault_calls(FAULT_open), 2);
 	fault_clear();
 	ck_assert_uint_eq(test_descriptors(), before);
+	ck_assert_int_eq(kill(waiter.pid, SIGCONT), 0);
 	stop_waiting(&waiter);
 	close(looker);
 	filelock_close(lock);
