@@ -49,13 +49,6 @@ static void start_waiting(struct peer *peer)
 	peer_await_notice(peer);
 }
 
-/* It stays registered whatever happens, and tries no more. */
-static void hold_still(const struct peer *peer)
-{
-	ck_assert_int_eq(kill(peer->pid, SIGSTOP), 0);
-	await(test_process_state(peer->pid) == 'T');
-}
-
 static void stop_waiting(struct peer *peer)
 {
 	ck_assert_int_eq(peer_answer(peer), 0);
@@ -183,26 +176,37 @@ static int open_looker(void)
 	return fd;
 }
 
+/* A warm lock that is held, and for which a peer waits that is stopped: it stays registered, and does not
+   try. The looker's close would wake it. */
+static struct filelock *hold_beside(struct peer *waiter, int *ret_looker)
+{
+	struct filelock_options options = warm();
+	struct filelock *lock = open_warm();
+	int looker = open_looker();
+
+	start_peer(waiter, &options);
+	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
+	start_waiting(waiter);
+	await(sys_has_waiter(looker) == 1);
+	await(test_waits_for_an_event(waiter->pid)); /* it has tried since it registered */
+	ck_assert_int_eq(kill(waiter->pid, SIGSTOP), 0);
+	await(test_process_state(waiter->pid) == 'T');
+	*ret_looker = looker;
+	return lock;
+}
+
 /* 0: the notice cannot be given; 1: nobody can say whether anybody waits. */
 /* shows: warm-wakes */
 START_TEST(test_release_whose_notice_fails_closes)
 {
-	struct filelock_options options = warm();
 	struct filelock *lock;
-	int looker;
 	unsigned before;
+	int looker;
 	struct peer waiter;
 
 	if (!test_knows_waits())
 		return;
-	lock = open_warm();
-	looker = open_looker();
-	start_peer(&waiter, &options);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
-	start_waiting(&waiter);
-	await(sys_has_waiter(looker) == 1);
-	await(test_waits_for_an_event(waiter.pid)); /* it has tried since it registered */
-	hold_still(&waiter);
+	lock = hold_beside(&waiter, &looker);
 	before = test_descriptors();
 	if (_i)
 		fault_set(FAULT_fcntl_ofd_getlk, 1, FAULT_ONCE, EINVAL);
@@ -224,22 +228,14 @@ END_TEST
 START_TEST(test_notice_is_given_by_the_descriptor_where_the_path_does_not_serve)
 {
 	enum fault_call call = _i ? FAULT_fstat : FAULT_open;
-	struct filelock_options options = warm();
 	struct filelock *lock;
-	int looker;
 	unsigned before;
+	int looker;
 	struct peer waiter;
 
 	if (!test_knows_waits())
 		return;
-	lock = open_warm();
-	looker = open_looker();
-	start_peer(&waiter, &options);
-	ck_assert_int_eq(filelock_acquire(lock, FILELOCK_EXCLUSIVE, 0), 0);
-	start_waiting(&waiter);
-	await(sys_has_waiter(looker) == 1);
-	await(test_waits_for_an_event(waiter.pid)); /* it has tried since it registered */
-	hold_still(&waiter);
+	lock = hold_beside(&waiter, &looker);
 	before = test_descriptors();
 	fault_set(call, 1, FAULT_ONCE, EACCES);
 	ck_assert_int_eq(filelock_release(lock), 0);
