@@ -552,8 +552,9 @@ static int get_out(struct softrw_claim *claim)
 		if (r < 0)
 			break;
 		r = commit_out(claim);
-		/* the commit of a release that failed may have landed all the same */
-		claim->may_be_out |= r < 0;
+		/* a commit that failed may have landed all the same; and one that was overtaken, since its
+		   successors had removed what it looked for, was what they went on from */
+		claim->may_be_out |= r < 0 || claim->log.was_published;
 	}
 	if (names == PATH_NAMES_ANOTHER)
 		return FILELOCK_ELOST;

@@ -30,7 +30,7 @@ struct softrw_claim {
 	bool is_fresh;   /* renewed in this attempt */
 	bool is_entered; /* the newest snapshot that was read names us */
 	bool was_sent;   /* a snapshot that names us was committed, or tried to be */
-	bool may_be_out; /* a commit without us failed, and may be there */
+	bool may_be_out; /* a commit without us failed, or was overtaken, and may be there */
 	uint64_t generation; /* of the grant; 0: we do not hold */
 	int64_t next_sweep;
 	unsigned absences; /* attempts in a row that found a folder gone */

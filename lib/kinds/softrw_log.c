@@ -565,6 +565,7 @@ static int land(struct softrw_log *log, uint64_t generation, const char *bytes, 
 {
 	int r = publish(log, generation, bytes, size);
 
+	log->was_published = r == 0;
 	log->absences = is_missing(r) ? log->absences + 1 : 0;
 	if (r == -EEXIST || is_missing(r))
 		return ATTEMPT_RACED;
@@ -591,6 +592,7 @@ int softrw_log_commit(struct softrw_log *log, struct softrw_snapshot *successor)
 	/* none follows the last one, which nobody but a person can have made */
 	int r = generation == 0 ? -EOVERFLOW : check_epoch(log);
 
+	log->was_published = false;
 	if (r == 0)
 		r = check_place(log, generation);
 	if (r == 0)

@@ -30,6 +30,7 @@ struct softrw_log {
 	struct softrw_mark mark;           /* of the file that they were read from */
 	struct softrw_snapshot latest; /* by the last look */
 	uint64_t head; /* that HEAD named at the last commit */
+	bool was_published; /* by the last commit, whatever its result: others may have gone on from it */
 	char left[SOFTRW_PRIVATE_SIZE]; /* what that commit was written as; empty: it is gone */
 	unsigned absences; /* commits in a row that found their own file, or the folder, gone */
 	char wrong[SOFTRW_NAME_SIZE]; /* the name that -EBADMSG is about; empty: the whole log */

@@ -928,6 +928,71 @@ START_TEST(test_living_child_does_not_keep_a_dead_parents_lock)
 }
 END_TEST
 
+/* More than stay in the log, where somebody may get in. */
+static int make_generations(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 40; i++)
+		(void)attempt_once(test_path("lock"), EXCLUSIVE);
+	return 0;
+}
+
+static int acquire(struct filelock *lock)
+{
+	return filelock_acquire(lock, EXCLUSIVE, FILELOCK_WAIT_FOREVER);
+}
+
+static void pass_generations(void *arg)
+{
+	ck_assert_int_eq(peer_call(arg, make_generations, NULL), 0);
+}
+
+/* Also where our own commit, from which the others went on, is removed by then. */
+static void overtake(enum fault_call call, int (*act)(struct filelock *lock), bool is_release)
+{
+	struct filelock *lock = test_open(test_path("lock"), NULL);
+	uint64_t token, last = 0;
+	struct peer peer;
+
+	peer_start(&peer);
+	pass_generations(&peer);
+	for (unsigned nth = 1, hits = 1; hits > 0; nth++) {
+		if (is_release)
+			ck_assert_int_eq(acquire(lock), 0);
+		fault_before(call, nth, pass_generations, &peer);
+		ck_assert_msg(act(lock) == 0, "%s, call %u: %s", fault_name(call), nth,
+		              filelock_last_error(lock));
+		hits = fault_hits(call);
+		ck_assert(hits > 0 || nth > 1);
+		fault_clear();
+		if (is_release)
+			continue;
+		ck_assert_int_eq(filelock_verify(lock), 0);
+		ck_assert_int_eq(filelock_token(lock, &token), 0);
+		ck_assert_uint_gt(token, last);
+		last = token;
+		ck_assert_int_eq(filelock_release(lock), 0);
+	}
+	filelock_close(lock);
+	peer_stop(&peer);
+}
+
+static const enum fault_call overtaken[] = { FAULT_fstatat, FAULT_linkat, FAULT_openat, FAULT_unlinkat };
+enum { OVERTAKEN = sizeof(overtaken) / sizeof(*overtaken) };
+
+/* shows: rw-lost */
+START_TEST(test_release_that_others_overtake_at_any_call_is_no_loss)
+{
+	overtake(overtaken[_i], filelock_release, true);
+}
+END_TEST
+
+START_TEST(test_acquisition_that_others_overtake_at_any_call_holds)
+{
+	overtake(overtaken[_i], acquire, false);
+}
+END_TEST
+
 /* Of a network: what it read was removed, or another machine has replaced it. */
 START_TEST(test_stale_handle_is_contention_wherever_it_is_met)
 {
@@ -990,6 +1055,8 @@ int main(void)
 	              test_child_of_a_holder_leaves_its_lock,
 	              test_living_child_does_not_keep_a_dead_parents_lock);
 	tcase_add_loop_test(modes, test_death_of_the_holder_wakes_a_waiter, 0, 2);
+	tcase_add_loop_test(modes, test_release_that_others_overtake_at_any_call_is_no_loss, 0, OVERTAKEN);
+	tcase_add_loop_test(modes, test_acquisition_that_others_overtake_at_any_call_holds, 0, OVERTAKEN);
 	tcase_add_loop_test(modes, test_stale_handle_is_contention_wherever_it_is_met, 0, 2);
 	tcase_add_loop_test(modes, test_holder_that_enters_and_dies_in_the_midst_of_an_attempt_is_seen_dead,
 	                    1, 5);
