@@ -666,6 +666,18 @@ char *sys_strdup(const char *text)
 	return copy ? memcpy(copy, text, size) : NULL;
 }
 
+void sys_hex(const void *bytes, size_t size, char *ret)
+{
+	static const char digits[] = "0123456789abcdef";
+	const unsigned char *byte = bytes;
+
+	for (size_t i = 0; i < size; i++) {
+		ret[2 * i] = digits[byte[i] >> 4];
+		ret[2 * i + 1] = digits[byte[i] & 15];
+	}
+	ret[2 * size] = '\0';
+}
+
 char *sys_format(const char *format, ...)
 {
 	va_list arguments;

@@ -174,5 +174,7 @@ int sys_is_file_at(int fd, const char *path);
 char *sys_strdup(const char *text);
 /* Like asprintf(3), through the table's allocator; NULL out of memory. */
 char *sys_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* As lower-case digits, two a byte, and a NUL. */
+void sys_hex(const void *bytes, size_t size, char *ret);
 
 #endif

@@ -22,18 +22,12 @@ struct entry {
 
 int folder_random(char ret_token[FOLDER_TOKEN])
 {
-	static const char digits[] = "0123456789abcdef";
 	unsigned char bytes[FOLDER_TOKEN / 2];
 	int r = sys_random(bytes, sizeof(bytes));
 
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < sizeof(bytes); i++) {
-		ret_token[2 * i] = digits[bytes[i] >> 4];
-		ret_token[2 * i + 1] = digits[bytes[i] & 15];
-	}
-	ret_token[FOLDER_TOKEN - 1] = '\0';
-	return 0;
+	if (r == 0)
+		sys_hex(bytes, sizeof(bytes), ret_token);
+	return r;
 }
 
 bool folder_is_token(const char *text)

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -255,8 +254,7 @@ static char *private_name(const char *path, int *ret_error)
 	if (*ret_error < 0)
 		return NULL;
 	path_parent(path, parent);
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+	sys_hex(bytes, sizeof(bytes), hex);
 	name = sys_format("%s/.filelock-%s.tmp", parent, hex);
 	*ret_error = name ? 0 : -ENOMEM;
 	return name;

@@ -47,13 +47,7 @@ bool softrw_token_parse(const char *text, size_t length, struct softrw_token *re
 
 void softrw_token_format(const struct softrw_token *token, char ret[SOFTRW_HEX_SIZE])
 {
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < sizeof(token->bytes); i++) {
-		ret[2 * i] = digits[token->bytes[i] >> 4];
-		ret[2 * i + 1] = digits[token->bytes[i] & 15];
-	}
-	ret[HEX] = '\0';
+	sys_hex(token->bytes, sizeof(token->bytes), ret);
 }
 
 bool softrw_token_equal(const struct softrw_token *a, const struct softrw_token *b)

@@ -174,9 +174,7 @@ size_t strict_record_format(char ret[MARKER_SIZE], const char *token, const stru
 
 	if (2 * length >= sizeof(host))
 		return 0;
-	host[0] = '\0';
-	for (size_t i = 0; i < length; i++)
-		(void)sprintf(host + 2 * i, "%02x", (unsigned char)owner->host[i]);
+	sys_hex(owner->host, length, host);
 	n = snprintf(ret, MARKER_SIZE, MAGIC "\n%s\n%ld\n%s\n%s\n", token, (long)owner->pid, host,
 	             owner->token);
 	return n < MARKER_SIZE ? (size_t)n : 0;
