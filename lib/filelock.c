@@ -260,7 +260,7 @@ FILELOCK_API int filelock_open_fd(int fd, const struct filelock_options *options
 	int r;
 
 	if (!ret_lock)
-		return open_failure(-EINVAL, "a descriptor", "cannot open", "ret_lock");
+		return open_failure(-EINVAL, "a descriptor", "cannot open", "ret_lock is NULL");
 	if (fd < 0)
 		return open_failure(-EBADF, "a descriptor", "cannot open", NULL);
 	r = check_options(options, &kind_native, false, "a descriptor", &checked);
